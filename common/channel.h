@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// One end of a door: a SOCK_SEQPACKET socket between two processes that carries one protobuf
+// message a datagram, both directions bounded.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/result.h"
+#include "common/unique_fd.h"
+
+namespace google::protobuf {
+class MessageLite;
+}
+
+namespace mandos {
+
+class EventLoop;
+
+/// A door's two ends.
+struct DoorPair {
+  UniqueFd first;
+  UniqueFd second;
+};
+/// A connected pair of non-blocking, close-on-exec SOCK_SEQPACKET sockets.
+Result<DoorPair> make_door();
+
+class Channel {
+ public:
+  struct Limits {
+    /// Longest datagram that is accepted, in bytes.
+    std::size_t receive;
+    /// Most bytes that may wait for a peer that does not read.
+    std::size_t queue;
+    /// Most descriptors that may come with one datagram.
+    std::size_t descriptors = 0;
+  };
+  struct Datagram {
+    /// Valid until the next receive().
+    std::string_view bytes;
+    std::vector<UniqueFd> descriptors;
+  };
+  /// Bytes that are sent as length-delimited field `field` behind a message, without being copied
+  /// on the way to the kernel; `owner` keeps them alive while they wait.
+  struct Tail {
+    std::uint32_t field;
+    std::span<const unsigned char> bytes;
+    std::shared_ptr<const void> owner;
+  };
+
+  Channel(UniqueFd fd, Limits limits);
+
+  int fd() const { return fd_.get(); }
+
+  /// The next datagram, or nothing when none is there. An Error when the peer is gone or broke the
+  /// limits: the channel is then of no more use.
+  Result<std::optional<Datagram>> receive();
+  /// Overwrites the buffer of the last receive(), for datagrams that held a secret.
+  void wipe_received();
+
+  /// Sends now, or queues when the peer is slow. False: the queue's bound is reached or the peer is
+  /// gone; the channel is then of no more use. `descriptors` stay the caller's.
+  bool send(const google::protobuf::MessageLite& message, std::span<const int> descriptors = {},
+            Tail tail = {});
+  /// Sends what waits. False as with send().
+  bool flush();
+  bool waiting() const { return !queue_.empty(); }
+
+ private:
+  struct Queued {
+    std::string bytes;
+    std::vector<UniqueFd> descriptors;
+    Tail tail;
+    std::size_t size() const { return bytes.size() + tail.bytes.size(); }
+  };
+  enum class Sent { kYes, kLater, kNever };
+  Sent send_now(std::string_view bytes, std::span<const int> descriptors, const Tail& tail) const;
+
+  UniqueFd fd_;
+  Limits limits_;
+  std::vector<char> buffer_;
+  std::size_t received_ = 0;
+  std::string scratch_;
+  std::deque<Queued> queue_;
+  std::size_t queued_bytes_ = 0;
+};
+
+/// A Channel on an EventLoop.
+class Door {
+ public:
+  using OnDatagram = std::function<void(Channel::Datagram datagram)>;
+  using OnClosed = std::function<void(const std::string& why)>;
+
+  /// `on_datagram` gets each datagram. `on_closed` is called at most once, from the loop and never
+  /// from within send(); it may destroy the Door.
+  Door(EventLoop& loop, UniqueFd fd, Channel::Limits limits, OnDatagram on_datagram,
+       OnClosed on_closed);
+  ~Door();
+  Door(const Door&) = delete;
+  Door& operator=(const Door&) = delete;
+
+  /// As Channel::send(); after a failure on_closed follows.
+  void send(const google::protobuf::MessageLite& message, std::span<const int> descriptors = {},
+            Channel::Tail tail = {});
+  void wipe_received() { channel_.wipe_received(); }
+  /// True when everything sent has reached the kernel.
+  bool drained() const { return !channel_.waiting(); }
+
+ private:
+  void ready(std::uint32_t events);
+  void fail(std::string why);
+
+  EventLoop& loop_;
+  Channel channel_;
+  OnDatagram on_datagram_;
+  OnClosed on_closed_;
+  bool watching_write_ = false;
+  bool failed_ = false;
+  // Tells ready() that a callback destroyed this object.
+  bool* destroyed_ = nullptr;
+  std::shared_ptr<int> alive_ = std::make_shared<int>(0);
+};
+
+}  // namespace mandos

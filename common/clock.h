@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The two clocks, as two types that cannot be mixed.
+#pragma once
+
+#include <chrono>
+#include <ctime>
+
+namespace mandos {
+
+using Milliseconds = std::chrono::milliseconds;
+
+/// CLOCK_BOOTTIME: monotonic, and goes on while the machine is suspended (clock_gettime(2)).
+/// Schedules and deadlines run on it.
+struct BootClock {
+  using duration = std::chrono::nanoseconds;
+  using rep = duration::rep;
+  using period = duration::period;
+  using time_point = std::chrono::time_point<BootClock>;
+  static constexpr bool is_steady = true;
+  static time_point now() noexcept {
+    timespec t{};
+    clock_gettime(CLOCK_BOOTTIME, &t);
+    return time_point(std::chrono::seconds(t.tv_sec) + std::chrono::nanoseconds(t.tv_nsec));
+  }
+};
+using Instant = BootClock::time_point;
+
+/// Wall time in UTC: stamps for people and for the state files, never for a schedule.
+using WallTime = std::chrono::sys_time<std::chrono::microseconds>;
+
+/// One reading of both clocks: what an event is stamped with.
+struct Moment {
+  Instant boot;
+  WallTime wall;
+  static Moment now() {
+    return {BootClock::now(), std::chrono::time_point_cast<std::chrono::microseconds>(
+                                  std::chrono::system_clock::now())};
+  }
+};
+
+}  // namespace mandos

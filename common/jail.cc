@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "common/jail.h"
+
+#include <cap-ng.h>
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <memory>
+
+#include "common/unique_fd.h"
+#include "config.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define MANDOS_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define MANDOS_SANITIZED 1
+#endif
+#endif
+#ifndef MANDOS_SANITIZED
+#define MANDOS_SANITIZED 0
+#endif
+
+namespace mandos::jail {
+namespace {
+
+// linux/landlock.h of the oldest supported system ends at version 2: the rest of the ABI is here.
+struct LandlockRuleset {
+  std::uint64_t fs;
+  std::uint64_t net;
+  std::uint64_t scoped;
+};
+struct [[gnu::packed]] LandlockPath {
+  std::uint64_t allowed;
+  std::int32_t parent;
+};
+constexpr std::uint64_t kExecute = 1 << 0, kWriteFile = 1 << 1, kReadFile = 1 << 2,
+                        kReadDir = 1 << 3, kRemoveFile = 1 << 5, kMakeReg = 1 << 8,
+                        kTruncate = 1 << 14;
+constexpr std::uint64_t kRead = kReadFile | kReadDir;
+constexpr std::uint64_t kWrite = kRead | kWriteFile | kRemoveFile | kMakeReg | kTruncate;
+constexpr std::uint64_t kTcpBindConnect = 3;
+constexpr std::uint64_t kScopeAbstractUnixAndSignal = 3;
+
+Status landlock_add(int ruleset, const std::vector<std::string>& paths, std::uint64_t access) {
+  for (const auto& path : paths) {
+    const UniqueFd fd(open(path.c_str(), O_PATH | O_CLOEXEC));
+    if (!fd && errno == ENOENT) continue;
+    if (!fd) return errno_error(errno, "Landlock: open ", path);
+    const LandlockPath rule{access, fd.get()};
+    if (syscall(SYS_landlock_add_rule, ruleset, 1, &rule, 0) != 0) {
+      return errno_error(errno, "Landlock: add rule for ", path);
+    }
+  }
+  return Ok{};
+}
+
+/// "landlock(version)", or the reason why there is none.
+Result<std::string> enter_landlock(const Landlock& rules) {
+  constexpr unsigned kAskVersion = 1;
+  const long version = syscall(SYS_landlock_create_ruleset, nullptr, 0, kAskVersion);
+  if (version < 0) return concat("no landlock (", std::strerror(errno), ")");
+  LandlockRuleset ruleset{};
+  ruleset.fs = version >= 5 ? 0xffff : version >= 3 ? 0x7fff : version == 2 ? 0x3fff : 0x1fff;
+  ruleset.net = version >= 4 && rules.forbid_tcp ? kTcpBindConnect : 0;
+  ruleset.scoped = version >= 6 && rules.forbid_tcp ? kScopeAbstractUnixAndSignal : 0;
+  const std::size_t size = version >= 6 ? 24 : version >= 4 ? 16 : 8;
+  const UniqueFd fd(static_cast<int>(syscall(SYS_landlock_create_ruleset, &ruleset, size, 0)));
+  if (!fd) return errno_error(errno, "Landlock: create ruleset");
+  for (const auto& [paths, access] : {std::pair{&rules.readable, kRead},
+                                      {&rules.writable, kWrite},
+                                      {&rules.executable, kRead | kExecute}}) {
+    // Rights of a directory are an error on a rule for a file, so both kinds are listed by folder.
+    if (auto added = landlock_add(fd.get(), *paths, access & ruleset.fs); !added) {
+      return Error{added.error()};
+    }
+  }
+  if (syscall(SYS_landlock_restrict_self, fd.get(), 0) != 0) {
+    return errno_error(errno, "Landlock: restrict");
+  }
+  return concat("landlock(", version, ")");
+}
+
+Status check_unprivileged() {
+  std::array<uid_t, 3> uid{};
+  std::array<gid_t, 3> gid{};
+  if (getresuid(&uid[0], &uid[1], &uid[2]) != 0 || getresgid(&gid[0], &gid[1], &gid[2]) != 0) {
+    return errno_error(errno, "getresuid");
+  }
+  if (std::ranges::count(uid, uid_t{0}) > 0 || std::ranges::count(gid, gid_t{0}) > 0) {
+    return Error{"started with user or group 0: must run as an account of its own"};
+  }
+  if (std::ranges::count(uid, uid[0]) != 3 || std::ranges::count(gid, gid[0]) != 3) {
+    return Error{"real, effective and saved user or group differ"};
+  }
+  if (getgroups(0, nullptr) != 0) return Error{"started with supplementary groups"};
+  return Ok{};
+}
+
+Status keep_capabilities(const std::vector<unsigned>& kept) {
+  constexpr auto kSets = static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED |
+                                                   CAPNG_INHERITABLE | CAPNG_BOUNDING_SET |
+                                                   CAPNG_AMBIENT);
+  capng_clear(CAPNG_SELECT_ALL);
+  for (const unsigned capability : kept) capng_update(CAPNG_ADD, kSets, capability);
+  // The bounding set first: afterwards the right to change it is gone. Already empty is fine too.
+  capng_apply(CAPNG_SELECT_BOUNDS);
+  if (capng_apply(CAPNG_SELECT_CAPS) != 0) return Error{"capabilities could not be dropped"};
+  if (!kept.empty() && capng_apply(CAPNG_SELECT_AMBIENT) != 0) {
+    return Error{"ambient capabilities could not be set"};
+  }
+  capng_get_caps_process();
+  for (unsigned capability = 0; capability <= CAP_LAST_CAP; ++capability) {
+    const bool wanted = std::ranges::count(kept, capability) > 0;
+    if (prctl(PR_CAPBSET_READ, capability, 0, 0, 0) == (wanted ? 0 : 1) ||
+        (capng_have_capability(CAPNG_PERMITTED, capability) != 0) != wanted) {
+      return Error{concat("capability ", capng_capability_to_name(capability),
+                          wanted ? " is missing" : " could not be dropped")};
+    }
+  }
+  return Ok{};
+}
+
+Status add_rules(scmp_filter_ctx filter, std::uint32_t action,
+                 const std::vector<SyscallRule>& rules) {
+  for (const auto& rule : rules) {
+    const int failed = seccomp_rule_add_array(filter, action, rule.number,
+                                              static_cast<unsigned>(rule.arguments.size()),
+                                              rule.arguments.data());
+    // A call that this architecture does not have needs no rule.
+    if (failed != 0 && failed != -EDOM) return errno_error(-failed, "seccomp rule ", rule.number);
+  }
+  return Ok{};
+}
+
+Status enter_seccomp(const Filter& rules) {
+  const std::uint32_t kill = MANDOS_SECCOMP_TRAP ? SCMP_ACT_TRAP : SCMP_ACT_KILL_PROCESS;
+  const std::unique_ptr<void, void (*)(void*)> filter(
+      seccomp_init(rules.allow_list ? kill : SCMP_ACT_ALLOW), &seccomp_release);
+  if (filter == nullptr) return Error{"seccomp_init failed"};
+  if (auto added = add_rules(filter.get(), SCMP_ACT_ALLOW, rules.allowed); !added) return added;
+  const std::uint32_t refuse = SCMP_ACT_ERRNO(rules.allow_list ? EACCES : EPERM);
+  if (auto added = add_rules(filter.get(), refuse, rules.refused); !added) return added;
+  if (const int failed = seccomp_load(filter.get()); failed != 0) {
+    return errno_error(-failed, "seccomp_load");
+  }
+  if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != 2) return Error{"seccomp is not in force"};
+  return Ok{};
+}
+
+}  // namespace
+
+Result<std::string> enter(const Jail& jail) {
+  std::string report = concat("uid=", getuid(), " gid=", getgid());
+  if (jail.unprivileged) {
+    if (auto checked = check_unprivileged(); !checked) return Error{checked.error()};
+  }
+  if (jail.root != nullptr) {
+    if (chroot(jail.root) != 0) return errno_error(errno, "chroot ", jail.root);
+    if (chdir("/") != 0) return errno_error(errno, "chdir /");
+    report += " root=empty";
+  }
+  if (auto kept = keep_capabilities(jail.capabilities); !kept) return Error{kept.error()};
+  report += " capabilities=";
+  for (const unsigned capability : jail.capabilities) {
+    append(report, capng_capability_to_name(capability));
+    report += ',';
+  }
+  report.pop_back();
+  if (jail.capabilities.empty()) report += "=none";
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1) {
+    return errno_error(errno, "no_new_privs");
+  }
+  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0) {
+    return errno_error(errno, "PR_SET_DUMPABLE");
+  }
+  report += " no_new_privs undumpable";
+  auto limits = jail.limits;
+  limits.emplace_back(RLIMIT_CORE, 0);
+  for (const auto& [resource, most] : limits) {
+    const rlimit limit{most, most};
+    if (setrlimit(resource, &limit) != 0) return errno_error(errno, "setrlimit ", int{resource});
+  }
+  if (jail.landlock) {
+    auto entered = enter_landlock(*jail.landlock);
+    if (!entered) return entered;
+    report += concat(" ", *entered);
+  }
+  if constexpr (MANDOS_SANITIZED) {
+    report += " no seccomp (sanitizer build, for tests only)";
+  } else {
+    if (auto entered = enter_seccomp(jail.filter); !entered) return Error{entered.error()};
+    report += jail.filter.allow_list ? " seccomp=allow-list" : " seccomp=deny-list";
+  }
+  return report;
+}
+
+}  // namespace mandos::jail

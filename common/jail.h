@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The layers that confine a process, and the one function that puts them on in the right order.
+// Each process has its own table of them in its folder (FOLDER/jail.cc).
+#pragma once
+
+#include <seccomp.h>
+#include <sys/resource.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/result.h"
+
+namespace mandos::jail {
+
+/// A system call, optionally only with certain arguments. All comparisons of one rule must hold.
+struct SyscallRule {
+  int number;  // SCMP_SYS(name)
+  std::vector<scmp_arg_cmp> arguments = {};
+};
+
+/// seccomp(2) filter. With `allow_list` everything else kills the process; otherwise everything
+/// else is allowed and what `refused` lists answers EPERM.
+struct Filter {
+  bool allow_list = true;
+  std::vector<SyscallRule> allowed = {};
+  /// Answer an error instead of killing, so that libraries fall back: EACCES in an allow-list.
+  std::vector<SyscallRule> refused = {};
+};
+
+/// landlock(7) rules: whatever is not listed is forbidden beneath the whole file system.
+struct Landlock {
+  std::vector<std::string> readable = {};
+  std::vector<std::string> writable = {};  // files made, written, renamed and removed; read too
+  std::vector<std::string> executable = {};  // read too
+  bool forbid_tcp = true;  // bind and connect
+};
+
+struct Jail {
+  /// The process must not run as user or group 0 nor with supplementary groups.
+  bool unprivileged = true;
+  /// New root directory, or null.
+  const char* root = nullptr;
+  /// The capabilities that stay (bounding set, permitted, effective, inheritable, ambient).
+  std::vector<unsigned> capabilities = {};
+  /// setrlimit(2): hard and soft. RLIMIT_CORE 0 is always set.
+  std::vector<std::pair<__rlimit_resource_t, rlim_t>> limits = {};
+  std::optional<Landlock> landlock = std::nullopt;
+  Filter filter = {};
+};
+
+/// Puts every layer on and verifies each: root directory, capabilities, no_new_privs, undumpable,
+/// limits, Landlock, seccomp last. Descriptors are the caller's affair. Returns one line for the log
+/// that names the layers, with the reason for each that the kernel does not have (only Landlock may
+/// be missing); an Error when a mandatory layer failed: the process must then exit.
+Result<std::string> enter(const Jail& jail);
+
+}  // namespace mandos::jail

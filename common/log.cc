@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "common/log.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "config.h"
+
+namespace mandos {
+namespace {
+
+constexpr int kSyslogDaemonFacility = 3 << 3;
+
+}  // namespace
+
+Log Log::to_socket(int log_socket, LogLevel level) {
+  Log log;
+  log.log_socket_ = log_socket;
+  log.level_ = level;
+  return log;
+}
+
+Log Log::to_system(std::string_view tag, LogLevel level, bool to_stderr) {
+  Log log;
+  // Not connected: a syslog daemon that is restarted makes a new socket under the same name.
+  log.owned_.reset(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  log.tag_ = concat(tag, "[", getpid(), "]: ");
+  log.level_ = level;
+  log.to_stderr_ = to_stderr;
+  return log;
+}
+
+void Log::write(LogLevel level, std::string_view line) {
+  line = line.substr(0, kMaxLogLine);
+  if (log_socket_ >= 0) {
+    const auto send_line = [this](LogLevel at, std::string_view text) {
+      const std::string datagram = concat(static_cast<int>(at), text);
+      return send(log_socket_, datagram.data(), datagram.size(), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+    };
+    if (lost_ > 0 && send_line(LogLevel::kWarning, concat(lost_, " log lines were lost"))) lost_ = 0;
+    if (!send_line(level, line)) ++lost_;
+    return;
+  }
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  static_assert(sizeof MANDOS_SYSLOG_SOCKET <= sizeof address.sun_path);
+  std::memcpy(address.sun_path, MANDOS_SYSLOG_SOCKET, sizeof MANDOS_SYSLOG_SOCKET);
+  const std::string datagram =
+      concat("<", kSyslogDaemonFacility | static_cast<int>(level), ">", tag_, line);
+  // No syslog, or a full one: nothing that could be done about it here.
+  static_cast<void>(sendto(owned_.get(), datagram.data(), datagram.size(), MSG_NOSIGNAL,
+                           reinterpret_cast<const sockaddr*>(&address), sizeof address));
+  if (to_stderr_) {
+    const std::string text = concat(tag_, line, "\n");
+    static_cast<void>(!::write(STDERR_FILENO, text.data(), text.size()));
+  }
+}
+
+}  // namespace mandos

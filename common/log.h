@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Log lines. A process either owns the way out (supervisor and monitor: syslog and stderr) or sends
+// its lines over its log socket to the monitor, which bounds, escapes and labels them.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "common/text.h"
+#include "common/unique_fd.h"
+
+namespace mandos {
+
+/// In the order and with the names of --debuglevel; the numbers are syslog's (RFC 5424 table 2).
+enum class LogLevel { kCritical = 2, kError = 3, kWarning = 4, kInfo = 6, kDebug = 7 };
+
+/// Longest line that leaves a process, in bytes; longer ones are cut.
+inline constexpr std::size_t kMaxLogLine = 1024;
+
+class Log {
+ public:
+  /// For a child: each line is one datagram on `log_socket`, the level's digit first. Never blocks;
+  /// what does not fit is counted, and the count is told when there is room again.
+  static Log to_socket(int log_socket, LogLevel level);
+  /// For supervisor and monitor: to the syslog socket, which may appear, vanish and be restarted at
+  /// any time, and with `to_stderr` to standard error as well.
+  static Log to_system(std::string_view tag, LogLevel level, bool to_stderr);
+
+  LogLevel level() const { return level_; }
+  void set_level(LogLevel level) { level_ = level; }
+  void set_stderr(bool to_stderr) { to_stderr_ = to_stderr; }
+
+  /// One line. Bytes that are not printable ASCII or UTF-8 are the caller's to escape (escaped()).
+  void write(LogLevel level, std::string_view line);
+  template <class... Parts>
+  void critical(const Parts&... parts) { write_if(LogLevel::kCritical, parts...); }
+  template <class... Parts>
+  void error(const Parts&... parts) { write_if(LogLevel::kError, parts...); }
+  template <class... Parts>
+  void warning(const Parts&... parts) { write_if(LogLevel::kWarning, parts...); }
+  template <class... Parts>
+  void info(const Parts&... parts) { write_if(LogLevel::kInfo, parts...); }
+  template <class... Parts>
+  void debug(const Parts&... parts) { write_if(LogLevel::kDebug, parts...); }
+
+ private:
+  template <class... Parts>
+  void write_if(LogLevel level, const Parts&... parts) {
+    if (level <= level_) write(level, concat(parts...));
+  }
+
+  LogLevel level_ = LogLevel::kWarning;
+  UniqueFd owned_;         // the syslog socket, of to_system()
+  int log_socket_ = -1;    // of to_socket()
+  std::string tag_;
+  bool to_stderr_ = false;
+  unsigned long lost_ = 0;
+};
+
+}  // namespace mandos

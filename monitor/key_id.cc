@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "monitor/key_id.h"
+
+namespace mandos::monitor {
+
+const KeyId kKeyIdOfNothing = *KeyId::parse(
+    "E3B0C442 98FC1C14 9AFBF4C8 996FB924 27AE41E4 649B934C A495991B 7852B855");
+
+std::optional<KeyId> KeyId::parse(std::string_view text) {
+  KeyId id;
+  std::size_t digits = 0;
+  for (const char c : text) {
+    int value = 0;
+    if (c >= '0' && c <= '9') {
+      value = c - '0';
+    } else if (c >= 'a' && c <= 'f') {
+      value = c - 'a' + 10;
+    } else if (c >= 'A' && c <= 'F') {
+      value = c - 'A' + 10;
+    } else if (c == ' ' || (c >= '\t' && c <= '\r')) {
+      continue;
+    } else {
+      return std::nullopt;
+    }
+    if (digits == 2 * id.bytes.size()) return std::nullopt;
+    auto& byte = id.bytes.at(digits / 2);
+    byte = static_cast<std::uint8_t>(byte << 4 | value);
+    ++digits;
+  }
+  if (digits != 2 * id.bytes.size()) return std::nullopt;
+  return id;
+}
+
+std::string KeyId::text() const {
+  static constexpr std::string_view kHex = "0123456789ABCDEF";
+  std::string out;
+  for (const auto byte : bytes) out += {kHex[byte >> 4], kHex[byte & 15]};
+  return out;
+}
+
+}  // namespace mandos::monitor

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Memory for secrets: not swapped, not in core dumps, wiped when given back and, where the kernel
+// has memfd_secret(2), unreadable by the rest of the kernel too.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <memory_resource>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "common/result.h"
+
+namespace mandos::monitor {
+
+/// The process's memory for secrets. Everything allocated from it is wiped when it is given back.
+/// std::bad_alloc when no page can be locked (RLIMIT_MEMLOCK, setrlimit(2)).
+std::pmr::memory_resource& secret_memory();
+
+/// How secret_memory() is protected here: "memfd_secret", or "mlock" with the reason why the
+/// kernel does not do better.
+std::string secret_memory_kind();
+
+/// A string whose characters lie in secret_memory().
+using SecretString = std::pmr::string;
+inline SecretString secret_string() { return SecretString(&secret_memory()); }
+
+/// What a client is given: bytes that are not copied and not printed.
+class Secret {
+ public:
+  explicit Secret(std::span<const unsigned char> bytes);
+  ~Secret();
+  Secret(const Secret&) = delete;
+  Secret& operator=(const Secret&) = delete;
+
+  std::span<const unsigned char> bytes() const { return {data_, size_}; }
+
+ private:
+  unsigned char* data_;
+  std::size_t size_;
+};
+using SecretPtr = std::shared_ptr<const Secret>;
+
+}  // namespace mandos::monitor
