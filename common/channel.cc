@@ -41,7 +41,8 @@ Result<std::optional<Channel::Datagram>> Channel::receive() {
   header.msg_iovlen = 1;
   // Without room for them the kernel installs no descriptor and says MSG_CTRUNC.
   header.msg_control = limits_.descriptors > 0 ? control.data() : nullptr;
-  header.msg_controllen = limits_.descriptors > 0 ? CMSG_SPACE(sizeof(int) * limits_.descriptors) : 0;
+  header.msg_controllen =
+      limits_.descriptors > 0 ? CMSG_SPACE(sizeof(int) * limits_.descriptors) : 0;
   const ssize_t size = recvmsg(fd_.get(), &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (size < 0) {
     if (errno == EAGAIN || errno == EINTR) return std::optional<Datagram>();
@@ -98,8 +99,10 @@ bool Channel::send(const google::protobuf::MessageLite& message, std::span<const
     using google::protobuf::io::CodedOutputStream;
     constexpr std::uint32_t kLengthDelimited = 2;  // wire type, protobuf encoding
     std::array<std::uint8_t, 16> head{};
-    auto* end = CodedOutputStream::WriteVarint32ToArray(tail.field << 3 | kLengthDelimited, head.data());
-    end = CodedOutputStream::WriteVarint32ToArray(static_cast<std::uint32_t>(tail.bytes.size()), end);
+    auto* end =
+        CodedOutputStream::WriteVarint32ToArray(tail.field << 3 | kLengthDelimited, head.data());
+    end =
+        CodedOutputStream::WriteVarint32ToArray(static_cast<std::uint32_t>(tail.bytes.size()), end);
     scratch_.append(head.data(), end);
   }
   if (queue_.empty()) {

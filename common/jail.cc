@@ -103,9 +103,8 @@ Status check_unprivileged() {
 }
 
 Status keep_capabilities(const std::vector<unsigned>& kept) {
-  constexpr auto kSets = static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED |
-                                                   CAPNG_INHERITABLE | CAPNG_BOUNDING_SET |
-                                                   CAPNG_AMBIENT);
+  constexpr auto kSets = static_cast<capng_type_t>(
+      CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_INHERITABLE | CAPNG_BOUNDING_SET | CAPNG_AMBIENT);
   capng_clear(CAPNG_SELECT_ALL);
   for (const unsigned capability : kept) capng_update(CAPNG_ADD, kSets, capability);
   // The bounding set first: afterwards the right to change it is gone. Already empty is fine too.
@@ -129,9 +128,9 @@ Status keep_capabilities(const std::vector<unsigned>& kept) {
 Status add_rules(scmp_filter_ctx filter, std::uint32_t action,
                  const std::vector<SyscallRule>& rules) {
   for (const auto& rule : rules) {
-    const int failed = seccomp_rule_add_array(filter, action, rule.number,
-                                              static_cast<unsigned>(rule.arguments.size()),
-                                              rule.arguments.data());
+    const int failed =
+        seccomp_rule_add_array(filter, action, rule.number,
+                               static_cast<unsigned>(rule.arguments.size()), rule.arguments.data());
     // A call that this architecture does not have needs no rule.
     if (failed != 0 && failed != -EDOM) return errno_error(-failed, "seccomp rule ", rule.number);
   }

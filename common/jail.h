@@ -34,9 +34,9 @@ struct Filter {
 /// landlock(7) rules: whatever is not listed is forbidden beneath the whole file system.
 struct Landlock {
   std::vector<std::string> readable = {};
-  std::vector<std::string> writable = {};  // files made, written, renamed and removed; read too
+  std::vector<std::string> writable = {};    // files made, written, renamed and removed; read too
   std::vector<std::string> executable = {};  // read too
-  bool forbid_tcp = true;  // bind and connect
+  bool forbid_tcp = true;                    // bind and connect
 };
 
 struct Jail {
@@ -53,9 +53,9 @@ struct Jail {
 };
 
 /// Puts every layer on and verifies each: root directory, capabilities, no_new_privs, undumpable,
-/// limits, Landlock, seccomp last. Descriptors are the caller's affair. Returns one line for the log
-/// that names the layers, with the reason for each that the kernel does not have (only Landlock may
-/// be missing); an Error when a mandatory layer failed: the process must then exit.
+/// limits, Landlock, seccomp last. Descriptors are the caller's affair. Returns one line for the
+/// log that names the layers, with the reason for each that the kernel does not have (only Landlock
+/// may be missing); an Error when a mandatory layer failed: the process must then exit.
 Result<std::string> enter(const Jail& jail);
 
 }  // namespace mandos::jail

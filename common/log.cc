@@ -41,7 +41,8 @@ void Log::write(LogLevel level, std::string_view line) {
       const std::string datagram = concat(static_cast<int>(at), text);
       return send(log_socket_, datagram.data(), datagram.size(), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
     };
-    if (lost_ > 0 && send_line(LogLevel::kWarning, concat(lost_, " log lines were lost"))) lost_ = 0;
+    if (lost_ > 0 && send_line(LogLevel::kWarning, concat(lost_, " log lines were lost")))
+      lost_ = 0;
     if (!send_line(level, line)) ++lost_;
     return;
   }

@@ -33,15 +33,25 @@ class Log {
   /// One line. Bytes that are not printable ASCII or UTF-8 are the caller's to escape (escaped()).
   void write(LogLevel level, std::string_view line);
   template <class... Parts>
-  void critical(const Parts&... parts) { write_if(LogLevel::kCritical, parts...); }
+  void critical(const Parts&... parts) {
+    write_if(LogLevel::kCritical, parts...);
+  }
   template <class... Parts>
-  void error(const Parts&... parts) { write_if(LogLevel::kError, parts...); }
+  void error(const Parts&... parts) {
+    write_if(LogLevel::kError, parts...);
+  }
   template <class... Parts>
-  void warning(const Parts&... parts) { write_if(LogLevel::kWarning, parts...); }
+  void warning(const Parts&... parts) {
+    write_if(LogLevel::kWarning, parts...);
+  }
   template <class... Parts>
-  void info(const Parts&... parts) { write_if(LogLevel::kInfo, parts...); }
+  void info(const Parts&... parts) {
+    write_if(LogLevel::kInfo, parts...);
+  }
   template <class... Parts>
-  void debug(const Parts&... parts) { write_if(LogLevel::kDebug, parts...); }
+  void debug(const Parts&... parts) {
+    write_if(LogLevel::kDebug, parts...);
+  }
 
  private:
   template <class... Parts>
@@ -50,8 +60,8 @@ class Log {
   }
 
   LogLevel level_ = LogLevel::kWarning;
-  UniqueFd owned_;         // the syslog socket, of to_system()
-  int log_socket_ = -1;    // of to_socket()
+  UniqueFd owned_;       // the syslog socket, of to_system()
+  int log_socket_ = -1;  // of to_socket()
   std::string tag_;
   bool to_stderr_ = false;
   unsigned long lost_ = 0;

@@ -43,7 +43,8 @@ using Status = Result<Ok>;
 /// An Error that ends in the text of `errno_value`.
 template <class... Parts>
 Error errno_error(int errno_value, const Parts&... what) {
-  return Error{concat(what..., ": ", std::strerror(errno_value))};  // NOLINT(concurrency-mt-unsafe): no threads
+  return Error{concat(what..., ": ",
+                      std::strerror(errno_value))};  // NOLINT(concurrency-mt-unsafe): no threads
 }
 
 }  // namespace mandos

@@ -12,8 +12,7 @@ namespace mandos {
 inline void append(std::string& out, std::string_view part) { out += part; }
 inline void append(std::string& out, char part) { out += part; }
 template <std::integral Number>
-  requires(!std::same_as<Number, char>)
-void append(std::string& out, Number part) {
+requires(!std::same_as<Number, char>) void append(std::string& out, Number part) {
   out += std::to_string(part);
 }
 

@@ -3,8 +3,8 @@
 
 namespace mandos::monitor {
 
-const KeyId kKeyIdOfNothing = *KeyId::parse(
-    "E3B0C442 98FC1C14 9AFBF4C8 996FB924 27AE41E4 649B934C A495991B 7852B855");
+const KeyId kKeyIdOfNothing =
+    *KeyId::parse("E3B0C442 98FC1C14 9AFBF4C8 996FB924 27AE41E4 649B934C A495991B 7852B855");
 
 std::optional<KeyId> KeyId::parse(std::string_view text) {
   KeyId id;
