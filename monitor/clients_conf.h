@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "monitor/client_settings.h"
+
+namespace mandos::monitor {
+
+struct LoadedClients {
+  /// By name, which is valid UTF-8, can be a file name and has at most 200 bytes.
+  std::map<std::string, ClientSettings> clients;
+  /// With any of these the clients must not be used. Each names file, line, section and option,
+  /// what was found (never a secret) and what was expected.
+  std::vector<std::string> problems;
+  std::vector<std::string> warnings;
+};
+
+/// Reads CONFIGDIR/clients.conf and then CONFIGDIR/clients.d/*.conf by order of name, as though
+/// they were one file (mandos-clients.conf(5)), and the files that `secfile` options name. Secrets
+/// never leave secret_memory(). The folder may be absent; clients.conf only if the folder holds
+/// files.
+LoadedClients load_clients(const std::string& configdir);
+
+}  // namespace mandos::monitor
