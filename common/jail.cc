@@ -154,6 +154,61 @@ Status enter_seccomp(const Filter& rules) {
 
 }  // namespace
 
+std::vector<SyscallRule> dangerous_calls() {
+  std::vector<SyscallRule> rules;
+  for (const int number : {SCMP_SYS(ptrace),
+                           SCMP_SYS(process_vm_readv),
+                           SCMP_SYS(process_vm_writev),
+                           SCMP_SYS(kcmp),
+                           SCMP_SYS(pidfd_getfd),
+                           SCMP_SYS(bpf),
+                           SCMP_SYS(perf_event_open),
+                           SCMP_SYS(userfaultfd),
+                           SCMP_SYS(keyctl),
+                           SCMP_SYS(add_key),
+                           SCMP_SYS(request_key),
+                           SCMP_SYS(mount),
+                           SCMP_SYS(umount2),
+                           SCMP_SYS(pivot_root),
+                           SCMP_SYS(move_mount),
+                           SCMP_SYS(open_tree),
+                           SCMP_SYS(fsopen),
+                           SCMP_SYS(fsmount),
+                           SCMP_SYS(fsconfig),
+                           SCMP_SYS(fspick),
+                           SCMP_SYS(mount_setattr),
+                           SCMP_SYS(unshare),
+                           SCMP_SYS(setns),
+                           SCMP_SYS(init_module),
+                           SCMP_SYS(finit_module),
+                           SCMP_SYS(delete_module),
+                           SCMP_SYS(kexec_load),
+                           SCMP_SYS(kexec_file_load),
+                           SCMP_SYS(reboot),
+                           SCMP_SYS(swapon),
+                           SCMP_SYS(swapoff),
+                           SCMP_SYS(acct),
+                           SCMP_SYS(quotactl),
+                           SCMP_SYS(syslog),
+                           SCMP_SYS(iopl),
+                           SCMP_SYS(ioperm),
+                           SCMP_SYS(settimeofday),
+                           SCMP_SYS(clock_settime),
+                           SCMP_SYS(adjtimex),
+                           SCMP_SYS(clock_adjtime),
+                           SCMP_SYS(open_by_handle_at),
+                           SCMP_SYS(name_to_handle_at),
+                           SCMP_SYS(io_uring_setup),
+                           SCMP_SYS(io_uring_enter),
+                           SCMP_SYS(io_uring_register),
+                           SCMP_SYS(fanotify_init),
+                           SCMP_SYS(lookup_dcookie),
+                           SCMP_SYS(vhangup)}) {
+    rules.push_back({number});
+  }
+  return rules;
+}
+
 Result<std::string> enter(const Jail& jail) {
   std::string report = concat("uid=", getuid(), " gid=", getgid());
   if (jail.unprivileged) {

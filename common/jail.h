@@ -39,6 +39,10 @@ struct Landlock {
   bool forbid_tcp = true;                    // bind and connect
 };
 
+/// Calls that neither a checker command nor the supervisor has any business with: debugging others,
+/// mounting, kernel modules, key rings, name spaces and the like.
+std::vector<SyscallRule> dangerous_calls();
+
 struct Jail {
   /// The process must not run as user or group 0 nor with supplementary groups.
   bool unprivileged = true;

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The program `mandos`: looks at what is asked of it, goes into the background if it should, and
+// becomes the supervisor.
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+
+#include "common/inspection.h"
+#include "config.h"
+#include "supervisor/jail.h"
+#include "supervisor/supervisor.h"
+
+namespace mandos::supervisor {
+namespace {
+
+int complain(const std::string& what) {
+  std::fprintf(stderr, "mandos: %s\n", what.c_str());
+  return EXIT_FAILURE;
+}
+
+/// Runs the monitor's program once over the command line and the configuration, as a process of its
+/// own that ends before anything else begins. Its exit status: inspection::kForeground or
+/// kBackground to go on, else ours.
+int inspect(const std::vector<std::string>& arguments) {
+  const Program monitor{.file = "mandos-monitor",
+                        .name = inspection::kName,
+                        .capabilities = nullptr,
+                        .parent_death_signal = SIGKILL};
+  const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  const auto pid = spawn(monitor, arguments, {.door = null, .quiet = false, .inherit = true});
+  if (null >= 0) close(null);
+  if (!pid) return complain(pid.error());
+  int status = 0;
+  while (waitpid(*pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
+}
+
+/// Leaves the caller waiting for the first byte on the returned pipe: it means that all is well.
+Result<UniqueFd> go_into_background() {
+  std::array<int, 2> ends{};
+  if (pipe2(ends.data(), O_CLOEXEC) != 0) return errno_error(errno, "pipe");
+  UniqueFd read_end(ends[0]);
+  UniqueFd write_end(ends[1]);
+  const pid_t pid = fork();
+  if (pid < 0) return errno_error(errno, "fork");
+  if (pid > 0) {
+    write_end.reset();
+    char byte = 0;
+    ssize_t size = 0;
+    while ((size = read(read_end.get(), &byte, 1)) < 0 && errno == EINTR) {
+    }
+    _exit(size == 1 ? EXIT_SUCCESS : EXIT_FAILURE);
+  }
+  if (setsid() < 0) return errno_error(errno, "setsid");
+  return write_end;
+}
+
+Status write_pid_file() {
+  const UniqueFd file(
+      open(MANDOS_PID_FILE, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644));
+  const std::string text = concat(getpid(), "\n");
+  if (!file || write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
+    return errno_error(errno, MANDOS_PID_FILE);
+  }
+  return Ok{};
+}
+
+/// Closes what we inherited, apart from the two given, which are ours.
+void close_inherited(int one, int other) {
+  const auto [low, high] = std::minmax(one, other);
+  unsigned from = STDERR_FILENO + 1;
+  for (const int kept : {low, high}) {
+    if (kept < 0) continue;
+    if (from < static_cast<unsigned>(kept)) close_range(from, static_cast<unsigned>(kept) - 1, 0);
+    from = static_cast<unsigned>(kept) + 1;
+  }
+  close_range(from, ~0U, 0);
+}
+
+/// LISTEN_FDS is for the process that it was made for, sd_listen_fds(3): judged here, where the
+/// process number still is the one that it means.
+void judge_listen_fds() {
+  const char* pid = std::getenv("LISTEN_PID");
+  if (pid == nullptr || pid != std::to_string(getpid())) unsetenv("LISTEN_FDS");
+  unsetenv("LISTEN_PID");
+  unsetenv("LISTEN_FDNAMES");
+}
+
+int start(const std::vector<std::string>& arguments) {
+  // Descriptors 0 to 2 must be taken before anything of ours is opened.
+  int spare = 0;
+  while (spare >= 0 && spare <= STDERR_FILENO) spare = open("/dev/null", O_RDWR);
+  if (spare < 0) return EXIT_FAILURE;
+  close(spare);
+  judge_listen_fds();
+  const int verdict = inspect(arguments);
+  if (verdict != inspection::kForeground && verdict != inspection::kBackground) return verdict;
+  const bool foreground = verdict == inspection::kForeground;
+  if (geteuid() != 0) return complain("must be started as root, to give each process its account");
+  auto accounts = find_accounts();
+  if (!accounts) return complain(accounts.error());
+  Notify notify;
+  // Room for the secrets of many clients in locked memory; the monitor inherits it.
+  const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
+  setrlimit(RLIMIT_MEMLOCK, &unlimited);
+  umask(077);
+
+  UniqueFd ready_pipe;
+  if (!foreground) {
+    auto pipe = go_into_background();
+    if (!pipe) return complain(pipe.error());
+    ready_pipe = std::move(*pipe);
+  }
+  if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0) {
+    return complain("cannot become the parent of orphans");
+  }
+  // The monitor first, while what we inherited is open and our capabilities are whole.
+  auto door = make_door();
+  if (!door) return complain(door.error());
+  const auto monitor = Supervisor::spawn_monitor(arguments, door->second.get(), true);
+  if (!monitor) return complain(monitor.error());
+  door->second.reset();
+  close_inherited(door->first.get(), ready_pipe.get());
+  unsetenv("LISTEN_FDS");
+  if (chdir("/") != 0) return complain("cannot change to /");
+  auto jailed = jail::enter(supervisor_jail());
+  if (!jailed) return complain(jailed.error());
+
+  EventLoop loop;
+  Log log = Log::to_system("mandos-supervisor", LogLevel::kWarning, true);
+  Supervisor supervisor(
+      loop, log, std::move(notify),
+      {.arguments = arguments, .foreground = foreground, .accounts = *accounts, .on_ready = [&] {
+         if (foreground) return;
+         if (auto written = write_pid_file(); !written) {
+           log.warning("no PID file: ", written.error());
+         }
+         const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+         for (int fd = 0; fd <= STDERR_FILENO; ++fd) dup2(null, fd);
+         close(null);
+         log.set_stderr(false);
+         const char well = 1;
+         static_cast<void>(!write(ready_pipe.get(), &well, 1));
+         ready_pipe.reset();
+       }});
+  log.info("jail: ", *jailed);
+  supervisor.adopt_monitor(*monitor, std::move(door->first));
+  const int status = supervisor.run();
+  if (!foreground) unlink(MANDOS_PID_FILE);
+  return status;
+}
+
+}  // namespace
+}  // namespace mandos::supervisor
+
+int main(int argc, char** argv) {
+  return mandos::supervisor::start(std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
+}

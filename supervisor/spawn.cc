@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "supervisor/spawn.h"
+
+#include <cap-ng.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/close_range.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+
+#include "config.h"
+
+namespace mandos::supervisor {
+namespace {
+
+constexpr int kDoor = 3;
+constexpr int kLog = 4;
+constexpr int kFailed = 127;
+
+[[noreturn]] void fail(int complaints, const Program& program, const char* what) {
+  dprintf(complaints, "mandos: %s: %s: %s\n", program.name.c_str(), what, std::strerror(errno));
+  _exit(kFailed);
+}
+
+void drop(const Program& program, int complaints) {
+  constexpr auto kSets = static_cast<capng_type_t>(
+      CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_INHERITABLE | CAPNG_BOUNDING_SET | CAPNG_AMBIENT);
+  capng_clear(CAPNG_SELECT_ALL);
+  for (const unsigned capability : *program.capabilities) {
+    capng_update(CAPNG_ADD, kSets, capability);
+  }
+  if (capng_apply(CAPNG_SELECT_BOUNDS) != 0) fail(complaints, program, "bounding set");
+  if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0) fail(complaints, program, "PR_SET_KEEPCAPS");
+  if (setgroups(0, nullptr) != 0) fail(complaints, program, "setgroups");
+  if (setresgid(program.gid, program.gid, program.gid) != 0) fail(complaints, program, "setresgid");
+  if (setresuid(program.uid, program.uid, program.uid) != 0) fail(complaints, program, "setresuid");
+  if (capng_apply(CAPNG_SELECT_CAPS) != 0) fail(complaints, program, "capabilities");
+  if (capng_apply(CAPNG_SELECT_AMBIENT) != 0) fail(complaints, program, "ambient capabilities");
+}
+
+void place(const Program& program, const Descriptors& descriptors, int complaints) {
+  const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (null < 0) fail(complaints, program, "/dev/null");
+  if (descriptors.log < 0) {
+    if (dup2(descriptors.door, STDIN_FILENO) < 0) fail(complaints, program, "dup2");
+  } else {
+    // Copies above the places that they go to, so that neither overwrites the other.
+    const int door = fcntl(descriptors.door, F_DUPFD, kLog + 1);
+    const int log = fcntl(descriptors.log, F_DUPFD, kLog + 1);
+    if (door < 0 || log < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(door, kDoor) < 0 ||
+        dup2(log, kLog) < 0) {
+      fail(complaints, program, "dup2");
+    }
+  }
+  if (descriptors.quiet && (dup2(null, STDOUT_FILENO) < 0 || dup2(null, STDERR_FILENO) < 0)) {
+    fail(complaints, program, "dup2");
+  }
+  const unsigned first = descriptors.log < 0 ? STDERR_FILENO + 1 : kLog + 1;
+  if (!descriptors.inherit && close_range(first, ~0U, CLOSE_RANGE_CLOEXEC) != 0) {
+    fail(complaints, program, "close_range");
+  }
+}
+
+}  // namespace
+
+Result<pid_t> spawn(const Program& program, const std::vector<std::string>& arguments,
+                    const Descriptors& descriptors) {
+  const pid_t parent = getpid();
+  const pid_t pid = fork();
+  if (pid < 0) return errno_error(errno, "fork");
+  if (pid > 0) return pid;
+
+  for (const int signal : {SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGCHLD, SIGUSR1}) {
+    std::signal(signal, SIG_DFL);
+  }
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  const int complaints = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, kLog + 1);
+  place(program, descriptors, complaints);
+  if (program.capabilities != nullptr) drop(program, complaints);
+  // After the change of user, which would take it away again.
+  if (prctl(PR_SET_PDEATHSIG, program.parent_death_signal, 0, 0, 0) != 0 || getppid() != parent) {
+    _exit(kFailed);
+  }
+  std::string name = program.name;
+  std::vector<char*> argv{name.data()};
+  for (const auto& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  const std::string path = concat(MANDOS_LIBEXEC_DIR "/", program.file);
+  execv(path.c_str(), argv.data());
+  fail(complaints, program, path.c_str());
+}
+
+}  // namespace mandos::supervisor

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Fork, drop, execute: how every other process of the server begins.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "common/result.h"
+
+namespace mandos::supervisor {
+
+/// A program of ours and what it may keep.
+struct Program {
+  const char* file;  // in MANDOS_LIBEXEC_DIR
+  std::string name;  // argv[0], as ps(1) shows it
+  uid_t uid = 0;
+  gid_t gid = 0;
+  /// What is left of our capabilities until its own jail takes the rest. Null: all of them.
+  const std::vector<unsigned>* capabilities = nullptr;
+  /// Sent to it when we die (PR_SET_PDEATHSIG, prctl(2)).
+  int parent_death_signal;
+};
+
+struct Descriptors {
+  int door;
+  int log = -1;          // -1: the program has none, and its door is descriptor 0
+  bool quiet = true;     // standard output and error are /dev/null
+  bool inherit = false;  // everything above 2 that is not close-on-exec stays open
+};
+
+/// Starts `program` with `arguments` behind its name, an empty signal mask and default handlers.
+/// With a log socket, the door becomes descriptor 3 and the log socket 4, and 0 is /dev/null. A
+/// program that cannot be dropped or executed ends with status 127 and says why on our stderr.
+Result<pid_t> spawn(const Program& program, const std::vector<std::string>& arguments,
+                    const Descriptors& descriptors);
+
+}  // namespace mandos::supervisor

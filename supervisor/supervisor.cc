@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "supervisor/supervisor.h"
+
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <pwd.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <csignal>
+#include <fstream>
+
+#include "config.h"
+
+namespace mandos::supervisor {
+namespace {
+
+constexpr Channel::Limits kMonitorDoor{.receive = 4096, .queue = 65536, .descriptors = 16};
+constexpr Milliseconds kFirstDelay(20);
+constexpr Milliseconds kLongestDelay = std::chrono::seconds(10);
+// A process that ran so long is started again without delay.
+constexpr auto kLongRun = std::chrono::seconds(60);
+constexpr Milliseconds kStopGrace = std::chrono::seconds(5);
+constexpr Milliseconds kPingPeriod = std::chrono::seconds(10);
+// A monitor that answers no Ping for so long hangs.
+constexpr auto kHung = std::chrono::seconds(30);
+
+struct Kind {
+  Role role;
+  const char* file;
+  Accounts::Account Accounts::*account;
+  std::vector<unsigned> capabilities;
+  int parent_death_signal;
+};
+
+// SETPCAP lets each empty its own bounding set. The checker-runner ends its checkers first.
+const std::vector<Kind>& kinds() {
+  static const std::vector<Kind> table = {
+      {door::supervisor::NETWORKER,
+       "mandos-networker",
+       &Accounts::networker,
+       {CAP_SYS_CHROOT, CAP_SETPCAP},
+       SIGKILL},
+      {door::supervisor::CHECKER_RUNNER,
+       "mandos-checker-runner",
+       &Accounts::checker_runner,
+       {CAP_NET_RAW, CAP_SETPCAP},
+       SIGTERM},
+      {door::supervisor::BUS_AGENT,
+       "mandos-bus-agent",
+       &Accounts::bus_agent,
+       {CAP_SETPCAP},
+       SIGKILL},
+  };
+  return table;
+}
+
+const Kind* find_kind(Role role) {
+  const auto found = std::ranges::find(kinds(), role, &Kind::role);
+  return found == kinds().end() ? nullptr : &*found;
+}
+
+std::string told(int wait_status) {
+  if (WIFSIGNALED(wait_status)) return concat("killed by signal ", WTERMSIG(wait_status));
+  return concat("exit status ", WEXITSTATUS(wait_status));
+}
+
+/// Everything whose parent we are, adopted orphans too (proc(5), /proc/PID/task/TID/children).
+std::vector<pid_t> all_children() {
+  std::ifstream list(concat("/proc/self/task/", getpid(), "/children"));
+  std::vector<pid_t> pids;
+  for (pid_t pid = 0; list >> pid;) pids.push_back(pid);
+  return pids;
+}
+
+}  // namespace
+
+Result<Accounts> find_accounts() {
+  Accounts accounts{};
+  for (const auto& [name, account] : {std::pair{MANDOS_NETWORKER_USER, &accounts.networker},
+                                      {MANDOS_CHECKER_USER, &accounts.checker_runner},
+                                      {MANDOS_BUS_USER, &accounts.bus_agent}}) {
+    const passwd* entry = getpwnam(name);  // NOLINT(concurrency-mt-unsafe): no threads
+    if (entry == nullptr) return Error{concat("no account named ", name, ": make it first")};
+    if (entry->pw_uid == 0 || entry->pw_gid == 0) {
+      return Error{concat("the account ", name, " is root's or has root's group")};
+    }
+    *account = {entry->pw_uid, entry->pw_gid};
+  }
+  if (accounts.networker.uid == accounts.checker_runner.uid ||
+      accounts.networker.uid == accounts.bus_agent.uid ||
+      accounts.checker_runner.uid == accounts.bus_agent.uid) {
+    return Error{"two of the server's accounts have the same user ID"};
+  }
+  return accounts;
+}
+
+Supervisor::Supervisor(EventLoop& loop, Log& log, Notify notify, Options options)
+    : loop_(loop), log_(log), notify_(std::move(notify)), options_(std::move(options)) {
+  loop_.on_signals({SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD},
+                   [this](int signal) { on_signal(signal); });
+}
+
+Result<pid_t> Supervisor::spawn_monitor(const std::vector<std::string>& arguments, int door,
+                                        bool first) {
+  const Program monitor{.file = "mandos-monitor",
+                        .name = "mandos-monitor",
+                        .capabilities = nullptr,
+                        .parent_death_signal = SIGKILL};
+  // It turns to /dev/null itself once nobody waits for its first words.
+  return spawn(monitor, arguments, {.door = door, .quiet = false, .inherit = first});
+}
+
+void Supervisor::adopt_monitor(pid_t pid, UniqueFd door) {
+  monitor_process_.pid = pid;
+  monitor_process_.started = BootClock::now();
+  last_pong_ = BootClock::now();
+  monitor_ = std::make_unique<Door>(
+      loop_, std::move(door), kMonitorDoor,
+      [this](Channel::Datagram datagram) { from_monitor(std::move(datagram)); },
+      [this](const std::string& why) {
+        log_.debug("the monitor's door: ", why);
+        // It ends by itself or hangs without a voice; either way reap() goes on from here.
+        end(monitor_process_);
+      });
+  ToMonitor begin;
+  begin.mutable_begin()->set_restarted(was_ready_);
+  std::vector<int> descriptors;
+  for (const auto& listener : listeners_) descriptors.push_back(listener.get());
+  send(begin, descriptors);
+}
+
+void Supervisor::restart_monitor() {
+  auto door = make_door();
+  if (!door) {
+    log_.critical("no door for the monitor: ", door.error());
+    return stop(1);
+  }
+  auto pid = spawn_monitor(options_.arguments, door->second.get(), false);
+  if (!pid) {
+    log_.critical("the monitor cannot be started: ", pid.error());
+    return stop(1);
+  }
+  adopt_monitor(*pid, std::move(door->first));
+}
+
+// Never a process group or everybody: kill(2) takes -1 for that.
+void Supervisor::end(const Child& child) {
+  if (child.pid > 0) kill(child.pid, SIGKILL);
+}
+
+void Supervisor::start(Child& child) {
+  child.started = BootClock::now();
+  const Kind& kind = *find_kind(child.role);
+  auto door = make_door();
+  auto log = make_door();
+  if (!door || !log) {
+    log_.error(kind.file, ": no door: ", door ? log.error() : door.error());
+    return start_later(child);
+  }
+  const auto& account = options_.accounts.*kind.account;
+  const Program program{.file = kind.file,
+                        .name = kind.file,
+                        .uid = account.uid,
+                        .gid = account.gid,
+                        .capabilities = &kind.capabilities,
+                        .parent_death_signal = kind.parent_death_signal};
+  auto pid =
+      spawn(program, {},
+            {.door = door->second.get(), .log = log->second.get(), .quiet = !options_.foreground});
+  if (!pid) {
+    log_.error(kind.file, " cannot be started: ", pid.error());
+    return start_later(child);
+  }
+  child.pid = *pid;
+  ToMonitor message;
+  message.mutable_started()->set_role(child.role);
+  message.mutable_started()->set_index(child.index);
+  message.mutable_started()->set_pid(child.pid);
+  const std::array descriptors{door->first.get(), log->first.get()};
+  send(message, descriptors);
+}
+
+void Supervisor::start_later(Child& child) {
+  if (BootClock::now() - child.started > kLongRun) child.delay = Milliseconds(0);
+  loop_.after(child.delay, [this, key = ChildKey(child.role, child.index)] {
+    const auto found = children_.find(key);
+    if (found != children_.end() && found->second.pid < 0 && !stopping_) start(found->second);
+  });
+  child.delay = std::clamp(child.delay * 2, kFirstDelay, kLongestDelay);
+}
+
+void Supervisor::send(const ToMonitor& message, std::span<const int> descriptors) {
+  if (monitor_) monitor_->send(message, descriptors);
+}
+
+void Supervisor::from_monitor(Channel::Datagram datagram) {
+  ToSupervisor message;
+  if (!message.ParseFromArray(datagram.bytes.data(), static_cast<int>(datagram.bytes.size()))) {
+    log_.critical("the monitor sends what is no message");
+    return end(monitor_process_);
+  }
+  switch (message.message_case()) {
+    case ToSupervisor::kStart: {
+      const ChildKey key(message.start().role(), message.start().index());
+      if (find_kind(key.first) == nullptr || children_.contains(key)) break;
+      start(children_.emplace(key, Child{.role = key.first, .index = key.second}).first->second);
+      break;
+    }
+    case ToSupervisor::kRestart: {
+      const auto found = children_.find({message.restart().role(), message.restart().index()});
+      if (found != children_.end()) end(found->second);
+      break;
+    }
+    case ToSupervisor::kKeepListeners:
+      listeners_ = std::move(datagram.descriptors);
+      break;
+    case ToSupervisor::kReady:
+      if (!was_ready_) {
+        was_ready_ = true;
+        options_.on_ready();
+        notify_.send("READY=1");
+        ask_alive();
+      }
+      break;
+    case ToSupervisor::kStatusText:
+      notify_.send(concat("STATUS=", message.status_text().text()));
+      break;
+    case ToSupervisor::kPong:
+      last_pong_ = BootClock::now();
+      notify_.send("WATCHDOG=1");
+      break;
+    case ToSupervisor::MESSAGE_NOT_SET:
+      break;
+  }
+}
+
+// The service manager's watchdog is fed only by an answer of the monitor; without one a monitor
+// that hangs is ended by us.
+void Supervisor::ask_alive() {
+  if (stopping_) return;
+  if (BootClock::now() - last_pong_ > kHung) {
+    log_.critical("the monitor does not answer");
+    end(monitor_process_);
+  }
+  ToMonitor ping;
+  ping.mutable_ping();
+  send(ping);
+  const auto period =
+      notify_.watchdog() ? std::min(*notify_.watchdog() / 2, kPingPeriod) : kPingPeriod;
+  loop_.after(period, [this] { ask_alive(); });
+}
+
+void Supervisor::on_signal(int signal) {
+  if (signal == SIGCHLD) return reap();
+  if (signal == SIGUSR1) {
+    ToMonitor reload;
+    reload.mutable_reload();
+    return send(reload);
+  }
+  stop(0);
+}
+
+void Supervisor::reap() {
+  int status = 0;
+  for (pid_t pid = 0; (pid = waitpid(-1, &status, WNOHANG)) > 0;) ended(pid, status);
+}
+
+void Supervisor::ended(pid_t pid, int wait_status) {
+  if (pid == monitor_process_.pid) {
+    if (!stopping_) log_.error("monitor[", pid, "] ended: ", told(wait_status));
+    monitor_process_.pid = -1;
+    return monitor_ended();
+  }
+  const auto found =
+      std::ranges::find_if(children_, [pid](const auto& entry) { return entry.second.pid == pid; });
+  if (found == children_.end()) return;  // an orphan of somebody who ended
+  Child& child = found->second;
+  child.pid = -1;
+  if (stopping_) return;
+  log_.error(find_kind(child.role)->file, "[", pid, "] ended: ", told(wait_status));
+  if (!was_ready_) return stop(1);
+  // What a checker-runner left behind is ours now.
+  if (child.role == door::supervisor::CHECKER_RUNNER) {
+    for (const pid_t orphan : all_children()) {
+      const bool known = orphan == monitor_process_.pid ||
+                         std::ranges::any_of(children_, [orphan](const auto& entry) {
+                           return entry.second.pid == orphan;
+                         });
+      if (!known) kill(orphan, SIGKILL);
+    }
+  }
+  start_later(child);
+}
+
+void Supervisor::monitor_ended() {
+  monitor_.reset();
+  if (stopping_ || !was_ready_) return stop(stopping_ ? 0 : 1);
+  // Nobody goes on without it: their doors are closed, and the next one starts its own.
+  children_.clear();
+  kill_everything();
+  Child& monitor = monitor_process_;
+  if (BootClock::now() - monitor.started > kLongRun) monitor.delay = Milliseconds(0);
+  loop_.after(monitor.delay, [this] {
+    if (!stopping_) restart_monitor();
+  });
+  monitor.delay = std::clamp(monitor.delay * 2, kFirstDelay, kLongestDelay);
+}
+
+void Supervisor::stop(int status) {
+  if (!stopping_) {
+    stopping_ = true;
+    notify_.send("STOPPING=1");
+  }
+  if (monitor_process_.pid > 0 && status == 0) {
+    // It brings its state to disk and exits; monitor_ended() comes back here.
+    ToMonitor message;
+    message.mutable_stop();
+    send(message);
+    loop_.after(kStopGrace, [this] { end(monitor_process_); });
+    return;
+  }
+  loop_.stop(status);
+}
+
+// Until no child is left, since one that ends may leave us its own.
+void Supervisor::kill_everything() {
+  for (auto pids = all_children(); !pids.empty(); pids = all_children()) {
+    for (const pid_t pid : pids) kill(pid, SIGKILL);
+    waitpid(-1, nullptr, 0);
+  }
+}
+
+int Supervisor::run() {
+  const int status = loop_.run();
+  monitor_.reset();
+  kill_everything();
+  return status;
+}
+
+}  // namespace mandos::supervisor

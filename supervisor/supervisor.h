@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Starts the other processes, starts them again when they end, and ends them. It knows nothing:
+// no option, no setting, no secret, and no byte from the network or the bus.
+#pragma once
+
+#include <supervisor.pb.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/channel.h"
+#include "common/event_loop.h"
+#include "common/log.h"
+#include "supervisor/notify.h"
+#include "supervisor/spawn.h"
+
+namespace mandos::supervisor {
+
+using door::supervisor::Role;
+using door::supervisor::ToMonitor;
+using door::supervisor::ToSupervisor;
+
+/// The accounts of the three unprivileged processes.
+struct Accounts {
+  struct Account {
+    uid_t uid;
+    gid_t gid;
+  };
+  Account networker, checker_runner, bus_agent;
+};
+/// From the account names that the build was given; an Error names the one that is missing, is root
+/// or shares its user with another.
+Result<Accounts> find_accounts();
+
+class Supervisor {
+ public:
+  struct Options {
+    std::vector<std::string> arguments;  // of the command line, for the monitor
+    bool foreground;
+    Accounts accounts;
+    /// Called once, when everybody is served for the first time.
+    std::function<void()> on_ready;
+  };
+  Supervisor(EventLoop& loop, Log& log, Notify notify, Options options);
+
+  /// The first monitor is started by the caller, while the descriptors that we inherited are still
+  /// open and nothing of ours is.
+  static Result<pid_t> spawn_monitor(const std::vector<std::string>& arguments, int door,
+                                     bool first);
+  /// Takes over a monitor that runs.
+  void adopt_monitor(pid_t pid, UniqueFd door);
+
+  /// Until told to end by a signal (0) or by a failure before anybody was served (1). No process
+  /// that we started, nor any descendant of one, is left.
+  int run();
+
+ private:
+  struct Child {
+    Role role;
+    std::uint32_t index;
+    pid_t pid = -1;
+    Instant started{};
+    Milliseconds delay{0};  // before it is started again
+  };
+  using ChildKey = std::pair<Role, std::uint32_t>;
+
+  void restart_monitor();
+  void start(Child& child);
+  void start_later(Child& child);
+  static void end(const Child& child);
+  void from_monitor(Channel::Datagram datagram);
+  void send(const ToMonitor& message, std::span<const int> descriptors = {});
+  void on_signal(int signal);
+  void reap();
+  void ended(pid_t pid, int wait_status);
+  void monitor_ended();
+  void stop(int status);
+  void kill_everything();
+  void ask_alive();
+
+  EventLoop& loop_;
+  Log& log_;
+  Notify notify_;
+  Options options_;
+  std::unique_ptr<Door> monitor_;
+  Child monitor_process_{};
+  std::map<ChildKey, Child> children_;
+  std::vector<UniqueFd> listeners_;
+  Instant last_pong_{};
+  bool was_ready_ = false;
+  bool stopping_ = false;
+};
+
+}  // namespace mandos::supervisor
