@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "monitor/checker_command.h"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace mandos::monitor {
+namespace {
+
+/// One word for the POSIX shell (IEEE Std 1003.1, "Quoting"): in single quotes, where only the
+/// single quote itself is special, unless every character is harmless.
+std::string quoted(std::string_view value) {
+  constexpr std::string_view kHarmless =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_";
+  if (!value.empty() && value.find_first_not_of(kHarmless) == value.npos) return std::string(value);
+  std::string out = "'";
+  for (const char character : value) {
+    if (character == '\'') {
+      out += R"('"'"')";
+    } else {
+      out += character;
+    }
+  }
+  return out + '\'';
+}
+
+template <class... Arguments>
+std::string formatted(const char* format, Arguments... arguments) {
+  char buffer[64];
+  return {buffer, static_cast<std::size_t>(snprintf(buffer, sizeof buffer, format, arguments...))};
+}
+
+std::string microseconds(std::int64_t count) {
+  return count == 0 ? "" : formatted(".%06lld", static_cast<long long>(count));
+}
+
+std::string shown(std::string_view value) { return std::string(value); }
+std::string shown(bool value) { return value ? "True" : "False"; }
+std::string shown(const std::optional<KeyId>& value) { return value ? value->text() : ""; }
+
+std::string shown(Milliseconds value) {
+  const auto days = std::chrono::floor<std::chrono::days>(value);
+  const std::chrono::hh_mm_ss time(std::chrono::microseconds(value - days));
+  const auto number = static_cast<long long>(days.count());
+  return (number == 0 ? "" : formatted(number == 1 ? "%lld day, " : "%lld days, ", number)) +
+         formatted("%d:%02d:%02d", static_cast<int>(time.hours().count()),
+                   static_cast<int>(time.minutes().count()),
+                   static_cast<int>(time.seconds().count())) +
+         microseconds(time.subseconds().count());
+}
+
+std::string shown(WallTime value) {
+  const auto day = std::chrono::floor<std::chrono::days>(value);
+  const std::chrono::year_month_day date(day);
+  const std::chrono::hh_mm_ss time(value - day);
+  return formatted("%04d-%02u-%02u %02d:%02d:%02d", static_cast<int>(date.year()),
+                   static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
+                   static_cast<int>(time.hours().count()), static_cast<int>(time.minutes().count()),
+                   static_cast<int>(time.seconds().count())) +
+         microseconds(time.subseconds().count());
+}
+std::string shown(const std::optional<WallTime>& value) { return value ? shown(*value) : "None"; }
+
+struct Attribute {
+  std::string_view name;
+  std::string (*value)(const Client&);
+};
+constexpr Attribute kAttributes[] = {
+    {"approval_delay", [](const Client& c) { return shown(c.settings.approval_delay); }},
+    {"approval_duration", [](const Client& c) { return shown(c.settings.approval_duration); }},
+    {"created", [](const Client& c) { return shown(c.created); }},
+    {"dbus_object_path", [](const Client& c) { return shown(c.object_path); }},
+    {"enabled", [](const Client& c) { return shown(c.settings.enabled); }},
+    {"expires", [](const Client& c) { return shown(c.expires_shown); }},
+    {"fingerprint", [](const Client& c) { return shown(c.settings.fingerprint); }},
+    {"host", [](const Client& c) { return shown(c.settings.host); }},
+    {"interval", [](const Client& c) { return shown(c.settings.interval); }},
+    {"key_id", [](const Client& c) { return shown(c.settings.key_id); }},
+    {"last_approval_request", [](const Client& c) { return shown(c.last_approval_request); }},
+    {"last_checked_ok", [](const Client& c) { return shown(c.last_checked_ok); }},
+    {"last_enabled", [](const Client& c) { return shown(c.last_enabled); }},
+    {"name", [](const Client& c) { return shown(c.name); }},
+    {"timeout", [](const Client& c) { return shown(c.settings.timeout); }},
+};
+
+}  // namespace
+
+Result<std::string> expand_checker(const Client& client) {
+  const auto bad = [&](const auto&... why) {
+    return Error{concat("checker \"", escaped(client.settings.checker), "\": ", why...)};
+  };
+  std::string out;
+  std::string_view rest = client.settings.checker;
+  while (true) {
+    const std::size_t percent = rest.find('%');
+    out += rest.substr(0, percent);
+    if (percent == rest.npos) break;
+    rest.remove_prefix(percent + 1);
+    if (rest.starts_with('%')) {
+      out += '%';
+      rest.remove_prefix(1);
+      continue;
+    }
+    const std::size_t end = rest.find(')');
+    if (!rest.starts_with('(') || end == rest.npos || !rest.substr(end + 1).starts_with('s')) {
+      return bad("found \"", escaped(rest.substr(0, 20)),
+                 "\" after a percent sign, expected \"(NAME)s\" or another percent sign");
+    }
+    const std::string_view name = rest.substr(1, end - 1);
+    const auto* attribute =
+        std::find_if(std::begin(kAttributes), std::end(kAttributes),
+                     [&](const Attribute& candidate) { return candidate.name == name; });
+    if (attribute == std::end(kAttributes) ||
+        (name == "dbus_object_path" && client.object_path.empty())) {
+      return bad("there is no \"", escaped(name), "\" to put in");
+    }
+    out += quoted(attribute->value(client));
+    rest.remove_prefix(end + 2);
+  }
+  if (out.find('\0') != out.npos) return bad("holds a zero byte");
+  return out;
+}
+
+}  // namespace mandos::monitor

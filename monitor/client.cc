@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "monitor/client.h"
+
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <type_traits>
+
+#include "monitor/checker_command.h"
+
+namespace mandos::monitor {
+namespace {
+
+Milliseconds bounded(Milliseconds duration) {
+  return std::clamp(duration, Milliseconds(0), kLongestDuration);
+}
+
+/// What one event does to a client.
+class Reaction {
+ public:
+  Reaction(Client& client, const Moment& now, std::vector<Effect>& out)
+      : c_(client), now_(now), out_(out), was_enabled_(client.enabled()) {}
+
+  /// Whatever is due by now. The expiry comes first, so that nothing is granted and no checker
+  /// started at or after it, however late this is called.
+  void settle() {
+    if (c_.expires && *c_.expires <= now_.boot) disable();
+    if (c_.decision && c_.decision->until <= now_.boot) c_.decision.reset();
+    // Who waits is enabled and undecided: disable() and Approve leave nobody waiting.
+    for (const Client::Waiting& waiting : c_.waiting) {
+      if (waiting.deadline > now_.boot) continue;
+      out_.emplace_back(Decided{waiting.connection, c_.settings.approved_by_default
+                                                        ? Verdict::kApprovedByDefault
+                                                        : Verdict::kApprovalTimedOut});
+    }
+    forget_waiting([&](const auto& waiting) { return waiting.deadline <= now_.boot; });
+    if (c_.next_check && *c_.next_check <= now_.boot) {
+      // Whole intervals, so that clients which were spread out stay so when all are late.
+      const auto missed = (now_.boot - *c_.next_check) / step();
+      *c_.next_check += (missed + 1) * step();
+      start_checker();
+    }
+  }
+
+  void operator()(const Due&) {}
+
+  void operator()(const Started& event) {
+    if (!c_.enabled()) {
+      c_.expires.reset();
+      c_.expires_shown.reset();
+      return;
+    }
+    if (c_.expires && *c_.expires <= now_.boot) {
+      if (!c_.last_checked_ok || c_.last_checker_status != 0) return disable();
+      c_.expires = from_now(c_.settings.timeout);
+    } else if (!c_.expires) {
+      stamp(c_.last_enabled, Property::kLastEnabled);
+    }
+    // A wall clock that went back while nothing ran must not make the client live longer.
+    const Instant latest = from_now(std::max(c_.settings.timeout, c_.settings.extended_timeout));
+    const Instant kept = std::min(c_.expires.value_or(now_.boot), latest);
+    first_check(event.fraction);
+    if (kept > *c_.expires) expire_at(kept);
+  }
+
+  void operator()(const CheckerFinished& event) {
+    if (!c_.checker || c_.checker->id != event.checker) return;
+    const Client::Checker done = *std::exchange(c_.checker, std::nullopt);
+    if (done.killed) {
+      if (done.start_again) {
+        touch(Property::kCheckerRunning);
+        start_checker();
+      }
+      return;
+    }
+    touch(Property::kCheckerRunning);
+    const int status = event.wait_status;
+    const auto exit_code = static_cast<std::int16_t>(WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+    if (exit_code == 0) {
+      checked_ok();
+    } else {
+      checker_status(exit_code);
+    }
+    out_.emplace_back(CheckerCompleted{exit_code, status, done.command});
+  }
+
+  void operator()(const Requested& event) {
+    const auto decide = [&](Verdict verdict) {
+      out_.emplace_back(Decided{event.connection, verdict});
+    };
+    if (!c_.enabled()) return decide(Verdict::kDisabled);
+    if (c_.decision) return decide(c_.decision->approved ? Verdict::kApproved : Verdict::kDenied);
+    if (c_.settings.approval_delay <= Milliseconds(0)) return decide(Verdict::kNoApprovalNeeded);
+    stamp(c_.last_approval_request, Property::kLastApprovalRequest);
+    if (c_.waiting.empty()) touch(Property::kApprovalPending);
+    c_.waiting.push_back({event.connection, from_now(c_.settings.approval_delay)});
+    out_.emplace_back(NeedApproval{c_.settings.approval_delay, c_.settings.approved_by_default});
+  }
+
+  void operator()(const HungUp& event) {
+    forget_waiting([&](const auto& waiting) { return waiting.connection == event.connection; });
+  }
+
+  void operator()(const Delivered&) {
+    if (c_.enabled()) expire_at(from_now(c_.settings.extended_timeout));
+    out_.emplace_back(GotSecret{});
+  }
+
+  void operator()(const Approve& event) {
+    // One that holds for no time still answers those who wait now.
+    c_.decision = {event.approved, from_now(c_.settings.approval_duration)};
+    decide_waiting(event.approved ? Verdict::kApproved : Verdict::kDenied);
+  }
+
+  void operator()(const CheckedOk&) {
+    keep(true);
+    checked_ok();
+  }
+
+  void operator()(const Set& set) {
+    if (!writable(set)) return;
+    if (set.property == Property::kCheckerRunning) {
+      return std::get<bool>(set.value) ? start_checker() : stop_checker();
+    }
+    keep(true);
+    if (set.property == Property::kLastCheckedOk) return checked_ok();
+    if (set.property == Property::kEnabled) {
+      return std::get<bool>(set.value) ? enable(1.0) : disable();
+    }
+    for_each_setting([&](Property property, auto member) {
+      using T = std::remove_reference_t<decltype(c_.settings.*member)>;
+      if constexpr (std::is_constructible_v<Set::Value, std::in_place_type_t<T>, T>) {
+        if (property == set.property) change(property, member, std::get<T>(set.value));
+      }
+    });
+    if (set.property == Property::kInterval && c_.enabled()) {
+      c_.next_check = now_.boot + step();
+      start_checker();
+    }
+  }
+
+  void operator()(const Reloaded& event) {
+    const Milliseconds old_step = step();
+    for_each_setting([&](Property property, auto member) {
+      if (property != Property::kEnabled) change(property, member, event.settings.*member);
+    });
+    if (c_.next_check && step() != old_step) {
+      // The same part of the interval is still to go: many clients changed at once stay spread out.
+      const double rest = std::chrono::duration<double>(*c_.next_check - now_.boot) / old_step;
+      c_.next_check = part_of_interval(rest);
+    }
+    // Against what the caller saw: settle() may have disabled the client since.
+    if (event.settings.enabled && !was_enabled_) enable(event.fraction);
+    if (!event.settings.enabled) disable();
+  }
+
+  void operator()(const Removed&) {
+    disable();
+    stop_checker();
+  }
+
+  void finish() {
+    if (changed_.any()) out_.emplace_back(Changed{changed_});
+    if (save_) out_.emplace_back(Save{*save_});
+  }
+
+ private:
+  Instant from_now(Milliseconds duration) const { return now_.boot + bounded(duration); }
+  /// The interval, but never nothing, lest checks be due without end.
+  Milliseconds step() const { return std::max(bounded(c_.settings.interval), Milliseconds(1)); }
+  Instant part_of_interval(double fraction) const {
+    const double part = static_cast<double>(step().count()) * std::clamp(fraction, 0.0, 1.0);
+    return now_.boot + Milliseconds(static_cast<Milliseconds::rep>(part));
+  }
+
+  void touch(Property property) { changed_.set(static_cast<std::size_t>(property)); }
+  void keep(bool durable) { save_ = save_.value_or(false) || durable; }
+  void stamp(std::optional<WallTime>& field, Property property) {
+    field = now_.wall;
+    touch(property);
+    keep(false);
+  }
+  void checker_status(std::int16_t status) {
+    if (c_.last_checker_status != status) touch(Property::kLastCheckerStatus);
+    c_.last_checker_status = status;
+    keep(false);
+  }
+  void expire_at(std::optional<Instant> when) {
+    c_.expires = when;
+    c_.expires_shown.reset();
+    if (when)
+      c_.expires_shown = now_.wall + std::chrono::floor<WallTime::duration>(*when - now_.boot);
+    touch(Property::kExpires);
+    keep(false);
+  }
+
+  /// A new cycle: the client has until one interval after its first check.
+  void first_check(double fraction) {
+    c_.next_check = part_of_interval(fraction);
+    expire_at(*c_.next_check + step());
+  }
+  void enable(double fraction) {
+    if (c_.enabled()) return;
+    c_.settings.enabled = true;
+    touch(Property::kEnabled);
+    stamp(c_.last_enabled, Property::kLastEnabled);
+    first_check(fraction);
+  }
+  void disable() {
+    if (!c_.enabled()) return;
+    c_.settings.enabled = false;
+    touch(Property::kEnabled);
+    expire_at(std::nullopt);
+    c_.next_check.reset();
+    stop_checker();
+    decide_waiting(Verdict::kDisabled);
+  }
+
+  void checked_ok() {
+    stamp(c_.last_checked_ok, Property::kLastCheckedOk);
+    checker_status(0);
+    if (c_.enabled()) expire_at(from_now(c_.settings.timeout));
+  }
+
+  void start_checker() {
+    if (c_.checker) {
+      // Never two at once, not even while the old one is dying.
+      if (c_.checker->killed && !std::exchange(c_.checker->start_again, true)) {
+        touch(Property::kCheckerRunning);
+      }
+      return;
+    }
+    Result<std::string> command = expand_checker(c_);
+    if (!command) {
+      out_.emplace_back(CheckerUnusable{command.error()});
+      return;
+    }
+    const CheckerId id = CheckerId{c_.number} << 32U | c_.checkers_started++;
+    c_.checker = {id, *command};
+    out_.emplace_back(StartChecker{id, *std::move(command)});
+    touch(Property::kCheckerRunning);
+  }
+  void stop_checker() {
+    if (!c_.checker_running()) return;
+    touch(Property::kCheckerRunning);
+    c_.checker->start_again = false;
+    if (std::exchange(c_.checker->killed, true)) return;
+    out_.emplace_back(KillChecker{c_.checker->id});
+  }
+
+  template <class Predicate>
+  void forget_waiting(Predicate predicate) {
+    if (std::erase_if(c_.waiting, predicate) > 0 && c_.waiting.empty()) {
+      touch(Property::kApprovalPending);
+    }
+  }
+  void decide_waiting(Verdict verdict) {
+    for (const auto& waiting : c_.waiting) out_.emplace_back(Decided{waiting.connection, verdict});
+    forget_waiting([](const auto&) { return true; });
+  }
+
+  template <class T>
+  void change(Property property, T ClientSettings::*member, const T& value) {
+    T& field = c_.settings.*member;
+    if (same_setting(field, value)) return;
+    const Milliseconds old_timeout = bounded(c_.settings.timeout);
+    field = value;
+    touch(property);
+    keep(false);
+    if (property == Property::kTimeout && c_.expires) {
+      expire_at(*c_.expires + (bounded(c_.settings.timeout) - old_timeout));
+      if (*c_.expires <= now_.boot) disable();
+    }
+  }
+
+  Client& c_;
+  const Moment& now_;
+  std::vector<Effect>& out_;
+  const bool was_enabled_;
+  Properties changed_;
+  std::optional<bool> save_;
+};
+
+}  // namespace
+
+void react(Client& client, const Event& event, const Moment& now, std::vector<Effect>& out) {
+  Reaction reaction(client, now, out);
+  if (!std::holds_alternative<Started>(event)) reaction.settle();
+  std::visit(reaction, event);
+  reaction.finish();
+}
+
+std::optional<Instant> next_deadline(const Client& client) {
+  std::optional<Instant> next;
+  const auto consider = [&](Instant when) { next = std::min(next.value_or(when), when); };
+  if (client.expires) consider(*client.expires);
+  if (client.next_check) consider(*client.next_check);
+  if (client.decision) consider(client.decision->until);
+  for (const Client::Waiting& waiting : client.waiting) consider(waiting.deadline);
+  return next;
+}
+
+bool writable(const Set& set) {
+  switch (set.property) {
+    case Property::kApprovedByDefault:
+    case Property::kCheckerRunning:
+    case Property::kEnabled:
+      return std::holds_alternative<bool>(set.value);
+    case Property::kApprovalDelay:
+    case Property::kApprovalDuration:
+    case Property::kExtendedTimeout:
+    case Property::kInterval:
+    case Property::kTimeout:
+      return std::holds_alternative<Milliseconds>(set.value);
+    case Property::kChecker:
+    case Property::kHost:
+    case Property::kLastCheckedOk:
+      return std::holds_alternative<std::string>(set.value);
+    case Property::kSecret: {
+      const auto* secret = std::get_if<SecretPtr>(&set.value);
+      return secret != nullptr && *secret != nullptr;
+    }
+    default:
+      return false;
+  }
+}
+
+std::string_view text(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::kNoApprovalNeeded:
+      return "No approval needed";
+    case Verdict::kApproved:
+      return "Approved";
+    case Verdict::kApprovedByDefault:
+      return "Approved by default";
+    case Verdict::kDisabled:
+      return "Disabled";
+    case Verdict::kDenied:
+      return "Denied";
+    case Verdict::kApprovalTimedOut:
+      return "Approval timed out";
+  }
+  return "";
+}
+
+bool same_setting(const SecretPtr& one, const SecretPtr& other) {
+  if (!one || !other) return one == other;
+  return std::ranges::equal(one->bytes(), other->bytes());
+}
+
+}  // namespace mandos::monitor
