@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// What may come through a door is data: one row a message, and nothing that has no row gets in.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/token_bucket.h"
+
+namespace mandos::monitor {
+
+/// One row: the message, in which states of what it is about (a bit mask, as Room::state_of()
+/// gives it), its longest datagram, its highest rate over the whole door, and who handles it.
+template <class Room, class Message>
+struct DoorRow {
+  int message;  // the oneof case
+  const char* name;
+  unsigned states;
+  std::size_t most_bytes;
+  unsigned per_second;  // twice as many at once
+  void (Room::*handle)(const Message&);
+};
+
+template <class Room, class Message>
+class DoorTable {
+ public:
+  explicit DoorTable(std::span<const DoorRow<Room, Message>> rows) : rows_(rows) {
+    for (const auto& row : rows) rates_.emplace_back(row.per_second, 2.0 * row.per_second);
+  }
+
+  /// Has `datagram` handled by `room`. Returns null, or which rule it broke; then nothing was done.
+  const char* dispatch(Room& room, std::string_view datagram) {
+    if (!message_.ParseFromArray(datagram.data(), static_cast<int>(datagram.size()))) {
+      return "not a message of this door";
+    }
+    for (std::size_t i = 0; i < rows_.size(); ++i) {
+      const auto& row = rows_[i];
+      if (row.message != message_.message_case()) continue;
+      if (datagram.size() > row.most_bytes) return "longer than this message may be";
+      if ((row.states & room.state_of(message_)) == 0) return "not allowed in this state";
+      if (!rates_[i].take(BootClock::now())) return "more often than allowed";
+      (room.*row.handle)(message_);
+      return nullptr;
+    }
+    return "a message that is not in the table";
+  }
+
+ private:
+  std::span<const DoorRow<Room, Message>> rows_;
+  std::vector<TokenBucket> rates_;
+  Message message_;  // kept, so that its memory is
+};
+
+}  // namespace mandos::monitor

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "monitor/log_inlet.h"
+
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+
+namespace mandos::monitor {
+namespace {
+
+constexpr int kLinesPerRound = 16;
+
+}  // namespace
+
+LogInlet::LogInlet(EventLoop& loop, UniqueFd log_socket, std::string label, Log& log)
+    : loop_(loop), socket_(std::move(log_socket)), label_(std::move(label)), log_(log) {
+  loop_.watch(socket_.get(), EPOLLIN, [this](std::uint32_t) { ready(); });
+}
+
+LogInlet::~LogInlet() { loop_.unwatch(socket_.get()); }
+
+void LogInlet::ready() {
+  std::array<char, kMaxLogLine + 1> line{};
+  for (int i = 0; i < kLinesPerRound; ++i) {
+    const ssize_t size = recv(socket_.get(), line.data(), line.size(), MSG_DONTWAIT);
+    if (size < 0 && errno == EAGAIN) return;
+    // The end of the process, or what is no line: the door tells the rest of the story.
+    if (size <= 0) return loop_.unwatch(socket_.get());
+    if (!rate_.take(BootClock::now())) {
+      ++suppressed_;
+      continue;
+    }
+    if (suppressed_ > 0) log_.warning(label_, suppressed_, " log lines were suppressed");
+    suppressed_ = 0;
+    const int digit = line[0] - '0';
+    const LogLevel level = digit >= static_cast<int>(LogLevel::kCritical) &&
+                                   digit <= static_cast<int>(LogLevel::kDebug)
+                               ? static_cast<LogLevel>(digit)
+                               : LogLevel::kWarning;
+    if (level > log_.level()) continue;
+    log_.write(level, label_ + escaped({line.data() + 1, static_cast<std::size_t>(size) - 1},
+                                       kMaxLogLine - 64));
+  }
+}
+
+}  // namespace mandos::monitor
