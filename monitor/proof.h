@@ -6,42 +6,35 @@
 #include <array>
 #include <cstdint>
 #include <functional>
-#include <span>
 
 #include "monitor/key_id.h"
+#include "monitor/transcript.h"
 
 namespace mandos::monitor {
 
-/// What the networker must use as ClientHello.random (RFC 8446 section 4.1.2). Good for one
-/// check_proof(), whatever its outcome, and for seconds only: both are the caller's affair.
+/// What the networker must use as ClientHello.random (RFC 8446 section 4.1.2). That it is good for
+/// one check_proof() only, whatever the outcome, and for seconds only, is the caller's affair.
 using Nonce = std::array<std::uint8_t, 32>;
 
-/// From getrandom(2). Ends the process if the kernel gives no random bytes: there is no way on.
+/// From getrandom(2); ends the process if the kernel has no random bytes to give.
 Nonce fresh_nonce();
 
 struct ProofResult {
   enum class Verdict {
     kProven,      // the key with this key ID signed a handshake with our nonce
-    kUnknownKey,  // a well-formed transcript with our nonce, of a key that is not configured; its
+    kUnknownKey,  // well formed, with our nonce, and names a key that is not configured: the
                   // signature was not looked at, so this key ID is a claim
-    kRefused,     // anything else
+    kRefused,
   };
   Verdict verdict = Verdict::kRefused;
-  /// Set with kProven and kUnknownKey.
-  KeyId key_id{};
-  /// Set with kRefused: why, in fixed words that hold nothing of the transcript.
-  const char* reason = "";
+  KeyId key_id{};           // with kProven and kUnknownKey
+  const char* reason = "";  // with kRefused: fixed words that hold nothing of the transcript
 };
 
-/// Whether `transcript` proves that the private key of a known client was used after `nonce` was
-/// made. It must be whole handshake messages (RFC 8446 section 4) from ClientHello up to and with
-/// the TLS server's CertificateVerify, at most kMaxTranscript bytes. `known` tells whether a client
-/// with a key ID is configured; it is asked at most once, before the key itself is looked at, and
-/// never about kKeyIdOfNothing. Never throws, unless `known` does.
-ProofResult check_proof(std::span<const unsigned char> transcript, const Nonce& nonce,
+/// Whether `transcript` (see parse_transcript()) proves that the private key of a configured client
+/// was used after `nonce` was made. `known` tells whether a key ID is configured; it is asked at
+/// most once, before the key is looked at, and never about kKeyIdOfNothing. Throws nothing.
+ProofResult check_proof(Bytes transcript, const Nonce& nonce,
                         const std::function<bool(const KeyId&)>& known);
-
-/// Longest transcript that is looked at, in bytes.
-inline constexpr std::size_t kMaxTranscript = 4096;
 
 }  // namespace mandos::monitor
