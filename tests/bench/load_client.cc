@@ -522,6 +522,8 @@ int run(int argc, char** argv) {
     }
     if (!good) return fail("bad option or value, see --help");
   }
+  // Trying all the time would take the server's time to start.
+  if (options.first && options.rate == 0) options.rate = 1000;
   if (optind != argc || options.keys_file.empty()) return fail("see --help");
   if (options.generate > 0) return generate(options);
   if (options.port == 0) return fail("no port, see --help");
