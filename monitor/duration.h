@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
-#include <chrono>
 #include <string_view>
 
 #include "common/clock.h"
@@ -9,14 +8,10 @@
 
 namespace mandos::monitor {
 
-/// The longest duration that any setting may have, so that no sum of an instant and two durations
-/// can overflow.
-inline constexpr Milliseconds kLongestDuration = std::chrono::hours(24 * 36500);
-
 /// A duration of the configuration files (mandos-clients.conf(5)): RFC 3339 appendix A ("PT5M",
 /// "P1DT12H", "P2W"; a year is 52 weeks and a month 4, as the original counts them), or the older
-/// sums of whole numbers with a unit of s, m, h, d or w ("1d 12h"). Exact to the second, never
-/// negative, at most kLongestDuration. The Error says what was expected.
+/// sums of whole numbers with a unit of s, m, h, d or w ("1d 12h"). Whole seconds, never
+/// negative, less than 10^9 days. The Error says what was expected.
 Result<Milliseconds> parse_duration(std::string_view text);
 
 }  // namespace mandos::monitor

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The dialect of mandos.conf and clients.conf: that of Python's configparser, which the original
+// reads them with, and the sentences for what is wrong in them.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/result.h"
+#include "monitor/secret.h"
+
+namespace mandos::monitor {
+
+using Problems = std::vector<std::string>;
+
+/// Checked before a file or folder is used: its type, that its owner is root or this process's
+/// user, that no one else may write it and, with `is_private`, that no one else may read it.
+struct FileRules {
+  bool is_private = false;
+  bool is_folder = false;
+  std::size_t limit = 64 << 20;  // bytes
+};
+/// The content of a file (of a folder: nothing), or no value when it does not exist.
+Result<std::optional<SecretString>> read_file(const std::string& path, const FileRules& rules);
+
+/// Well-formed UTF-8 (RFC 3629) without NUL.
+bool is_text(std::string_view bytes);
+
+class Ini {
+ public:
+  struct Place {
+    std::string_view file;
+    unsigned line = 0;  // 0: built in
+    std::string text() const { return concat(file, ":", line); }
+  };
+  struct Option {
+    std::string_view value;  // unexpanded; lines of a folded value are joined by '\n'
+    Place place;
+    bool referred = false;  // an expanded value needed this one
+  };
+  struct Section {
+    Place place;
+    std::map<std::string_view, Option> options;  // names in lower case
+  };
+
+  /// What DEFAULT holds where no file says otherwise; the strings must outlive this object.
+  void add_default(std::string_view name, std::string_view value) {
+    defaults_.options[name] = {value, {}};
+  }
+  /// Adds a file's content to what was read before. Every error becomes one of `problems`; a
+  /// section or an option of DEFAULT that an earlier file had is one too.
+  void read(std::string file, SecretString content, Problems& problems);
+
+  Section& defaults() { return defaults_; }
+  /// Without DEFAULT, by name.
+  std::map<std::string_view, Section>& sections() { return sections_; }
+
+  /// The option's value with %(name)s replaced from `section`, then from DEFAULT, nested at most
+  /// ten deep, and %% by %. The Error says what was found instead.
+  Result<SecretString> expand(Section& section, const Option& option);
+
+  /// "FILE:LINE: [SECTION] OPTION: ", without what is empty.
+  static std::string where(const Place& place, std::string_view section, std::string_view option);
+  /// where(), then "found FOUND, expected EXPECTED".
+  static std::string problem(const Place& place, std::string_view section, std::string_view option,
+                             std::string_view found, std::string_view expected);
+  /// Warns of each option in `section`, which messages call `name`, that is neither known nor
+  /// referred to by an option that was expanded.
+  template <class Known>
+  static void warn_of_unknown(const Section& section, std::string_view name, const Known& known,
+                              Problems& warnings) {
+    for (const auto& [each, option] : section.options) {
+      if (option.place.line == 0 || option.referred || known(each)) continue;
+      warnings.push_back(where(option.place, name, each) + "unknown option, ignored");
+    }
+  }
+
+ private:
+  struct File {
+    std::string name;
+    SecretString content;
+  };
+  bool expand_into(SecretString& out, std::string_view rest, Section& section, unsigned depth,
+                   std::string& found);
+
+  std::deque<File> files_;  // what every view here points into
+  Section defaults_;
+  std::map<std::string_view, Section> sections_;
+};
+
+/// 1, yes, true, on or 0, no, false, off, in any case.
+std::optional<bool> parse_boolean(std::string_view text);
+inline constexpr const char* kBooleans = "1, yes, true, on, 0, no, false or off";
+inline constexpr const char* kExpansion = "\"%%\" or the %(NAME)s of an option";
+inline constexpr const char* kNoSecretMemory =
+    "no memory could be locked for secrets (RLIMIT_MEMLOCK)";
+
+/// An option's name for a message; what cannot be one may be part of a secret, so it is not shown.
+std::string shown_name(std::string_view name);
+/// An option's value for a message, in quotes and cut; not for values that may hold a secret.
+inline std::string quoted(std::string_view value) { return concat('"', escaped(value, 60), '"'); }
+
+}  // namespace mandos::monitor
