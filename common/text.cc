@@ -8,7 +8,7 @@ std::string escaped(std::string_view bytes, std::size_t limit) {
   std::string out;
   for (const char c : bytes) {
     const auto byte = static_cast<unsigned char>(c);
-    const bool plain = byte >= 0x20 && byte < 0x7f && byte != '\\';
+    const bool plain = byte >= 0x20 && byte < 0x7f && byte != '\\' && byte != '"';
     if (out.size() + (plain ? 1 : 4) > limit) return out + "...";
     if (plain) {
       out += c;

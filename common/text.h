@@ -31,8 +31,9 @@ bool parse_number(std::string_view text, Number& number) {
   return error == std::errc() && end == text.data() + text.size() && !text.empty();
 }
 
-/// `bytes` as printable ASCII for a log line: control bytes, bytes above 0x7e and the backslash
-/// become \xHH, and what exceeds `limit` characters is cut and marked with "...".
+/// `bytes` as printable ASCII for a log line, safe within double quotes: control bytes, bytes above
+/// 0x7e, the backslash and the double quote become \xHH, and what exceeds `limit` characters is cut
+/// and marked with "...".
 std::string escaped(std::string_view bytes, std::size_t limit = 200);
 
 /// The bytes of a string, for functions that take spans.

@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 
 namespace mandos::monitor {
@@ -32,7 +33,8 @@ Result<UniqueFd> adopt(int fd) {
   UniqueFd socket(fcntl(fd, F_DUPFD_CLOEXEC, 0));
   if (!socket) return errno_error(errno, "descriptor ", fd);
   close(fd);
-  if (listen(socket.get(), SOMAXCONN) != 0) return errno_error(errno, "descriptor ", fd, ": listen");
+  if (listen(socket.get(), SOMAXCONN) != 0)
+    return errno_error(errno, "descriptor ", fd, ": listen");
   if (fcntl(socket.get(), F_SETFL, O_NONBLOCK) != 0) return errno_error(errno, "descriptor ", fd);
   return socket;
 }
@@ -43,9 +45,8 @@ Result<UniqueFd> open_new(const Settings& settings, std::vector<std::string>& wa
   hints.ai_family = settings.use_ipv6 ? AF_INET6 : AF_INET;
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
-  if (const int failed =
-          getaddrinfo(settings.address.empty() ? nullptr : settings.address.c_str(),
-                      std::to_string(settings.port).c_str(), &hints, &found);
+  if (const int failed = getaddrinfo(settings.address.empty() ? nullptr : settings.address.c_str(),
+                                     std::to_string(settings.port).c_str(), &hints, &found);
       failed != 0) {
     return Error{concat("address ", settings.address, ": ", gai_strerror(failed))};
   }
@@ -68,7 +69,8 @@ Result<UniqueFd> open_new(const Settings& settings, std::vector<std::string>& wa
   if (!settings.interface.empty() &&
       setsockopt(listener.get(), SOL_SOCKET, SO_BINDTODEVICE, settings.interface.data(),
                  static_cast<socklen_t>(settings.interface.size())) != 0) {
-    warnings.push_back(errno_error(errno, "cannot bind to the interface ", settings.interface).text);
+    warnings.push_back(
+        errno_error(errno, "cannot bind to the interface ", settings.interface).text);
   }
   if (bind(listener.get(), found->ai_addr, found->ai_addrlen) != 0 ||
       listen(listener.get(), SOMAXCONN) != 0) {
@@ -89,8 +91,8 @@ Result<std::vector<UniqueFd>> open_listeners(const Settings& settings, std::vect
   } else if (const char* text = std::getenv("LISTEN_FDS"); text != nullptr) {
     int count = 0;
     if (!parse_number(std::string_view(text), count) || count < 1 || count > kMostListenFds) {
-      return Error{concat("LISTEN_FDS is \"", escaped(text), "\", not a number from 1 to ",
-                          kMostListenFds)};
+      return Error{
+          concat("LISTEN_FDS is \"", escaped(text), "\", not a number from 1 to ", kMostListenFds)};
     }
     for (int i = 0; i < count; ++i) given.push_back(kFirstListenFd + i);
   }
@@ -106,6 +108,17 @@ Result<std::vector<UniqueFd>> open_listeners(const Settings& settings, std::vect
     listeners.push_back(std::move(*opened));
   }
   return listeners;
+}
+
+void close_inherited() {
+  std::vector<int> inherited;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    int fd = -1;
+    const std::string name = entry.path().filename();
+    if (!parse_number(std::string_view(name), fd) || fd <= STDERR_FILENO) continue;
+    if (fcntl(fd, F_GETFD) == 0) inherited.push_back(fd);
+  }
+  for (const int fd : inherited) close(fd);
 }
 
 std::uint16_t port_of(const UniqueFd& listener) {

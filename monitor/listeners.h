@@ -19,6 +19,10 @@ namespace mandos::monitor {
 Result<std::vector<UniqueFd>> open_listeners(const Settings& settings, std::vector<UniqueFd> kept,
                                              std::vector<std::string>& warnings);
 
+/// Closes what we inherited beyond descriptor 2 and did not adopt: everything without
+/// close-on-exec.
+void close_inherited();
+
 /// The port that a listening socket has, or 0.
 std::uint16_t port_of(const UniqueFd& listener);
 

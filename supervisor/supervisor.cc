@@ -209,7 +209,9 @@ void Supervisor::from_monitor(Channel::Datagram datagram) {
     }
     case ToSupervisor::kRestart: {
       const auto found = children_.find({message.restart().role(), message.restart().index()});
-      if (found != children_.end()) end(found->second);
+      if (found != children_.end() && found->second.pid == message.restart().pid()) {
+        end(found->second);
+      }
       break;
     }
     case ToSupervisor::kKeepListeners:

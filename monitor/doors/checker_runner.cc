@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "monitor/doors/checker_runner.h"
+
+#include <csignal>
+
+namespace mandos::monitor {
+namespace {
+
+using door::checker_runner::ToCheckerRunner;
+using door::checker_runner::ToMonitor;
+
+// 10,000 commands of a few hundred bytes may wait for a checker-runner that is busy.
+constexpr Channel::Limits kLimits{.receive = 64, .queue = 16 * 1024 * 1024};
+constexpr int kKilled = SIGKILL;  // as wait(2) gives it
+
+}  // namespace
+
+std::span<const DoorRow<CheckerRunnerDoor, ToMonitor>> CheckerRunnerDoor::rows() {
+  static constexpr DoorRow<CheckerRunnerDoor, ToMonitor> kRows[] = {
+      {ToMonitor::kFinished, "Finished", kRunning, 64, 20000, &CheckerRunnerDoor::finished},
+  };
+  return kRows;
+}
+
+CheckerRunnerDoor::CheckerRunnerDoor(EventLoop& loop, Registry& registry, UniqueFd door,
+                                     LogLevel level, bool show_output,
+                                     std::function<void(const std::string& why)> on_broken)
+    : registry_(registry),
+      on_broken_(std::move(on_broken)),
+      door_(
+          loop, std::move(door), kLimits,
+          [this](const Channel::Datagram& datagram) {
+            if (const char* broken = table_.dispatch(*this, datagram.bytes); broken != nullptr) {
+              on_broken_(broken);
+            }
+          },
+          [this](const std::string& why) { on_broken_(why); }) {
+  ToCheckerRunner message;
+  message.mutable_settings()->set_log_level(static_cast<std::uint32_t>(level));
+  message.mutable_settings()->set_show_output(show_output);
+  door_.send(message);
+}
+
+CheckerRunnerDoor::~CheckerRunnerDoor() {
+  const auto running = std::exchange(running_, {});
+  for (const CheckerId checker : running) registry_.checker_finished(checker, kKilled);
+}
+
+void CheckerRunnerDoor::run(CheckerId checker, const std::string& command) {
+  running_.insert(checker);
+  ToCheckerRunner message;
+  message.mutable_run()->set_checker(checker);
+  message.mutable_run()->set_command(command);
+  door_.send(message);
+}
+
+void CheckerRunnerDoor::kill(CheckerId checker) {
+  ToCheckerRunner message;
+  message.mutable_kill()->set_checker(checker);
+  door_.send(message);
+}
+
+unsigned CheckerRunnerDoor::state_of(const ToMonitor& message) const {
+  return running_.contains(message.finished().checker()) ? kRunning : kAbsent;
+}
+
+void CheckerRunnerDoor::finished(const ToMonitor& message) {
+  running_.erase(message.finished().checker());
+  registry_.checker_finished(message.finished().checker(), message.finished().wait_status());
+}
+
+}  // namespace mandos::monitor

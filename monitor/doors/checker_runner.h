@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The door to the checker-runner: commands out, wait statuses in.
+#pragma once
+
+#include <checker_runner.pb.h>
+
+#include <functional>
+#include <string>
+#include <unordered_set>
+
+#include "common/channel.h"
+#include "common/event_loop.h"
+#include "common/log.h"
+#include "monitor/doors/door_table.h"
+#include "monitor/registry.h"
+
+namespace mandos::monitor {
+
+class CheckerRunnerDoor {
+ public:
+  /// `on_broken`: the checker-runner is gone or broke a rule. It must be started afresh and this
+  /// object destroyed; every checker that ran then counts as killed.
+  CheckerRunnerDoor(EventLoop& loop, Registry& registry, UniqueFd door, LogLevel level,
+                    bool show_output, std::function<void(const std::string& why)> on_broken);
+  ~CheckerRunnerDoor();
+
+  void run(CheckerId checker, const std::string& command);
+  void kill(CheckerId checker);
+
+ private:
+  using ToMonitor = door::checker_runner::ToMonitor;
+  friend class DoorTable<CheckerRunnerDoor, ToMonitor>;
+  enum State : unsigned { kAbsent = 1, kRunning = 2 };
+  static std::span<const DoorRow<CheckerRunnerDoor, ToMonitor>> rows();
+
+  unsigned state_of(const ToMonitor& message) const;
+  void finished(const ToMonitor& message);
+
+  Registry& registry_;
+  std::function<void(const std::string& why)> on_broken_;
+  std::unordered_set<CheckerId> running_;
+  DoorTable<CheckerRunnerDoor, ToMonitor> table_{rows()};
+  Door door_;
+};
+
+}  // namespace mandos::monitor

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "monitor/doors/networker.h"
+
+#include <algorithm>
+
+namespace mandos::monitor {
+namespace {
+
+using door::networker::ToMonitor;
+using door::networker::ToNetworker;
+
+constexpr std::size_t kMostPart = 32 * 1024;
+constexpr std::size_t kLongestDatagram = kMaxTranscript + 64;
+// A message to a networker that does not read waits here; parts are sent on demand, so that few
+// bytes can.
+constexpr Channel::Limits kLimits{.receive = kLongestDatagram, .queue = 4 * 1024 * 1024};
+constexpr std::size_t kLongestAddress = 64;
+// A networker holds proven connections apart from the others, and as many of them.
+constexpr std::size_t kKindsOfConnection = 2;
+
+}  // namespace
+
+std::span<const DoorRow<NetworkerDoor, ToMonitor>> NetworkerDoor::rows() {
+  static constexpr DoorRow<NetworkerDoor, ToMonitor> kRows[] = {
+      {ToMonitor::kGreeting, "Greeting", kUngreeted, 1024, 1, &NetworkerDoor::greeting},
+      {ToMonitor::kOpen, "Open", kAbsent, 128, 20000, &NetworkerDoor::open},
+      {ToMonitor::kProof, "Proof", kNonceGiven, kLongestDatagram, 20000, &NetworkerDoor::proof},
+      {ToMonitor::kNextPart, "NextPart", kSending, 16, 100000, &NetworkerDoor::next_part},
+      {ToMonitor::kClosed, "Closed", kNonceGiven | kWaiting | kSending | kSent | kRefused, 16,
+       40000, &NetworkerDoor::closed},
+  };
+  return kRows;
+}
+
+NetworkerDoor::NetworkerDoor(EventLoop& loop, Registry& registry, UniqueFd door, Options options)
+    : registry_(registry),
+      options_(std::move(options)),
+      door_(
+          loop, std::move(door), kLimits,
+          [this](const Channel::Datagram& datagram) { on_datagram(datagram.bytes); },
+          [this](const std::string& why) { options_.on_broken(why); }) {
+  ToNetworker message;
+  *message.mutable_settings() = options_.settings;
+  door_.send(message, options_.listeners);
+}
+
+NetworkerDoor::~NetworkerDoor() {
+  for (const auto& [number, connection] : connections_) {
+    if (connection.state == kWaiting) registry_.hung_up(id_of(number));
+  }
+}
+
+unsigned NetworkerDoor::state_of(const ToMonitor& message) const {
+  if (!greeted_) return kUngreeted;
+  const auto found = connections_.find(message.connection());
+  return found == connections_.end() ? kAbsent : found->second.state;
+}
+
+void NetworkerDoor::on_datagram(std::string_view bytes) {
+  if (broken_) return;
+  if (const char* broken = table_.dispatch(*this, bytes); broken != nullptr) {
+    broken_ = true;
+    options_.on_broken(broken);
+  }
+}
+
+void NetworkerDoor::greeting(const ToMonitor& message) {
+  greeted_ = true;
+  options_.on_greeting(message.greeting().problem());
+}
+
+void NetworkerDoor::open(const ToMonitor& message) {
+  if (connections_.size() >= kKindsOfConnection * options_.settings.max_connections() ||
+      message.open().address().size() > kLongestAddress) {
+    broken_ = true;
+    return options_.on_broken("more connections, or a longer address, than allowed");
+  }
+  Connection connection;
+  connection.nonce = fresh_nonce();
+  connection.opened = BootClock::now();
+  connection.address = message.open().address();
+  ToNetworker answer;
+  answer.set_connection(message.connection());
+  answer.mutable_nonce()->set_nonce(connection.nonce.data(), connection.nonce.size());
+  connections_.emplace(message.connection(), std::move(connection));
+  door_.send(answer);
+}
+
+void NetworkerDoor::proof(const ToMonitor& message) {
+  const std::uint32_t number = message.connection();
+  Connection& connection = connections_.at(number);
+  // Used up by this attempt, whatever comes of it.
+  const Nonce nonce = std::exchange(connection.nonce, Nonce{});
+  // The handshake had to be over within the networker's own deadline.
+  const Milliseconds lifetime(options_.settings.login_grace_ms());
+  if (BootClock::now() - connection.opened > lifetime + std::chrono::seconds(1)) {
+    registry_.proof_refused(connection.address, "nonce too old");
+    return send_refusal(number, connection);
+  }
+  const auto result = check_proof(as_bytes(message.proof().transcript()), nonce,
+                                  [this](const KeyId& id) { return registry_.known(id); });
+  switch (result.verdict) {
+    case ProofResult::Verdict::kProven:
+      connection.state = kWaiting;
+      return registry_.request(id_of(number), result.key_id, connection.address);
+    case ProofResult::Verdict::kUnknownKey:
+      registry_.not_found(result.key_id, connection.address);
+      return send_refusal(number, connection);
+    case ProofResult::Verdict::kRefused:
+      registry_.proof_refused(connection.address, result.reason);
+      return send_refusal(number, connection);
+  }
+}
+
+void NetworkerDoor::grant(ConnectionId id, SecretPtr secret) {
+  const auto number = static_cast<std::uint32_t>(id);
+  const auto found = connections_.find(number);
+  if (found == connections_.end() || found->second.state != kWaiting) return;
+  found->second.state = kSending;
+  found->second.secret = std::move(secret);
+  send_part(number, found->second);
+}
+
+void NetworkerDoor::refuse(ConnectionId id) {
+  const auto number = static_cast<std::uint32_t>(id);
+  const auto found = connections_.find(number);
+  if (found == connections_.end() || found->second.state != kWaiting) return;
+  send_refusal(number, found->second);
+}
+
+void NetworkerDoor::send_part(std::uint32_t number, Connection& connection) {
+  const auto rest = connection.secret->bytes().subspan(connection.sent);
+  const auto part = rest.first(std::min(rest.size(), kMostPart));
+  connection.sent += part.size();
+  ToNetworker message;
+  message.set_connection(number);
+  message.mutable_part()->set_last(part.size() == rest.size());
+  door_.send(message, {}, {ToNetworker::kBlobFieldNumber, part, connection.secret});
+  if (part.size() == rest.size()) {
+    connection.state = kSent;
+    connection.secret.reset();
+  }
+}
+
+void NetworkerDoor::send_refusal(std::uint32_t number, Connection& connection) {
+  connection.state = kRefused;
+  ToNetworker message;
+  message.set_connection(number);
+  message.mutable_refused();
+  door_.send(message);
+}
+
+void NetworkerDoor::next_part(const ToMonitor& message) {
+  send_part(message.connection(), connections_.at(message.connection()));
+}
+
+void NetworkerDoor::closed(const ToMonitor& message) {
+  const auto found = connections_.find(message.connection());
+  const State state = found->second.state;
+  connections_.erase(found);
+  const ConnectionId id = id_of(message.connection());
+  if (state == kSent && message.closed().delivered()) {
+    registry_.delivered(id);
+  } else if (state == kWaiting || state == kSending || state == kSent) {
+    registry_.hung_up(id);
+  }
+}
+
+}  // namespace mandos::monitor

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The door to a networker: nonces out, proofs in, and a secret only against a proof.
+#pragma once
+
+#include <networker.pb.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "common/channel.h"
+#include "common/event_loop.h"
+#include "monitor/doors/door_table.h"
+#include "monitor/proof.h"
+#include "monitor/registry.h"
+
+namespace mandos::monitor {
+
+class NetworkerDoor {
+ public:
+  struct Options {
+    std::uint32_t index;  // of the networker
+    door::networker::ToNetworker::Settings settings;
+    std::vector<int> listeners;
+    /// The networker is ready, or says why it cannot work.
+    std::function<void(const std::string& problem)> on_greeting;
+    /// The networker is gone or broke a rule: it must be started afresh, and this object destroyed.
+    std::function<void(const std::string& why)> on_broken;
+  };
+  NetworkerDoor(EventLoop& loop, Registry& registry, UniqueFd door, Options options);
+  /// Whatever waits has hung up.
+  ~NetworkerDoor();
+
+  /// The registry's decision on a connection that request() was called for.
+  void grant(ConnectionId id, SecretPtr secret);
+  void refuse(ConnectionId id);
+
+  /// The networker that a connection belongs to.
+  static std::uint32_t index_of(ConnectionId id) { return static_cast<std::uint32_t>(id >> 32); }
+
+ private:
+  using ToMonitor = door::networker::ToMonitor;
+  friend class DoorTable<NetworkerDoor, ToMonitor>;
+  enum State : unsigned {
+    kUngreeted = 1,  // no connection: the networker has not said that it is ready
+    kAbsent = 2,     // no connection of this number
+    kNonceGiven = 4,
+    kWaiting = 8,  // proven; the registry decides
+    kSending = 16,
+    kSent = 32,
+    kRefused = 64,
+  };
+  struct Connection {
+    State state = kNonceGiven;
+    Nonce nonce{};
+    Instant opened{};
+    std::string address;
+    SecretPtr secret;
+    std::size_t sent = 0;
+  };
+  static std::span<const DoorRow<NetworkerDoor, ToMonitor>> rows();
+
+  unsigned state_of(const ToMonitor& message) const;
+  void on_datagram(std::string_view bytes);
+  void greeting(const ToMonitor& message);
+  void open(const ToMonitor& message);
+  void proof(const ToMonitor& message);
+  void next_part(const ToMonitor& message);
+  void closed(const ToMonitor& message);
+
+  ConnectionId id_of(std::uint32_t number) const {
+    return ConnectionId{options_.index} << 32 | number;
+  }
+  void send_part(std::uint32_t number, Connection& connection);
+  void send_refusal(std::uint32_t number, Connection& connection);
+
+  Registry& registry_;
+  Options options_;
+  bool greeted_ = false;
+  bool broken_ = false;
+  std::unordered_map<std::uint32_t, Connection> connections_;
+  DoorTable<NetworkerDoor, ToMonitor> table_{rows()};
+  Door door_;
+};
+
+}  // namespace mandos::monitor

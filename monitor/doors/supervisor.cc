@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "monitor/doors/supervisor.h"
+
+namespace mandos::monitor {
+
+using door::supervisor::ToMonitor;
+using door::supervisor::ToSupervisor;
+
+// The supervisor is trusted with more than we are, so this door has no table of states.
+SupervisorDoor::SupervisorDoor(EventLoop& loop, UniqueFd door, Handlers handlers)
+    : handlers_(std::move(handlers)),
+      door_(
+          loop, std::move(door), {.receive = 256, .queue = 65536, .descriptors = 16},
+          [this](Channel::Datagram datagram) { on_datagram(std::move(datagram)); },
+          [this](const std::string&) { handlers_.stop(); }) {}
+
+void SupervisorDoor::on_datagram(Channel::Datagram datagram) {
+  ToMonitor message;
+  if (!message.ParseFromArray(datagram.bytes.data(), static_cast<int>(datagram.bytes.size()))) {
+    return handlers_.stop();
+  }
+  switch (message.message_case()) {
+    case ToMonitor::kBegin:
+      return handlers_.begin(message.begin().restarted(), std::move(datagram.descriptors));
+    case ToMonitor::kStarted:
+      if (datagram.descriptors.size() != 2) return handlers_.stop();
+      return handlers_.started(message.started().role(), message.started().index(),
+                               message.started().pid(), std::move(datagram.descriptors[0]),
+                               std::move(datagram.descriptors[1]));
+    case ToMonitor::kReload:
+      return handlers_.reload();
+    case ToMonitor::kStop:
+      return handlers_.stop();
+    case ToMonitor::kPing: {
+      ToSupervisor answer;
+      answer.mutable_pong();
+      return door_.send(answer);
+    }
+    case ToMonitor::MESSAGE_NOT_SET:
+      return;
+  }
+}
+
+void SupervisorDoor::start(Role role, std::uint32_t index) {
+  ToSupervisor message;
+  message.mutable_start()->set_role(role);
+  message.mutable_start()->set_index(index);
+  door_.send(message);
+}
+
+void SupervisorDoor::restart(Role role, std::uint32_t index, pid_t pid) {
+  ToSupervisor message;
+  message.mutable_restart()->set_role(role);
+  message.mutable_restart()->set_index(index);
+  message.mutable_restart()->set_pid(pid);
+  door_.send(message);
+}
+
+void SupervisorDoor::keep_listeners(const std::vector<int>& listeners) {
+  ToSupervisor message;
+  message.mutable_keep_listeners();
+  door_.send(message, listeners);
+}
+
+void SupervisorDoor::ready(const std::string& status_text) {
+  ToSupervisor message;
+  message.mutable_status_text()->set_text(status_text);
+  door_.send(message);
+  message.mutable_ready();
+  door_.send(message);
+}
+
+}  // namespace mandos::monitor

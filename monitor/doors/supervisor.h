@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The door to the supervisor: asks for processes, gets their doors.
+#pragma once
+
+#include <supervisor.pb.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "common/channel.h"
+#include "common/event_loop.h"
+
+namespace mandos::monitor {
+
+using door::supervisor::Role;
+
+class SupervisorDoor {
+ public:
+  struct Handlers {
+    std::function<void(bool restarted, std::vector<UniqueFd> listeners)> begin;
+    /// A process runs: the monitor's ends of its door and of its log socket.
+    std::function<void(Role, std::uint32_t index, pid_t, UniqueFd door, UniqueFd log)> started;
+    std::function<void()> reload;
+    /// Bring everything to disk and exit: asked to, or the supervisor is gone.
+    std::function<void()> stop;
+  };
+  SupervisorDoor(EventLoop& loop, UniqueFd door, Handlers handlers);
+
+  void start(Role role, std::uint32_t index);
+  void restart(Role role, std::uint32_t index, pid_t pid);
+  void keep_listeners(const std::vector<int>& listeners);
+  void ready(const std::string& status_text);
+
+ private:
+  void on_datagram(Channel::Datagram datagram);
+
+  Handlers handlers_;
+  Door door_;
+};
+
+}  // namespace mandos::monitor

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <string_view>
+
+#include "common/inspection.h"
+#include "monitor/server.h"
+
+namespace mandos::monitor {
+namespace {
+
+/// The whole before there is a server: says what was asked for or what is wrong.
+int inspect(const Result<CommandLine>& command_line) {
+  if (!command_line) {
+    std::fputs(usage_error_text(command_line.error()).c_str(), stderr);
+    return 2;
+  }
+  switch (command_line->action) {
+    case Action::kHelp:
+      return std::fputs(help_text().c_str(), stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    case Action::kVersion:
+      return std::fputs(version_text().c_str(), stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    case Action::kCheck:
+    case Action::kRun:
+      break;
+  }
+  const auto loaded = load_settings(*command_line);
+  for (const auto& problem : loaded.problems) std::fprintf(stderr, "mandos: %s\n", problem.c_str());
+  if (!loaded.problems.empty()) return EXIT_FAILURE;
+  if (!loaded.usage_error.empty()) {
+    std::fputs(usage_error_text(loaded.usage_error).c_str(), stderr);
+    return 2;
+  }
+  return loaded.settings.foreground ? inspection::kForeground : inspection::kBackground;
+}
+
+int serve(CommandLine command_line) {
+  std::signal(SIGPIPE, SIG_IGN);
+  EventLoop loop;
+  // Until the settings are known: what goes wrong at start is for the eyes of the caller too.
+  Log log = Log::to_system("mandos", LogLevel::kWarning, true);
+  return Server(loop, log, std::move(command_line), UniqueFd(STDIN_FILENO)).run();
+}
+
+}  // namespace
+}  // namespace mandos::monitor
+
+int main(int argc, char** argv) {
+  using namespace mandos;
+  auto command_line = monitor::parse_command_line(argc, argv);
+  if (argc < 1 || std::string_view(argv[0]) == inspection::kName || !command_line) {
+    return monitor::inspect(command_line);
+  }
+  return monitor::serve(std::move(*command_line));
+}

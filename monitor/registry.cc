@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "monitor/registry.h"
+
+#include <array>
+
+namespace mandos::monitor {
+
+Registry::Registry(EventLoop& loop, Log& log, Outlets outlets)
+    : loop_(loop), log_(log), outlets_(std::move(outlets)) {}
+
+void Registry::add(Entry entry) {
+  auto slot = std::make_unique<Slot>();
+  static_cast<Entry&>(*slot) = std::move(entry);
+  slot->client.number = next_number_++;
+  by_number_[slot->client.number] = slot.get();
+  index(*slot);
+  by_name_[slot->client.name] = std::move(slot);
+}
+
+void Registry::index(Slot& slot) {
+  if (const auto& id = slot.client.settings.key_id; id && *id != kKeyIdOfNothing) {
+    by_key_[*id] = &slot;
+  }
+}
+
+void Registry::start() {
+  for (const auto& [name, slot] : by_name_) {
+    static_cast<void>(deliver(*slot, Started{fraction()}));
+    unsaved_.insert(slot.get());
+  }
+  save_gathered();
+}
+
+void Registry::reload(const std::map<std::string, ClientSettings>& file, const Merge& merge) {
+  std::vector<Slot*> gone;
+  for (const auto& [name, slot] : by_name_) {
+    if (!file.contains(name)) gone.push_back(slot.get());
+  }
+  for (Slot* slot : gone) {
+    const std::string name = slot->client.name;
+    take_away(*slot);
+    if (auto forgotten = outlets_.forget(name); !forgotten) log_.error(forgotten.error());
+  }
+  by_key_.clear();
+  for (const auto& [name, settings] : file) {
+    if (const auto found = by_name_.find(name); found != by_name_.end()) {
+      Slot& slot = *found->second;
+      const auto merged = merge(slot.file, settings, slot.client.settings);
+      slot.file = settings;
+      static_cast<void>(deliver(slot, Reloaded{merged, fraction()}));
+      index(slot);
+      unsaved_.insert(&slot);
+    } else {
+      Entry entry;
+      entry.client.name = name;
+      entry.client.created = Moment::now().wall;
+      entry.client.settings = entry.file = settings;
+      add(std::move(entry));
+      Slot& slot = *by_name_.at(name);
+      static_cast<void>(deliver(slot, Started{fraction()}));
+      unsaved_.insert(&slot);
+      outlets_.added(slot.client);
+    }
+  }
+  save_gathered();
+}
+
+void Registry::save_gathered() {
+  if (unsaved_.empty()) return;
+  const std::vector<const Entry*> entries(unsaved_.begin(), unsaved_.end());
+  const auto saved = outlets_.save(entries);
+  if (saved) {
+    unsaved_.clear();
+  } else if (!saving_failed_) {
+    log_.error("state is not on disk, trying on: ", saved.error());
+  }
+  if (saved && saving_failed_) log_.warning("state is on disk again");
+  saving_failed_ = !saved;
+}
+
+void Registry::request(ConnectionId connection, const KeyId& key_id, const std::string& address) {
+  Slot& slot = *by_key_.at(key_id);
+  connections_[connection] = {slot.client.number, address};
+  static_cast<void>(deliver(slot, Requested{connection}));
+}
+
+void Registry::hung_up(ConnectionId connection) {
+  const auto found = connections_.find(connection);
+  if (found == connections_.end()) return;
+  Slot* slot = of_number(found->second.client);
+  connections_.erase(found);
+  if (slot != nullptr) static_cast<void>(deliver(*slot, HungUp{connection}));
+}
+
+void Registry::delivered(ConnectionId connection) {
+  const auto found = connections_.find(connection);
+  if (found == connections_.end()) return;
+  Slot* slot = of_number(found->second.client);
+  connections_.erase(found);
+  if (slot != nullptr) static_cast<void>(deliver(*slot, Delivered{}));
+}
+
+void Registry::not_found(const KeyId& key_id, const std::string& address) {
+  if (may_log()) audit(false, nullptr, key_id.text(), address, "Unknown key");
+  outlets_.not_found(key_id, address);
+}
+
+void Registry::proof_refused(const std::string& address, const char* reason) {
+  if (may_log()) audit(false, nullptr, "none", address, concat("No proof: ", reason));
+}
+
+void Registry::checker_finished(CheckerId checker, int wait_status) {
+  if (Slot* slot = of_number(static_cast<std::uint32_t>(checker >> 32)); slot != nullptr) {
+    static_cast<void>(deliver(*slot, CheckerFinished{checker, wait_status}));
+  }
+}
+
+const Registry::Entry* Registry::find(const std::string& name) const {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : found->second.get();
+}
+
+Status Registry::change(const std::string& name, const Event& event) {
+  const auto found = by_name_.find(name);
+  if (found == by_name_.end()) return Error{"no such client"};
+  return deliver(*found->second, event);
+}
+
+Status Registry::remove(const std::string& name) {
+  const auto found = by_name_.find(name);
+  if (found == by_name_.end()) return Error{"no such client"};
+  take_away(*found->second);
+  return outlets_.forget(name);
+}
+
+void Registry::take_away(Slot& slot) {
+  static_cast<void>(deliver(slot, Removed{}));
+  outlets_.removed(slot.client);
+  if (slot.timer) loop_.cancel(*slot.timer);
+  unsaved_.erase(&slot);
+  std::erase_if(by_key_, [&slot](const auto& entry) { return entry.second == &slot; });
+  by_number_.erase(slot.client.number);
+  by_name_.erase(slot.client.name);
+}
+
+Registry::Slot* Registry::of_number(std::uint32_t number) const {
+  const auto found = by_number_.find(number);
+  return found == by_number_.end() ? nullptr : found->second;
+}
+
+Status Registry::deliver(Slot& slot, const Event& event) {
+  std::vector<Effect> effects;
+  react(slot.client, event, Moment::now(), effects);
+  Status status = Ok{};
+  for (const auto& effect : effects) {
+    if (auto done = carry_out(slot, effect); !done) status = std::move(done);
+  }
+  schedule(slot);
+  return status;
+}
+
+Status Registry::carry_out(Slot& slot, const Effect& effect) {
+  outlets_.effect(slot.client, effect);
+  if (const auto* decided = std::get_if<Decided>(&effect)) {
+    const bool granted_now = granted(decided->verdict);
+    const auto& connection = connections_.at(decided->connection);
+    audit(granted_now, &slot.client, slot.client.settings.key_id->text(), connection.address,
+          text(decided->verdict));
+    if (granted_now) {
+      outlets_.grant(decided->connection, slot.client.settings.secret);
+    } else {
+      connections_.erase(decided->connection);
+      outlets_.refuse(decided->connection);
+    }
+  } else if (const auto* start_checker = std::get_if<StartChecker>(&effect)) {
+    outlets_.start_checker(start_checker->checker, start_checker->command);
+  } else if (const auto* kill_checker = std::get_if<KillChecker>(&effect)) {
+    outlets_.kill_checker(kill_checker->checker);
+  } else if (const auto* unusable = std::get_if<CheckerUnusable>(&effect)) {
+    log_.error("client ", escaped(slot.client.name), ": checker: ", unusable->why);
+  } else if (const auto* save = std::get_if<Save>(&effect)) {
+    unsaved_.insert(&slot);
+    if (save->durable) {
+      const std::array<const Entry*, 1> entry{&slot};
+      auto saved = outlets_.save(entry);
+      if (saved) unsaved_.erase(&slot);
+      return saved;
+    }
+  }
+  return Ok{};
+}
+
+void Registry::schedule(Slot& slot) {
+  const auto next = next_deadline(slot.client);
+  if (slot.timer && next && slot.timer_at == *next) return;
+  if (slot.timer) loop_.cancel(*slot.timer);
+  slot.timer.reset();
+  if (!next) return;
+  slot.timer_at = *next;
+  slot.timer = loop_.at(*next, [this, &slot] {
+    slot.timer.reset();
+    static_cast<void>(deliver(slot, Due{}));
+  });
+}
+
+bool Registry::may_log() {
+  if (!stranger_lines_.take(BootClock::now())) {
+    ++suppressed_lines_;
+    return false;
+  }
+  if (suppressed_lines_ > 0) {
+    log_.write(LogLevel::kInfo, concat("audit: ", suppressed_lines_, " lines were suppressed"));
+  }
+  suppressed_lines_ = 0;
+  return true;
+}
+
+// The words are documented in mandos(8), "LOGGING": scripts match them. Always written, whatever
+// the log level.
+void Registry::audit(bool granted, const Client* client, const std::string& key_id,
+                     const std::string& address, std::string_view reason) {
+  log_.write(LogLevel::kInfo,
+             concat("audit: verdict=", granted ? "granted" : "refused", " client=\"",
+                    client != nullptr ? escaped(client->name) : "", "\" key_id=", key_id,
+                    " address=", escaped(address), " reason=\"", reason, "\""));
+}
+
+}  // namespace mandos::monitor

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// All clients: finds them, gives each its events and timers, and carries out what the state machine
+// answers. Whoever is concerned is reached through Outlets.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "common/event_loop.h"
+#include "common/log.h"
+#include "common/token_bucket.h"
+#include "monitor/client.h"
+
+namespace mandos::monitor {
+
+class Registry {
+ public:
+  /// A client and what clients.conf says of it now.
+  struct Entry {
+    Client client;
+    ClientSettings file;
+  };
+  struct Outlets {
+    std::function<void(CheckerId, const std::string& command)> start_checker;
+    std::function<void(CheckerId)> kill_checker;
+    std::function<void(ConnectionId, SecretPtr)> grant;
+    std::function<void(ConnectionId)> refuse;
+    /// Brings these to disk before it returns.
+    std::function<Status(std::span<const Entry* const>)> save;
+    /// Removes what is kept of a client.
+    std::function<Status(const std::string& name)> forget;
+    // For the bus.
+    std::function<void(const Client&, const Effect&)> effect = [](const auto&, const auto&) {};
+    std::function<void(const Client&)> added = [](const auto&) {};
+    std::function<void(const Client&)> removed = [](const auto&) {};
+    std::function<void(const KeyId&, const std::string& address)> not_found = [](const auto&,
+                                                                                 const auto&) {};
+  };
+  Registry(EventLoop& loop, Log& log, Outlets outlets);
+
+  /// Fills the registry, before start(). `expires` of a client that was kept on disk is set.
+  void add(Entry entry);
+  /// Starts every client's life and brings all of them to disk.
+  void start();
+  /// clients.conf was read again: `merge` gives the settings in force from what the file said, what
+  /// it says now and what is in force.
+  using Merge =
+      std::function<ClientSettings(const ClientSettings& file_then, const ClientSettings& file_now,
+                                   const ClientSettings& current)>;
+  void reload(const std::map<std::string, ClientSettings>& file, const Merge& merge);
+  /// Brings to disk what was gathered. Called every few seconds and at the end.
+  void save_gathered();
+
+  // From the networkers.
+  bool known(const KeyId& key_id) const { return by_key_.contains(key_id); }
+  /// A connection has proven to be the client with this key ID, which is known. grant() or refuse()
+  /// follows, perhaps much later, unless hung_up() comes first.
+  void request(ConnectionId connection, const KeyId& key_id, const std::string& address);
+  void hung_up(ConnectionId connection);
+  void delivered(ConnectionId connection);
+  void not_found(const KeyId& key_id, const std::string& address);
+  void proof_refused(const std::string& address, const char* reason);
+
+  // From the checker-runner.
+  void checker_finished(CheckerId checker, int wait_status);
+
+  // From the bus. The Status is about the disk: the change is in force either way.
+  const Entry* find(const std::string& name) const;
+  Status change(const std::string& name, const Event& event);
+  Status remove(const std::string& name);
+  template <class Visitor>
+  void for_each(Visitor&& visit) const {
+    for (const auto& [name, slot] : by_name_) visit(slot->client);
+  }
+
+ private:
+  struct Slot : Entry {
+    std::optional<EventLoop::TimerId> timer;
+    Instant timer_at{};
+  };
+  struct Connection {
+    std::uint32_t client;  // Client::number
+    std::string address;
+  };
+
+  Status deliver(Slot& slot, const Event& event);
+  Status carry_out(Slot& slot, const Effect& effect);
+  void schedule(Slot& slot);
+  void index(Slot& slot);
+  void take_away(Slot& slot);
+  Slot* of_number(std::uint32_t number) const;
+  void audit(bool granted, const Client* client, const std::string& key_id,
+             const std::string& address, std::string_view reason);
+  /// For lines that strangers can cause.
+  bool may_log();
+  double fraction() { return std::uniform_real_distribution<>(0, 1)(random_); }
+
+  EventLoop& loop_;
+  Log& log_;
+  Outlets outlets_;
+  std::map<std::string, std::unique_ptr<Slot>> by_name_;
+  std::unordered_map<KeyId, Slot*, KeyIdHash> by_key_;
+  std::unordered_map<std::uint32_t, Slot*> by_number_;
+  std::unordered_map<ConnectionId, Connection> connections_;
+  std::unordered_set<Slot*> unsaved_;
+  std::uint32_t next_number_ = 1;
+  std::mt19937_64 random_{std::random_device{}()};  // only spreads checkers over time
+  TokenBucket stranger_lines_{10, 100};
+  unsigned long suppressed_lines_ = 0;
+  bool saving_failed_ = false;
+};
+
+}  // namespace mandos::monitor

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "monitor/server.h"
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+
+#include <algorithm>
+#include <csignal>
+
+#include "monitor/clients_conf.h"
+#include "monitor/listeners.h"
+
+namespace mandos::monitor {
+namespace {
+
+using door::supervisor::BUS_AGENT;
+using door::supervisor::CHECKER_RUNNER;
+using door::supervisor::NETWORKER;
+
+// How long a stamp may lag behind on disk.
+constexpr Milliseconds kGather = std::chrono::seconds(5);
+
+const char* label(Role role) {
+  return role == NETWORKER        ? "networker: "
+         : role == CHECKER_RUNNER ? "checker-runner: "
+                                  : "bus-agent: ";
+}
+
+door::networker::ToNetworker::Settings networker_settings(const Settings& settings) {
+  door::networker::ToNetworker::Settings message;
+  message.set_priority(settings.priority);
+  message.set_log_level(static_cast<std::uint32_t>(settings.level));
+  message.set_max_connections(settings.max_connections);
+  message.set_max_per_source(settings.max_per_source);
+  message.set_login_grace_ms(static_cast<std::uint32_t>(settings.login_grace.count()));
+  message.set_penalty_ms(static_cast<std::uint32_t>(settings.source_penalty.count()));
+  constexpr std::uint32_t kTlsDebugLevel = 11;  // everything, as the original's --debug
+  message.set_tls_debug_level(settings.debug ? kTlsDebugLevel : 0);
+  return message;
+}
+
+}  // namespace
+
+Server::Server(EventLoop& loop, Log& log, CommandLine command_line, UniqueFd supervisor_door)
+    : loop_(loop),
+      log_(log),
+      command_line_(std::move(command_line)),
+      registry_(loop, log, outlets()),
+      supervisor_(
+          loop, std::move(supervisor_door),
+          {.begin = [this](bool restarted,
+                           std::vector<UniqueFd> kept) { begin(restarted, std::move(kept)); },
+           .started =
+               [this](Role role, std::uint32_t index, pid_t pid, UniqueFd door,
+                      UniqueFd log_socket) {
+                 started(role, index, pid, std::move(door), std::move(log_socket));
+               },
+           .reload = [this] { reload(); },
+           .stop = [this] { stop(0); }}) {}
+
+Registry::Outlets Server::outlets() {
+  return {.start_checker =
+              [this](CheckerId id, const std::string& command) {
+                if (checker_runner_) return checker_runner_->run(id, command);
+                // It is being started afresh: this checker ends as those that it ran.
+                loop_.at(BootClock::now(), [this, id] { registry_.checker_finished(id, SIGKILL); });
+              },
+          .kill_checker =
+              [this](CheckerId id) {
+                if (checker_runner_) checker_runner_->kill(id);
+              },
+          .grant =
+              [this](ConnectionId id, SecretPtr secret) {
+                const auto found = networkers_.find(NetworkerDoor::index_of(id));
+                if (found != networkers_.end()) found->second->grant(id, std::move(secret));
+              },
+          .refuse =
+              [this](ConnectionId id) {
+                const auto found = networkers_.find(NetworkerDoor::index_of(id));
+                if (found != networkers_.end()) found->second->refuse(id);
+              },
+          .save = [](std::span<const Registry::Entry* const>) -> Status { return Ok{}; },
+          .forget = [](const std::string&) -> Status { return Ok{}; }};
+}
+
+void Server::begin(bool restarted, std::vector<UniqueFd> kept) {
+  // These need no setting, so they run before anything is read.
+  const auto want = [this](Role role, std::uint32_t index) {
+    wanted_[{role, index}] = -1;
+    supervisor_.start(role, index);
+  };
+  want(CHECKER_RUNNER, 0);
+  want(NETWORKER, 0);
+
+  auto loaded = load_settings(command_line_);
+  for (const auto& warning : loaded.warnings) log_.warning(warning);
+  for (const auto& problem : loaded.problems) log_.critical(problem);
+  if (!loaded.problems.empty() || !loaded.usage_error.empty()) return fail("wrong settings");
+  settings_ = std::move(loaded.settings);
+  log_.set_level(settings_.level);
+  if (restarted) log_.warning("started again after the monitor had ended");
+
+  std::vector<std::string> warnings;
+  auto listeners = open_listeners(settings_, std::move(kept), warnings);
+  for (const auto& warning : warnings) log_.warning(warning);
+  if (!listeners) return fail(listeners.error());
+  close_inherited();
+  listeners_ = std::move(*listeners);
+  std::vector<int> descriptors;
+  for (const auto& listener : listeners_) descriptors.push_back(listener.get());
+  supervisor_.keep_listeners(descriptors);
+  for (std::uint32_t index = 1; index < settings_.networkers; ++index) want(NETWORKER, index);
+}
+
+void Server::started(Role role, std::uint32_t index, pid_t pid, UniqueFd door, UniqueFd log) {
+  const Key key(role, index);
+  if (!wanted_.contains(key)) return;
+  wanted_[key] = pid;
+  log_inlets_[key] = std::make_unique<LogInlet>(loop_, std::move(log), label(role), log_);
+  Arrival arrival{role, index, pid, std::move(door)};
+  if (serving_) return open_door(std::move(arrival));
+  arrivals_.push_back(std::move(arrival));
+  if (std::ranges::all_of(wanted_, [](const auto& entry) { return entry.second > 0; })) serve();
+}
+
+void Server::serve() {
+  if (!load_clients_first()) return;
+  serving_ = true;
+  for (auto& arrival : std::exchange(arrivals_, {})) open_door(std::move(arrival));
+  registry_.start();
+  save_regularly();
+}
+
+bool Server::load_clients_first() {
+  auto loaded = load_clients(settings_.configdir);
+  for (const auto& warning : loaded.warnings) log_.warning(warning);
+  for (const auto& problem : loaded.problems) log_.critical(problem);
+  if (!loaded.problems.empty()) {
+    fail("wrong clients");
+    return false;
+  }
+  for (auto& [name, settings] : loaded.clients) {
+    Registry::Entry entry;
+    entry.client.name = name;
+    entry.client.created = Moment::now().wall;
+    entry.client.settings = entry.file = settings;
+    registry_.add(std::move(entry));
+  }
+  return true;
+}
+
+void Server::open_door(Arrival arrival) {
+  const Key key(arrival.role, arrival.index);
+  const auto on_broken = [this, key, pid = arrival.pid](const std::string& why) {
+    broke(key, pid, why);
+  };
+  if (arrival.role == CHECKER_RUNNER) {
+    checker_runner_ = std::make_unique<CheckerRunnerDoor>(
+        loop_, registry_, std::move(arrival.door), settings_.level, settings_.debug, on_broken);
+  } else if (arrival.role == NETWORKER) {
+    NetworkerDoor::Options options{
+        .index = arrival.index,
+        .settings = networker_settings(settings_),
+        .listeners = {},
+        .on_greeting =
+            [this, index = arrival.index](const std::string& problem) { greeted(index, problem); },
+        .on_broken = on_broken};
+    for (const auto& listener : listeners_) options.listeners.push_back(listener.get());
+    networkers_[arrival.index] = std::make_unique<NetworkerDoor>(
+        loop_, registry_, std::move(arrival.door), std::move(options));
+  }
+}
+
+void Server::broke(Key key, pid_t pid, const std::string& why) {
+  if (wanted_[key] != pid) return;
+  log_.error(label(key.first), "started afresh: ", why);
+  wanted_[key] = -1;
+  supervisor_.restart(key.first, key.second, pid);
+  // Not at once: its door is what calls us.
+  loop_.at(BootClock::now(), [this, key] {
+    if (wanted_[key] > 0) return;  // the next one has come already and took its place
+    if (key.first == NETWORKER) networkers_.erase(key.second);
+    if (key.first == CHECKER_RUNNER) checker_runner_.reset();
+  });
+}
+
+void Server::greeted(std::uint32_t index, const std::string& problem) {
+  if (!problem.empty()) return fail(concat("networker ", index, ": ", escaped(problem)));
+  if (ready_ || ++greeted_ < settings_.networkers) return;
+  ready_ = true;
+  std::size_t clients = 0;
+  registry_.for_each([&clients](const Client&) { ++clients; });
+  const std::string status =
+      concat("Serving ", clients, " clients on port ", port_of(listeners_.front()));
+  supervisor_.ready(status);
+  log_.info(status);
+  if (!settings_.foreground) {
+    const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+    dup2(null.get(), STDOUT_FILENO);
+    dup2(null.get(), STDERR_FILENO);
+    log_.set_stderr(false);
+  }
+}
+
+void Server::reload() {
+  if (!serving_) return;
+  auto loaded = load_clients(settings_.configdir);
+  for (const auto& warning : loaded.warnings) log_.warning(warning);
+  for (const auto& problem : loaded.problems) log_.error(problem);
+  if (!loaded.problems.empty()) return log_.error("nothing was changed: clients.conf has errors");
+  registry_.reload(loaded.clients, [](const ClientSettings&, const ClientSettings& now,
+                                      const ClientSettings&) { return now; });
+  log_.warning("clients.conf was read again: ", loaded.clients.size(), " clients");
+}
+
+void Server::save_regularly() {
+  registry_.save_gathered();
+  loop_.after(kGather, [this] { save_regularly(); });
+}
+
+void Server::stop(int status) {
+  if (serving_) registry_.save_gathered();
+  loop_.stop(status);
+}
+
+void Server::fail(const std::string& why) {
+  log_.critical(why);
+  loop_.stop(1);
+}
+
+}  // namespace mandos::monitor

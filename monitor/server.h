@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The monitor from its first message to its last: has the others started, reads the configuration,
+// puts on its jail, serves, reloads, ends.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/event_loop.h"
+#include "common/log.h"
+#include "monitor/doors/checker_runner.h"
+#include "monitor/doors/networker.h"
+#include "monitor/doors/supervisor.h"
+#include "monitor/log_inlet.h"
+#include "monitor/registry.h"
+#include "monitor/settings.h"
+
+namespace mandos::monitor {
+
+class Server {
+ public:
+  Server(EventLoop& loop, Log& log, CommandLine command_line, UniqueFd supervisor_door);
+
+  /// Until the supervisor says stop (0), or it cannot serve (1; the log says why).
+  int run() { return loop_.run(); }
+
+ private:
+  /// A process that runs, until its door can be opened.
+  struct Arrival {
+    Role role;
+    std::uint32_t index;
+    pid_t pid;
+    UniqueFd door;
+  };
+  using Key = std::pair<Role, std::uint32_t>;
+
+  void begin(bool restarted, std::vector<UniqueFd> listeners);
+  void started(Role role, std::uint32_t index, pid_t pid, UniqueFd door, UniqueFd log);
+  void serve();
+  void open_door(Arrival arrival);
+  void broke(Key key, pid_t pid, const std::string& why);
+  void greeted(std::uint32_t index, const std::string& problem);
+  bool load_clients_first();
+  void reload();
+  void save_regularly();
+  void stop(int status);
+  void fail(const std::string& why);
+  Registry::Outlets outlets();
+
+  EventLoop& loop_;
+  Log& log_;
+  CommandLine command_line_;
+  Settings settings_;
+  std::vector<UniqueFd> listeners_;
+  Registry registry_;
+  std::map<Key, std::unique_ptr<LogInlet>> log_inlets_;
+  std::map<Key, pid_t> wanted_;  // what we asked for, and its process once it runs
+  std::vector<Arrival> arrivals_;
+  std::map<std::uint32_t, std::unique_ptr<NetworkerDoor>> networkers_;
+  std::unique_ptr<CheckerRunnerDoor> checker_runner_;
+  std::size_t greeted_ = 0;
+  bool serving_ = false;
+  bool ready_ = false;
+  SupervisorDoor supervisor_;
+};
+
+}  // namespace mandos::monitor
