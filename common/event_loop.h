@@ -44,6 +44,9 @@ class EventLoop {
   /// No effect on a timer that has fired.
   void cancel(const TimerId& timer) { timers_.erase(timer); }
 
+  /// The timerfd, for a seccomp filter that allows reading nothing else.
+  int timer_fd() const { return timer_fd_.get(); }
+
   /// Blocks `signals` in this process and calls `caught` with each that arrives.
   void on_signals(std::initializer_list<int> signals, std::function<void(int)> caught);
 

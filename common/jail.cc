@@ -142,7 +142,12 @@ Status enter_seccomp(const Filter& rules) {
   const std::unique_ptr<void, void (*)(void*)> filter(
       seccomp_init(rules.allow_list ? kill : SCMP_ACT_ALLOW), &seccomp_release);
   if (filter == nullptr) return Error{"seccomp_init failed"};
-  if (auto added = add_rules(filter.get(), SCMP_ACT_ALLOW, rules.allowed); !added) return added;
+  auto allowed = rules.allowed;
+  // The question that this function ends with.
+  if (rules.allow_list) {
+    allowed.push_back({SCMP_SYS(prctl), {{0, SCMP_CMP_EQ, PR_GET_SECCOMP, 0}}});
+  }
+  if (auto added = add_rules(filter.get(), SCMP_ACT_ALLOW, allowed); !added) return added;
   const std::uint32_t refuse = SCMP_ACT_ERRNO(rules.allow_list ? EACCES : EPERM);
   if (auto added = add_rules(filter.get(), refuse, rules.refused); !added) return added;
   if (const int failed = seccomp_load(filter.get()); failed != 0) {

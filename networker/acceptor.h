@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Takes connections from the listening sockets, never faster than they can be served.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "common/event_loop.h"
+#include "common/log.h"
+#include "common/unique_fd.h"
+
+namespace mandos::networker {
+
+class Acceptor {
+ public:
+  struct Callbacks {
+    /// Called before each accept: nothing if there is room for one more, else until when to wait
+    /// (or until resume()).
+    std::function<std::optional<Instant>()> wait_for_room;
+    /// Called when the system has no descriptor or memory for one more; answers as above.
+    std::function<std::optional<Instant>()> exhausted;
+    /// `fd` is non-blocking.
+    std::function<void(UniqueFd fd, const sockaddr_storage& peer)> accepted;
+  };
+
+  /// Makes `listeners` non-blocking and sets what accepted sockets inherit from them: no delay of
+  /// small packets, and keep-alive, since a peer may wait hours for its approval.
+  Acceptor(EventLoop& loop, Log& log, std::vector<UniqueFd> listeners, Callbacks callbacks);
+  ~Acceptor();
+  Acceptor(const Acceptor&) = delete;
+  Acceptor& operator=(const Acceptor&) = delete;
+
+  /// There is room again.
+  void resume();
+
+ private:
+  void ready(int listener);
+  void pause(Instant until);
+
+  EventLoop& loop_;
+  Log& log_;
+  std::vector<UniqueFd> listeners_;
+  Callbacks callbacks_;
+  std::optional<EventLoop::TimerId> paused_;
+};
+
+}  // namespace mandos::networker

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Who may be connected: the bounds that keep a flood of strangers from locking clients out. Pure:
+// knows neither sockets nor a clock.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <list>
+#include <map>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "common/clock.h"
+#include "networker/source.h"
+
+namespace mandos::networker {
+
+/// A connection is a stranger until its TLS handshake is complete, and established from then on.
+class Admission {
+ public:
+  struct Bounds {
+    /// Most strangers, and, counted apart, most established connections.
+    std::size_t connections;
+    /// Most strangers of one source.
+    std::size_t per_source;
+    /// How long one may be a stranger.
+    Milliseconds grace;
+    /// How long a source that was punished is refused; zero: punish() has no effect.
+    Milliseconds penalty;
+  };
+  /// No stranger has to make room for another before it has been here so long (or the grace, if
+  /// shorter): when thousands of clients come at once, those in the middle of their handshake are
+  /// the oldest, and ending them would get nobody served.
+  static constexpr Milliseconds kFairChance{1000};
+  /// Most sources that are refused at one time; more make the one forgotten that was punished
+  /// first.
+  static constexpr std::size_t kMaxPunished = 16384;
+
+  struct Stranger {
+    std::uint32_t connection;
+    Source source;
+    Instant since;
+  };
+  /// A stranger's place; valid until establish() or leave().
+  using Ticket = std::list<Stranger>::iterator;
+
+  explicit Admission(const Bounds& bounds) : bounds_(bounds) {}
+
+  bool full() const { return strangers_.size() >= bounds_.connections; }
+  bool empty() const { return strangers_.empty(); }
+  /// Who has to go when room is needed. Only when not empty().
+  const Stranger& oldest() const { return strangers_.front(); }
+  /// When that one has had its fair chance. Only when not empty().
+  Instant oldest_may_go() const { return oldest().since + fair_chance(); }
+  /// When that one's grace is over. Only when not empty().
+  Instant oldest_overdue() const { return oldest().since + bounds_.grace; }
+
+  struct Answer {
+    bool welcome;
+    /// This one has to leave first.
+    std::optional<std::uint32_t> instead_of = std::nullopt;
+  };
+  /// Whether a newcomer from `source` may enter: not if the source is being punished, nor if it has
+  /// all its places taken by strangers that have not had their fair chance.
+  Answer ask(const Source& source, Instant now);
+  /// Takes in a newcomer that was welcome.
+  Ticket enter(std::uint32_t connection, const Source& source, Instant now);
+  /// The stranger becomes established. False, and no change, when there are too many of those.
+  bool establish(Ticket ticket);
+  void leave(Ticket ticket);
+  void leave_established() { --established_; }
+  /// Refuses `source` from now on for the penalty's time.
+  void punish(const Source& source, Instant now);
+
+ private:
+  Milliseconds fair_chance() const { return std::min(kFairChance, bounds_.grace); }
+  void forget_served(Instant now);
+
+  Bounds bounds_;
+  // In the order in which they came.
+  std::list<Stranger> strangers_;
+  // Ordered maps: an attacker chooses the keys.
+  std::map<Source, std::vector<Ticket>> by_source_;
+  std::size_t established_ = 0;
+  std::map<Source, Instant> punished_until_;
+  // In the order in which the penalties end. An entry whose time is not that of punished_until_ any
+  // more was overtaken by a later one.
+  std::deque<std::pair<Instant, Source>> punished_;
+};
+
+}  // namespace mandos::networker

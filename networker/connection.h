@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// One client's life on the wire: version line, TLS handshake, waiting for the verdict, the blob,
+// close_notify.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/unique_fd.h"
+#include "networker/tls.h"
+
+namespace mandos::networker {
+
+/// Knows its socket and its TLS session, and neither the door nor other connections. Small until
+/// the peer has spoken. Each call may bring at most one event; after kGone, kBroken and kDelivered
+/// only problem() may be called.
+class Connection {
+ public:
+  enum class Event {
+    kNone,
+    kSpoke,      // a good version line: a nonce is wanted
+    kProved,     // handshake complete: take_transcript(), a verdict is wanted
+    kWritten,    // the part has reached the kernel: the next one is wanted
+    kDelivered,  // the last part and close_notify have reached the kernel
+    kGone,       // the peer hung up
+    kBroken,     // the peer broke the protocol
+  };
+
+  /// `fd` is a connected non-blocking socket.
+  explicit Connection(UniqueFd fd) : fd_(std::move(fd)) {}
+
+  int fd() const { return fd_.get(); }
+
+  /// Call with the epoll(7) events of fd(), and once with EPOLLIN at the start: data may be there.
+  Event ready(std::uint32_t events, Tls& tls);
+
+  /// True after kSpoke until nonce() was called.
+  bool wants_nonce() const { return state_ == State::kNonce; }
+  /// Begins the handshake with ClientHello.random = `nonce`, which is 32 bytes.
+  Event nonce(Bytes nonce, Tls& tls);
+  /// Once, after kProved.
+  std::string take_transcript() { return session_->take_transcript(); }
+
+  /// True after kProved, and after kWritten of a part that was not the last, until part().
+  bool wants_part() const { return state_ == State::kVerdict || state_ == State::kNextPart; }
+  /// Encrypts and sends `bytes`; they are not needed afterwards.
+  Event part(Bytes bytes, bool last, Tls& tls);
+
+  /// Whether EPOLLOUT has to be watched, beside EPOLLIN and EPOLLRDHUP.
+  bool wants_write() const { return !unsent_.empty(); }
+  /// When the kernel last took something of what waits. Only while wants_write().
+  Instant last_progress() const { return last_progress_; }
+
+  /// Why it ended, for the log; contains nothing that the peer chose freely.
+  const std::string& problem() const { return problem_; }
+
+ private:
+  enum class State { kVersionLine, kNonce, kHandshake, kVerdict, kNextPart, kWriting };
+
+  Event gone(std::string why);
+  Event broken(std::string why);
+  Event read_early(Bytes received);
+  Event handshake(Bytes received, Tls& tls);
+  Event flush(Tls& tls);
+  Event written();
+
+  UniqueFd fd_;
+  State state_ = State::kVersionLine;
+  bool last_part_ = false;
+  // What came before the TLS session is there: the version line so far, then what followed it.
+  std::string early_;
+  // What came after the handshake and was thrown away, in bytes.
+  std::size_t late_ = 0;
+  std::unique_ptr<TlsSession> session_;
+  std::vector<unsigned char> unsent_;
+  Instant last_progress_{};
+  std::string problem_;
+};
+
+}  // namespace mandos::networker

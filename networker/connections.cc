@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "networker/connections.h"
+
+#include "networker.pb.h"
+
+namespace mandos::networker {
+namespace {
+
+using Event = Connection::Event;
+using door::networker::ToMonitor;
+
+// A connection's number is its slot and, above, how often the slot was used before: a word of the
+// monitor to a connection that is over cannot hit its successor.
+constexpr unsigned kSlotBits = 20;
+constexpr std::uint32_t kSlotMask = (1U << kSlotBits) - 1;
+
+// A peer that has been promised its blob must take some of it in this time.
+constexpr Milliseconds kMaxStall{60'000};
+constexpr Milliseconds kExhaustedPause{100};
+constexpr Milliseconds kComplaintInterval{60'000};
+constexpr std::uint32_t kAlways = EPOLLIN | EPOLLRDHUP;
+
+}  // namespace
+
+Connections::Connections(EventLoop& loop, Log& log, Door& monitor, Tls& tls,
+                         const Admission::Bounds& bounds, std::vector<UniqueFd> listeners)
+    : loop_(loop),
+      log_(log),
+      monitor_(monitor),
+      tls_(tls),
+      admission_(bounds),
+      acceptor_(
+          loop, log, std::move(listeners),
+          {.wait_for_room = [this] { return wait_for_room(); },
+           .exhausted = [this] { return exhausted(); },
+           .accepted = [this](UniqueFd fd,
+                              const sockaddr_storage& peer) { accepted(std::move(fd), peer); }}) {}
+
+Connections::~Connections() {
+  if (grace_timer_) loop_.cancel(*grace_timer_);
+  for (auto& slot : slots_) {
+    if (slot.guest == nullptr) continue;
+    if (slot.guest->stalled) loop_.cancel(*slot.guest->stalled);
+    loop_.unwatch(slot.guest->connection.fd());
+  }
+}
+
+Connections::Guest* Connections::find(std::uint32_t number) {
+  const std::uint32_t slot = number & kSlotMask;
+  if (slot >= slots_.size() || slots_[slot].guest == nullptr) return nullptr;
+  return slots_[slot].guest->number == number ? slots_[slot].guest.get() : nullptr;
+}
+
+// Newcomers: room for them is made as late as possible, when it is known who they are.
+
+std::optional<Instant> Connections::wait_for_room() {
+  if (!admission_.full() || BootClock::now() >= admission_.oldest_may_go()) return std::nullopt;
+  return admission_.oldest_may_go();
+}
+
+std::optional<Instant> Connections::exhausted() {
+  complain(exhausted_);
+  const Instant now = BootClock::now();
+  if (admission_.empty() || now < admission_.oldest_may_go()) return now + kExhaustedPause;
+  end(admission_.oldest().connection, false, "its descriptor is needed");
+  return std::nullopt;
+}
+
+void Connections::accepted(UniqueFd fd, const sockaddr_storage& peer) {
+  const Instant now = BootClock::now();
+  const Source source = source_of(peer);
+  const auto answer = admission_.ask(source, now);
+  if (!answer.welcome) {
+    if (log_.level() >= LogLevel::kDebug) log_.debug("refused ", address_text(peer));
+    return;
+  }
+  if (answer.instead_of) {
+    complain(full_);
+    end(*answer.instead_of, false, "has to make room");
+  }
+  std::uint32_t slot = static_cast<std::uint32_t>(slots_.size());
+  if (free_slots_.empty()) {
+    slots_.emplace_back();
+  } else {
+    slot = free_slots_.front();
+    free_slots_.pop_front();
+  }
+  const std::uint32_t number = slots_[slot].generation++ << kSlotBits | slot;
+  slots_[slot].guest = std::make_unique<Guest>(number, std::move(fd));
+  Guest& guest = *slots_[slot].guest;
+  guest.source = source;
+  guest.address = address_text(peer);
+  guest.ticket = admission_.enter(number, source, now);
+  arm_grace();
+  loop_.watch(guest.connection.fd(), kAlways, [this, number](std::uint32_t events) {
+    if (Guest* const found = find(number)) handle(*found, found->connection.ready(events, tls_));
+  });
+  log_.debug("connection ", number, " from ", guest.address);
+  // The version line is often there already.
+  handle(guest, guest.connection.ready(EPOLLIN, tls_));
+}
+
+// What happens to a connection.
+
+void Connections::handle(Guest& guest, Event event) {
+  ToMonitor message;
+  message.set_connection(guest.number);
+  switch (event) {
+    case Event::kNone:
+      break;
+    case Event::kSpoke:
+      message.mutable_open()->set_address(guest.address);
+      guest.opened = true;
+      monitor_.send(message);
+      break;
+    case Event::kProved:
+      if (!admission_.establish(*guest.ticket)) {
+        complain(crowded_);
+        return end(guest, false, false, "too many wait");
+      }
+      guest.ticket.reset();
+      message.mutable_proof()->set_transcript(guest.connection.take_transcript());
+      monitor_.send(message);
+      acceptor_.resume();
+      break;
+    case Event::kWritten:
+      message.mutable_next_part();
+      monitor_.send(message);
+      break;
+    case Event::kDelivered:
+      return end(guest, true, false, "delivered");
+    case Event::kGone:
+      return end(guest, false, false, guest.connection.problem());
+    case Event::kBroken:
+      return end(guest, false, true, guest.connection.problem());
+  }
+  watch_write(guest);
+}
+
+void Connections::watch_write(Guest& guest) {
+  const bool wanted = guest.connection.wants_write();
+  if (wanted == guest.watching_write) return;
+  guest.watching_write = wanted;
+  loop_.rewatch(guest.connection.fd(), wanted ? kAlways | EPOLLOUT : kAlways);
+  if (wanted && !guest.stalled) check_progress(guest.number);
+}
+
+// Looks again no sooner than it could matter: progress does not move the timer.
+void Connections::check_progress(std::uint32_t number) {
+  Guest* const guest = find(number);
+  if (guest == nullptr) return;
+  guest->stalled.reset();
+  if (!guest->connection.wants_write()) return;
+  const Instant limit = guest->connection.last_progress() + kMaxStall;
+  if (BootClock::now() >= limit) return end(*guest, false, true, "the peer does not read");
+  guest->stalled = loop_.at(limit, [this, number] { check_progress(number); });
+}
+
+void Connections::end(Guest& guest, bool delivered, bool punish, std::string_view why) {
+  log_.debug("connection ", guest.number, " from ", guest.address, " is over: ", why);
+  if (punish) admission_.punish(guest.source, BootClock::now());
+  if (guest.ticket) {
+    admission_.leave(*guest.ticket);
+  } else {
+    admission_.leave_established();
+  }
+  if (guest.stalled) loop_.cancel(*guest.stalled);
+  loop_.unwatch(guest.connection.fd());
+  const std::uint32_t number = guest.number;
+  const bool opened = guest.opened;
+  slots_[number & kSlotMask].guest.reset();
+  free_slots_.push_back(number & kSlotMask);
+  if (opened) {
+    ToMonitor message;
+    message.set_connection(number);
+    message.mutable_closed()->set_delivered(delivered);
+    monitor_.send(message);
+  }
+  acceptor_.resume();
+}
+
+void Connections::end(std::uint32_t number, bool punish, std::string_view why) {
+  if (Guest* const guest = find(number)) end(*guest, false, punish, why);
+}
+
+// The grace is the same for all, so the oldest stranger's is over first and one timer serves all.
+
+void Connections::arm_grace() {
+  if (grace_timer_ || admission_.empty()) return;
+  grace_timer_ = loop_.at(admission_.oldest_overdue(), [this] { end_overdue(); });
+}
+
+void Connections::end_overdue() {
+  grace_timer_.reset();
+  const Instant now = BootClock::now();
+  while (!admission_.empty() && admission_.oldest_overdue() <= now) {
+    end(admission_.oldest().connection, true, "no handshake within its time");
+  }
+  arm_grace();
+}
+
+void Connections::complain(Complaint& complaint) {
+  ++complaint.count;
+  const Instant now = BootClock::now();
+  if (now < complaint.next) return;
+  complaint.next = now + kComplaintInterval;
+  log_.warning(complaint.text, " (times: ", std::exchange(complaint.count, 0), ")");
+}
+
+// What the monitor says.
+
+bool Connections::nonce(std::uint32_t number, Bytes nonce) {
+  constexpr std::size_t kNonceSize = 32;
+  Guest* const guest = find(number);
+  if (guest == nullptr) return true;
+  if (!guest->connection.wants_nonce() || nonce.size() != kNonceSize) return false;
+  handle(*guest, guest->connection.nonce(nonce, tls_));
+  return true;
+}
+
+bool Connections::part(std::uint32_t number, Bytes bytes, bool last) {
+  Guest* const guest = find(number);
+  if (guest == nullptr) return true;
+  if (!guest->connection.wants_part()) return false;
+  handle(*guest, guest->connection.part(bytes, last, tls_));
+  return true;
+}
+
+bool Connections::refused(std::uint32_t number) {
+  Guest* const guest = find(number);
+  if (guest == nullptr) return true;
+  if (!guest->opened) return false;
+  end(*guest, false, false, "refused by the monitor");
+  return true;
+}
+
+}  // namespace mandos::networker

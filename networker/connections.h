@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// All connections: numbers them, carries words between them and the monitor, ends those whose time
+// is over.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/channel.h"
+#include "common/event_loop.h"
+#include "common/log.h"
+#include "networker/acceptor.h"
+#include "networker/admission.h"
+#include "networker/connection.h"
+#include "networker/tls.h"
+
+namespace mandos::networker {
+
+class Connections {
+ public:
+  /// All references must outlive this.
+  Connections(EventLoop& loop, Log& log, Door& monitor, Tls& tls, const Admission::Bounds& bounds,
+              std::vector<UniqueFd> listeners);
+  ~Connections();
+  Connections(const Connections&) = delete;
+  Connections& operator=(const Connections&) = delete;
+
+  // What the monitor says to connection `number`. Words to one that is over are dropped, since it
+  // may have ended while they were under way. False: the monitor broke the rules of the door.
+  bool nonce(std::uint32_t number, Bytes nonce);
+  bool part(std::uint32_t number, Bytes bytes, bool last);
+  bool refused(std::uint32_t number);
+
+ private:
+  struct Guest {
+    Guest(std::uint32_t its_number, UniqueFd fd) : number(its_number), connection(std::move(fd)) {}
+    std::uint32_t number;
+    Connection connection;
+    Source source;
+    std::string address;
+    std::optional<Admission::Ticket> ticket;  // while it is a stranger
+    bool opened = false;                      // the monitor knows it
+    bool watching_write = false;
+    std::optional<EventLoop::TimerId> stalled;
+  };
+  struct Slot {
+    std::uint32_t generation = 0;
+    std::unique_ptr<Guest> guest;
+  };
+  /// A warning that strangers can cause: told at most once a minute, with how often it happened.
+  struct Complaint {
+    const char* text;
+    Instant next{};
+    unsigned long count = 0;
+  };
+
+  Guest* find(std::uint32_t number);
+  std::optional<Instant> wait_for_room();
+  std::optional<Instant> exhausted();
+  void accepted(UniqueFd fd, const sockaddr_storage& peer);
+  void handle(Guest& guest, Connection::Event event);
+  void watch_write(Guest& guest);
+  void check_progress(std::uint32_t number);
+  void end(Guest& guest, bool delivered, bool punish, std::string_view why);
+  void end(std::uint32_t number, bool punish, std::string_view why);
+  void arm_grace();
+  void end_overdue();
+  void complain(Complaint& complaint);
+
+  EventLoop& loop_;
+  Log& log_;
+  Door& monitor_;
+  Tls& tls_;
+  Admission admission_;
+  std::vector<Slot> slots_;
+  // First in, first out, so that a number rests as long as possible before it is used again.
+  std::deque<std::uint32_t> free_slots_;
+  std::optional<EventLoop::TimerId> grace_timer_;
+  Complaint full_{"as many connections before their handshake as allowed: the oldest are ended"};
+  Complaint crowded_{"as many connections waiting for their secret as allowed: others are ended"};
+  Complaint exhausted_{"no descriptor or memory for another connection"};
+  Acceptor acceptor_;
+};
+
+}  // namespace mandos::networker

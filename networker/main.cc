@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The process that reads the network: jailed before the first byte, knows no secret until it is
+// handed one for a peer that has proved its key.
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "common/event_loop.h"
+#include "common/log.h"
+#include "networker/jail.h"
+#include "networker/networker.h"
+#include "networker/tls.h"
+
+namespace {
+
+using namespace mandos;
+using namespace mandos::networker;
+
+int run() {
+  int type = 0;
+  socklen_t size = sizeof type;
+  if (getsockopt(kDoorFd, SOL_SOCKET, SO_TYPE, &type, &size) != 0 || type != SOCK_SEQPACKET) {
+    static_cast<void>(std::fputs("This program is started by mandos, not by hand.\n", stderr));
+    return 2;
+  }
+  if (close_range(kLogFd + 1, ~0U, 0) != 0) return 1;
+
+  Log log = Log::to_socket(kLogFd, LogLevel::kInfo);
+  if (const Status warm = Tls::warm_up(); !warm) {
+    log.critical(warm.error());
+    return 1;
+  }
+  EventLoop loop;
+  rlimit files{};
+  getrlimit(RLIMIT_NOFILE, &files);
+  const auto report = jail::enter(networker_jail(loop.timer_fd(), files.rlim_max));
+  if (!report) {
+    log.critical("jail: ", report.error());
+    return 1;
+  }
+  log.info("jail: ", *report);
+  Networker networker(loop, log, UniqueFd(kDoorFd), files.rlim_max);
+  return loop.run();
+}
+
+}  // namespace
+
+int main() {
+  // Not exit(): the libraries' own clean-up would need system calls that are gone.
+  _exit(run());
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "networker/networker.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace mandos::networker {
+namespace {
+
+using door::networker::ToMonitor;
+using door::networker::ToNetworker;
+
+// A part of a blob is at most 32 KiB; nothing else is nearly as long.
+constexpr std::size_t kMaxReceived = 40 * 1024;
+constexpr std::size_t kMaxQueued = 4 * 1024 * 1024;
+constexpr std::size_t kMaxListeners = 16;
+// Beside connections and listening sockets: standard, door, log, epoll, timer, and one being
+// accepted to be refused.
+constexpr std::size_t kOtherFiles = 10;
+constexpr std::size_t kMaxConnections = 400'000;
+
+}  // namespace
+
+Networker::Networker(EventLoop& loop, Log& log, UniqueFd door, std::size_t max_files)
+    : loop_(loop),
+      log_(log),
+      max_files_(max_files),
+      door_(
+          loop, std::move(door),
+          {.receive = kMaxReceived, .queue = kMaxQueued, .descriptors = kMaxListeners},
+          [this](Channel::Datagram datagram) { received(std::move(datagram)); },
+          [this](const std::string&) {
+            if (!stopped_) loop_.stop(0);
+          }) {}
+
+void Networker::stop(std::string_view why) {
+  log_.critical(why);
+  stopped_ = true;
+  loop_.stop(1);
+}
+
+void Networker::received(Channel::Datagram datagram) {
+  if (stopped_) return;
+  if (!message_.ParseFromArray(datagram.bytes.data(), static_cast<int>(datagram.bytes.size()))) {
+    return stop("the monitor sent what is no message");
+  }
+  if (connections_) {
+    const bool obeyed = datagram.descriptors.empty() && obey();
+    if (message_.has_part()) {
+      explicit_bzero(message_.mutable_blob()->data(), message_.blob().size());
+      door_.wipe_received();
+    }
+    if (!obeyed) stop("the monitor broke the rules of the door");
+    return;
+  }
+  if (!message_.has_settings()) return stop("the monitor's first message were no settings");
+  const Status started = start(message_.settings(), std::move(datagram.descriptors));
+  ToMonitor answer;
+  answer.mutable_greeting();
+  if (!started) answer.mutable_greeting()->set_problem(started.error());
+  door_.send(answer);
+  if (!started) stop(started.error());
+}
+
+Status Networker::start(const ToNetworker::Settings& settings, std::vector<UniqueFd> listeners) {
+  log_.set_level(static_cast<LogLevel>(settings.log_level()));
+  if (settings.tls_debug_level() > 0) Tls::set_debug(log_, settings.tls_debug_level());
+  auto tls = Tls::make(settings.priority());
+  if (!tls) return Error{tls.error()};
+  tls_ = *std::move(tls);
+  if (settings.max_connections() == 0 || settings.max_per_source() == 0 ||
+      settings.login_grace_ms() == 0) {
+    return Error{"the bounds on connections must not be zero"};
+  }
+  if (listeners.empty()) return Error{"no listening socket"};
+
+  Admission::Bounds bounds{
+      .connections = settings.max_connections(),
+      .per_source = settings.max_per_source(),
+      .grace = Milliseconds(settings.login_grace_ms()),
+      .penalty = Milliseconds(settings.penalty_ms()),
+  };
+  // Strangers and established ones may each be so many.
+  const std::size_t others = kOtherFiles + listeners.size();
+  const std::size_t possible =
+      std::min(max_files_ > others ? (max_files_ - others) / 2 : 1, kMaxConnections);
+  if (bounds.connections > possible) {
+    log_.warning("at most ", possible, " connections instead of ", bounds.connections,
+                 ": the limit on open files is ", max_files_);
+    bounds.connections = possible;
+  }
+  connections_.emplace(loop_, log_, door_, *tls_, bounds, std::move(listeners));
+  return Ok{};
+}
+
+bool Networker::obey() {
+  switch (message_.message_case()) {
+    case ToNetworker::kNonce:
+      return connections_->nonce(message_.connection(), as_bytes(message_.nonce().nonce()));
+    case ToNetworker::kPart:
+      return connections_->part(message_.connection(), as_bytes(message_.blob()),
+                                message_.part().last());
+    case ToNetworker::kRefused:
+      return connections_->refused(message_.connection());
+    default:
+      return false;
+  }
+}
+
+}  // namespace mandos::networker

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The networker's end of the door: takes its settings from the monitor, then passes its words on.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "common/channel.h"
+#include "common/event_loop.h"
+#include "common/log.h"
+#include "networker/connections.h"
+#include "networker/tls.h"
+
+#include "networker.pb.h"
+
+namespace mandos::networker {
+
+class Networker {
+ public:
+  /// Stops `loop` when the work is over: with 0 when the monitor closes the door, with 1 when it
+  /// breaks the door's rules or gives settings that cannot be used. At most `max_files` descriptors
+  /// may be open in this process.
+  Networker(EventLoop& loop, Log& log, UniqueFd door, std::size_t max_files);
+
+ private:
+  void received(Channel::Datagram datagram);
+  /// An Error is what the monitor is told.
+  Status start(const door::networker::ToNetworker::Settings& settings,
+               std::vector<UniqueFd> listeners);
+  bool obey();
+  void stop(std::string_view why);
+
+  EventLoop& loop_;
+  Log& log_;
+  std::size_t max_files_;
+  bool stopped_ = false;
+  Door door_;
+  std::unique_ptr<Tls> tls_;
+  std::optional<Connections> connections_;
+  // One for all messages, so that its memory is used again.
+  door::networker::ToNetworker message_;
+};
+
+}  // namespace mandos::networker

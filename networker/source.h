@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Where a connection comes from: as a key to count by, and as text to show.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <array>
+#include <compare>
+#include <cstdint>
+#include <string>
+
+namespace mandos::networker {
+
+/// What counts as one peer. An IPv4 address, also when mapped into IPv6 (RFC 4291 section 2.5.5.2),
+/// is one. Of an IPv6 address the first 64 bits are one, since a host has all the rest to choose
+/// from; but loopback counts whole, and link-local addresses (fe80::/10) count whole and with their
+/// interface, because all of a link's hosts share those 64 bits.
+struct Source {
+  std::array<unsigned char, 16> address{};
+  std::uint32_t scope = 0;
+  auto operator<=>(const Source&) const = default;
+};
+/// Addresses of other families are all one source.
+Source source_of(const sockaddr_storage& address);
+
+/// The IP address without port, a mapped IPv4 address as IPv4, "%" and the interface's index behind
+/// an address that has a scope. "unknown" for other families.
+std::string address_text(const sockaddr_storage& address);
+
+}  // namespace mandos::networker

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "networker/tls.h"
+
+#include <gnutls/crypto.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace mandos::networker {
+namespace {
+
+// No session is ever resumed: a proof needs a whole handshake.
+constexpr unsigned kFlags = GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS |
+                            GNUTLS_ENABLE_RAWPK | GNUTLS_NO_SIGNAL | GNUTLS_KEY_SHARE_TOP;
+constexpr char kDefaultPriority[] =
+    "SECURE128:!CTYPE-X.509:+CTYPE-RAWPK:!RSA:!VERS-ALL:+VERS-TLS1.3:%PROFILE_ULTRA";
+constexpr std::size_t kNonceSize = 32;
+// From 9 on GnuTLS's debug lines contain keys.
+constexpr std::uint32_t kMaxDebugLevel = 8;
+
+// GnuTLS's log function gets no pointer of ours.
+Log*& debug_log() {
+  static Log* log = nullptr;
+  return log;
+}
+
+using Lister = int (*)(gnutls_priority_t, const unsigned**);
+
+std::vector<unsigned> listed(Lister list, gnutls_priority_t priority) {
+  const unsigned* values = nullptr;
+  const int count = list(priority, &values);
+  return count <= 0 ? std::vector<unsigned>() : std::vector<unsigned>(values, values + count);
+}
+
+int peer_certificate_types(gnutls_priority_t priority, const unsigned** values) {
+  return gnutls_priority_certificate_type_list2(priority, values, GNUTLS_CTYPE_SERVER);
+}
+
+/// The names of `values`, for an error text.
+std::string names(const std::vector<unsigned>& values, const char* (*name)(unsigned)) {
+  std::string text;
+  for (const unsigned value : values) {
+    const char* const known = name(value);
+    text += concat(text.empty() ? "" : ", ", known == nullptr ? "unknown" : known);
+  }
+  return text.empty() ? "nothing" : text;
+}
+
+}  // namespace
+
+Status Tls::warm_up() {
+  if (const int failed = gnutls_global_init(); failed != 0) {
+    return Error{concat("GnuTLS: ", gnutls_strerror(failed))};
+  }
+  std::array<unsigned char, 32> random{};
+  if (const int failed = gnutls_rnd(GNUTLS_RND_KEY, random.data(), random.size()); failed != 0) {
+    return Error{concat("GnuTLS: random generator: ", gnutls_strerror(failed))};
+  }
+  // What an administrator of GnuTLS forbids in the whole system may make the default unusable; that
+  // is judged when the priority string in force is known.
+  gnutls_priority_t priority = nullptr;
+  if (gnutls_priority_init(&priority, kDefaultPriority, nullptr) == 0) {
+    gnutls_priority_deinit(priority);
+  }
+  return Ok{};
+}
+
+Result<std::unique_ptr<Tls>> Tls::make(const std::string& priority) {
+  std::unique_ptr<Tls> tls(new Tls);
+  gnutls_certificate_credentials_t credentials = nullptr;
+  if (const int failed = gnutls_certificate_allocate_credentials(&credentials); failed != 0) {
+    return Error{concat("GnuTLS: ", gnutls_strerror(failed))};
+  }
+  tls->credentials_.reset(credentials);
+
+  const std::string what = concat("priority string \"", escaped(priority), "\"");
+  gnutls_priority_t parsed = nullptr;
+  const char* where = nullptr;
+  if (const int failed = gnutls_priority_init(&parsed, priority.c_str(), &where); failed != 0) {
+    return Error{
+        concat(what, ": ", gnutls_strerror(failed),
+               where == nullptr || *where == '\0' ? "" : concat(", at \"", escaped(where), "\""))};
+  }
+  tls->priority_.reset(parsed);
+
+  const auto protocols = listed(&gnutls_priority_protocol_list, parsed);
+  if (protocols != std::vector<unsigned>{GNUTLS_TLS1_3}) {
+    return Error{concat(what,
+                        " must allow TLS 1.3 and no other version (\"!VERS-ALL:+VERS-TLS1.3\")"
+                        ", but allows ",
+                        names(protocols, [](unsigned value) {
+                          return gnutls_protocol_get_name(static_cast<gnutls_protocol_t>(value));
+                        }))};
+  }
+  const auto types = listed(&peer_certificate_types, parsed);
+  if (types != std::vector<unsigned>{GNUTLS_CRT_RAWPK}) {
+    return Error{concat(what,
+                        " must allow raw public keys and no other certificates "
+                        "(\"!CTYPE-X.509:+CTYPE-RAWPK\"), but allows ",
+                        names(types, [](unsigned value) {
+                          return gnutls_certificate_type_get_name(
+                              static_cast<gnutls_certificate_type_t>(value));
+                        }))};
+  }
+  for (const auto& [list, kind] :
+       {std::pair{Lister{&gnutls_priority_group_list}, "key exchange group"},
+        {Lister{&gnutls_priority_sign_list}, "signature algorithm"},
+        {Lister{&gnutls_priority_cipher_list}, "cipher"}}) {
+    if (listed(list, parsed).empty()) return Error{concat(what, " allows no ", kind)};
+  }
+  // The proof of it: a first message can be made.
+  TlsSession trial(*tls, std::array<unsigned char, kNonceSize>{});
+  const bool possible = trial.handshake({}) == TlsSession::Step::kMore && !tls->output.empty();
+  tls->output.clear();
+  if (!possible) return Error{concat(what, " cannot be used: ", trial.problem())};
+  return tls;
+}
+
+void Tls::set_debug(Log& log, std::uint32_t level) {
+  debug_log() = &log;
+  gnutls_global_set_log_function([](int at, const char* line) {
+    std::string_view text(line);
+    if (text.ends_with('\n')) text.remove_suffix(1);
+    debug_log()->debug("GnuTLS ", at, ": ", escaped(text));
+  });
+  gnutls_global_set_log_level(static_cast<int>(std::min(level, kMaxDebugLevel)));
+}
+
+TlsSession::TlsSession(Tls& tls, Bytes nonce) : tls_(tls) {
+  error_ = gnutls_init(&session_, kFlags);
+  if (error_ != 0) return;
+  gnutls_session_set_ptr(session_, this);
+  gnutls_transport_set_ptr(session_, this);
+  gnutls_transport_set_push_function(session_, &push);
+  gnutls_transport_set_pull_function(session_, &pull);
+  gnutls_handshake_set_hook_function(session_, GNUTLS_HANDSHAKE_ANY, GNUTLS_HOOK_PRE, &hook);
+  gnutls_handshake_set_max_packet_length(session_, Transcript::kLimit);
+  const gnutls_datum_t random{const_cast<unsigned char*>(nonce.data()),
+                              static_cast<unsigned>(nonce.size())};
+  for (const int failed :
+       {gnutls_priority_set(session_, tls.priority()),
+        gnutls_credentials_set(session_, GNUTLS_CRD_CERTIFICATE, tls.credentials()),
+        gnutls_handshake_set_random(session_, &random)}) {
+    if (failed != 0) error_ = failed;
+  }
+}
+
+TlsSession::~TlsSession() {
+  if (session_ != nullptr) gnutls_deinit(session_);
+}
+
+TlsSession::Step TlsSession::handshake(Bytes received) {
+  received_ = received;
+  // Warnings take something from what was received, so this ends.
+  while (error_ == 0) {
+    error_ = gnutls_handshake(session_);
+    if (error_ == GNUTLS_E_AGAIN) {
+      error_ = 0;
+      return Step::kMore;
+    }
+    if (error_ == 0 && transcript_.complete()) return Step::kDone;
+    if (error_ == 0) error_ = GNUTLS_E_UNEXPECTED_HANDSHAKE_PACKET;
+    if (error_ == GNUTLS_E_WARNING_ALERT_RECEIVED && !received_.empty()) error_ = 0;
+  }
+  if (session_ != nullptr) gnutls_alert_send_appropriate(session_, error_);
+  return Step::kFailed;
+}
+
+bool TlsSession::send(Bytes bytes) {
+  while (!bytes.empty()) {
+    const ssize_t sent = gnutls_record_send(session_, bytes.data(), bytes.size());
+    if (sent <= 0) {
+      error_ = static_cast<int>(sent);
+      return false;
+    }
+    bytes = bytes.subspan(static_cast<std::size_t>(sent));
+  }
+  return true;
+}
+
+void TlsSession::say_goodbye() { gnutls_bye(session_, GNUTLS_SHUT_WR); }
+
+std::string TlsSession::problem() const {
+  if (error_ != GNUTLS_E_FATAL_ALERT_RECEIVED && error_ != GNUTLS_E_WARNING_ALERT_RECEIVED) {
+    return gnutls_strerror(error_);
+  }
+  const char* const alert = gnutls_alert_get_name(gnutls_alert_get(session_));
+  return concat("the peer says: ", alert == nullptr ? "unknown alert" : alert);
+}
+
+ssize_t TlsSession::push(void* self, const void* data, std::size_t size) {
+  auto& output = static_cast<TlsSession*>(self)->tls_.output;
+  const auto* bytes = static_cast<const unsigned char*>(data);
+  output.insert(output.end(), bytes, bytes + size);
+  return static_cast<ssize_t>(size);
+}
+
+ssize_t TlsSession::pull(void* self, void* data, std::size_t size) {
+  auto* session = static_cast<TlsSession*>(self);
+  auto& received = session->received_;
+  if (received.empty()) {
+    gnutls_transport_set_errno(session->session_, EAGAIN);
+    return -1;
+  }
+  size = std::min(size, received.size());
+  std::memcpy(data, received.data(), size);
+  received = received.subspan(size);
+  return static_cast<ssize_t>(size);
+}
+
+int TlsSession::hook(gnutls_session_t session, unsigned type, unsigned, unsigned,
+                     const gnutls_datum_t* message) {
+  auto* self = static_cast<TlsSession*>(gnutls_session_get_ptr(session));
+  // At size 0 the pointer may be null.
+  return self->transcript_.record(type, {message->data, message->size})
+             ? 0
+             : GNUTLS_E_HANDSHAKE_TOO_LARGE;
+}
+
+}  // namespace mandos::networker
