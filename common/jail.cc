@@ -4,6 +4,7 @@
 #include <cap-ng.h>
 #include <fcntl.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -44,15 +45,20 @@ constexpr std::uint64_t kExecute = 1 << 0, kWriteFile = 1 << 1, kReadFile = 1 <<
                         kTruncate = 1 << 14;
 constexpr std::uint64_t kRead = kReadFile | kReadDir;
 constexpr std::uint64_t kWrite = kRead | kWriteFile | kRemoveFile | kMakeReg | kTruncate;
+// What a rule for a file, not a directory, may hold: all but listing, making and removing.
+constexpr std::uint64_t kOfFile = kExecute | kWriteFile | kReadFile | kTruncate | 1 << 15;
+constexpr std::uint64_t kEverything = 0xffff;
 constexpr std::uint64_t kTcpBindConnect = 3;
 constexpr std::uint64_t kScopeAbstractUnixAndSignal = 3;
 
 Status landlock_add(int ruleset, const std::vector<std::string>& paths, std::uint64_t access) {
   for (const auto& path : paths) {
     const UniqueFd fd(open(path.c_str(), O_PATH | O_CLOEXEC));
-    if (!fd && errno == ENOENT) continue;
-    if (!fd) return errno_error(errno, "Landlock: open ", path);
-    const LandlockPath rule{access, fd.get()};
+    // What cannot be reached needs no rule.
+    if (!fd && (errno == ENOENT || errno == EACCES)) continue;
+    struct stat status {};
+    if (!fd || fstat(fd.get(), &status) != 0) return errno_error(errno, "Landlock: open ", path);
+    const LandlockPath rule{S_ISDIR(status.st_mode) ? access : access & kOfFile, fd.get()};
     if (syscall(SYS_landlock_add_rule, ruleset, 1, &rule, 0) != 0) {
       return errno_error(errno, "Landlock: add rule for ", path);
     }
@@ -67,6 +73,7 @@ Result<std::string> enter_landlock(const Landlock& rules) {
   if (version < 0) return concat("no landlock (", std::strerror(errno), ")");
   LandlockRuleset ruleset{};
   ruleset.fs = version >= 5 ? 0xffff : version >= 3 ? 0x7fff : version == 2 ? 0x3fff : 0x1fff;
+  if (!rules.forbid_reading) ruleset.fs &= ~(kRead | kExecute);
   ruleset.net = version >= 4 && rules.forbid_tcp ? kTcpBindConnect : 0;
   ruleset.scoped = version >= 6 && rules.forbid_tcp ? kScopeAbstractUnixAndSignal : 0;
   const std::size_t size = version >= 6 ? 24 : version >= 4 ? 16 : 8;
@@ -74,8 +81,8 @@ Result<std::string> enter_landlock(const Landlock& rules) {
   if (!fd) return errno_error(errno, "Landlock: create ruleset");
   for (const auto& [paths, access] : {std::pair{&rules.readable, kRead},
                                       {&rules.writable, kWrite},
-                                      {&rules.executable, kRead | kExecute}}) {
-    // Rights of a directory are an error on a rule for a file, so both kinds are listed by folder.
+                                      {&rules.executable, kRead | kExecute},
+                                      {&rules.unrestricted, kEverything}}) {
     if (auto added = landlock_add(fd.get(), *paths, access & ruleset.fs); !added) {
       return Error{added.error()};
     }
@@ -128,9 +135,9 @@ Status keep_capabilities(const std::vector<unsigned>& kept) {
 Status add_rules(scmp_filter_ctx filter, std::uint32_t action,
                  const std::vector<SyscallRule>& rules) {
   for (const auto& rule : rules) {
-    const int failed =
-        seccomp_rule_add_array(filter, action, rule.number,
-                               static_cast<unsigned>(rule.arguments.size()), rule.arguments.data());
+    const int failed = seccomp_rule_add_array(
+        filter, rule.error != 0 ? SCMP_ACT_ERRNO(rule.error) : action, rule.number,
+        static_cast<unsigned>(rule.arguments.size()), rule.arguments.data());
     // A call that this architecture does not have needs no rule.
     if (failed != 0 && failed != -EDOM) return errno_error(-failed, "seccomp rule ", rule.number);
   }

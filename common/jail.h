@@ -20,6 +20,7 @@ namespace mandos::jail {
 struct SyscallRule {
   int number;  // SCMP_SYS(name)
   std::vector<scmp_arg_cmp> arguments = {};
+  int error = 0;  // what a refused one answers, instead of the filter's own
 };
 
 /// seccomp(2) filter. With `allow_list` everything else kills the process; otherwise everything
@@ -36,7 +37,9 @@ struct Landlock {
   std::vector<std::string> readable = {};
   std::vector<std::string> writable = {};    // files made, written, renamed and removed; read too
   std::vector<std::string> executable = {};  // read too
-  bool forbid_tcp = true;                    // bind and connect
+  std::vector<std::string> unrestricted = {};
+  bool forbid_reading = true;  // false: only writing is confined
+  bool forbid_tcp = true;      // bind and connect
 };
 
 /// Calls that neither a checker command nor the supervisor has any business with: debugging others,

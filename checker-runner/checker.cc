@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "checker-runner/checker.h"
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <ctime>
+
+#include "common/clock.h"
+#include "config.h"
+
+namespace mandos::checker_runner {
+namespace {
+
+constexpr int kNotStarted = W_EXITCODE(127, 0);
+// Our children are listed so rarely because the list grows with the number of running checkers.
+constexpr Milliseconds kSearchDelay(100);
+// A process in an uninterruptible wait does not end by SIGKILL.
+constexpr auto kLongestEnd = std::chrono::seconds(5);
+
+}  // namespace
+
+std::vector<pid_t> parse_children(std::string_view list) {
+  std::vector<pid_t> pids;
+  while (!list.empty()) {
+    const std::size_t end = list.find(' ');
+    pid_t pid = 0;
+    if (parse_number(list.substr(0, end), pid) && pid > 0) pids.push_back(pid);
+    list.remove_prefix(end == std::string_view::npos ? list.size() : end + 1);
+  }
+  return pids;
+}
+
+Checkers::Checkers(EventLoop& loop, Log& log, Finished finished)
+    : loop_(loop), log_(log), finished_(std::move(finished)) {
+  posix_spawnattr_init(&attributes_);
+  posix_spawn_file_actions_init(&silent_);
+  posix_spawn_file_actions_init(&shown_);
+}
+
+Checkers::~Checkers() {
+  if (search_) loop_.cancel(*search_);
+  posix_spawn_file_actions_destroy(&shown_);
+  posix_spawn_file_actions_destroy(&silent_);
+  posix_spawnattr_destroy(&attributes_);
+}
+
+Status Checkers::prepare() {
+  sigset_t none;
+  sigset_t all;
+  sigemptyset(&none);
+  sigfillset(&all);
+  posix_spawnattr_setflags(&attributes_,
+                           POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  posix_spawnattr_setpgroup(&attributes_, 0);
+  posix_spawnattr_setsigmask(&attributes_, &none);
+  posix_spawnattr_setsigdefault(&attributes_, &all);
+  null_.reset(open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!null_) return errno_error(errno, "/dev/null");
+  for (auto* actions : {&silent_, &shown_}) {
+    for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+      if (fd != STDIN_FILENO && actions == &shown_) continue;
+      if (const int failed = posix_spawn_file_actions_adddup2(actions, null_.get(), fd)) {
+        return errno_error(failed, "posix_spawn_file_actions_adddup2");
+      }
+    }
+    if (const int failed = posix_spawn_file_actions_addclosefrom_np(actions, STDERR_FILENO + 1)) {
+      return errno_error(failed, "posix_spawn_file_actions_addclosefrom_np");
+    }
+  }
+  children_file_.reset(open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC));
+  if (!children_file_) return errno_error(errno, "/proc/thread-self/children");
+  rlimit locks{};
+  if (getrlimit(RLIMIT_LOCKS, &locks) != 0) return errno_error(errno, "RLIMIT_LOCKS");
+  tag_ = locks.rlim_max;
+  if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0) {
+    return errno_error(errno, "PR_SET_CHILD_SUBREAPER");
+  }
+  return Ok{};
+}
+
+void Checkers::run(std::uint64_t checker, const std::string& command) {
+  if (running_.size() >= kMost) {
+    log_.warning("checker not started: ", kMost, " run already");
+    return finished_(checker, kNotStarted);
+  }
+  if (command.find('\0') != std::string::npos) {
+    log_.warning("checker not started: a zero byte in its command");
+    return finished_(checker, kNotStarted);
+  }
+  if (tag_ > 0) --tag_;
+  const rlimit tag{tag_, tag_};
+  setrlimit(RLIMIT_LOCKS, &tag);
+  static constexpr std::string_view kShell = MANDOS_SHELL;
+  std::array<char*, 4> arguments{const_cast<char*>(kShell.data()), const_cast<char*>("-c"),
+                                 const_cast<char*>(command.c_str()), nullptr};
+  pid_t pid = 0;
+  const int failed = posix_spawn(&pid, kShell.data(), show_output_ ? &shown_ : &silent_,
+                                 &attributes_, arguments.data(), environ);
+  if (failed != 0) {
+    log_.warning("checker not started: ", std::strerror(failed));
+    return finished_(checker, kNotStarted);
+  }
+  running_.emplace(pid, Running{checker, tag_});
+  pids_.emplace(checker, pid);
+  tags_.insert(tag_);
+}
+
+void Checkers::kill(std::uint64_t checker) {
+  // Its leader has not been waited for, so the number is still its own.
+  if (const auto found = pids_.find(checker); found != pids_.end()) {
+    ::kill(-found->second, SIGKILL);
+  }
+}
+
+void Checkers::reap() {
+  bool orphans = false;
+  siginfo_t info{};
+  // Looked at first and waited for afterwards: as long as the leader is a zombie, the number of its
+  // group cannot be somebody else's.
+  while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid > 0) {
+    const auto found = running_.find(info.si_pid);
+    const bool leader = found != running_.end();
+    if (leader) ::kill(-info.si_pid, SIGKILL);
+    int status = 0;
+    waitpid(info.si_pid, &status, 0);
+    if (leader) {
+      const Running ended = found->second;
+      running_.erase(found);
+      pids_.erase(ended.checker);
+      tags_.erase(ended.tag);
+      finished_(ended.checker, status);
+      if (!search_) search_ = loop_.after(kSearchDelay, [this] { kill_orphans(); });
+    }
+    orphans |= !leader;
+    info.si_pid = 0;
+  }
+  // Where there was one there may be more, and those that it leaves.
+  if (orphans) kill_orphans();
+}
+
+std::vector<pid_t> Checkers::children() const {
+  std::string list;
+  std::array<char, 4096> part{};
+  for (ssize_t size = 0; (size = pread(children_file_.get(), part.data(), part.size(),
+                                       static_cast<off_t>(list.size()))) > 0;) {
+    list.append(part.data(), static_cast<std::size_t>(size));
+  }
+  return parse_children(list);
+}
+
+void Checkers::kill_orphans() {
+  if (search_) loop_.cancel(*search_);
+  search_.reset();
+  for (const pid_t pid : children()) {
+    rlimit limit{};
+    if (running_.contains(pid)) continue;
+    if (prlimit(pid, RLIMIT_LOCKS, nullptr, &limit) != 0 || !tags_.contains(limit.rlim_max)) {
+      ::kill(pid, SIGKILL);
+    }
+  }
+}
+
+void Checkers::end_all() {
+  const Instant deadline = BootClock::now() + kLongestEnd;
+  sigset_t child;
+  sigemptyset(&child);
+  sigaddset(&child, SIGCHLD);
+  constexpr timespec kAWhile{0, 50'000'000};
+  for (const auto& [pid, entry] : running_) ::kill(-pid, SIGKILL);
+  running_.clear();
+  pids_.clear();
+  tags_.clear();
+  pid_t pid = 0;
+  while (BootClock::now() < deadline) {
+    kill_orphans();
+    while ((pid = waitpid(-1, nullptr, WNOHANG)) > 0) {
+    }
+    if (pid < 0) return;
+    sigtimedwait(&child, nullptr, &kAWhile);
+  }
+  log_.error("checkers are left that cannot be killed");
+}
+
+}  // namespace mandos::checker_runner

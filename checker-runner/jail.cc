@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "checker-runner/jail.h"
+
+#include <linux/capability.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+
+#include "config.h"
+
+namespace mandos::checker_runner {
+namespace {
+
+namespace fs = std::filesystem;
+
+void collect(const fs::path& directory, const std::vector<std::string>& excluded,
+             std::vector<std::string>& found) {
+  std::error_code failed;  // a directory that cannot be read gives nothing
+  for (const auto& entry : fs::directory_iterator(directory, failed)) {
+    const std::string& path = entry.path().native();
+    if (entry.is_symlink(failed) || std::ranges::count(excluded, path) > 0) continue;
+    if (std::ranges::any_of(excluded, [inside = path + "/"](const std::string& other) {
+          return other.starts_with(inside);
+        })) {
+      collect(path, excluded, found);
+    } else {
+      found.push_back(path);
+    }
+  }
+}
+
+// The flags of clone(2), whose arguments are in another order on one architecture.
+#ifdef __s390__
+constexpr unsigned kCloneFlags = 1;
+#else
+constexpr unsigned kCloneFlags = 0;
+#endif
+
+}  // namespace
+
+std::vector<std::string> all_but(const std::string& top, const std::vector<std::string>& excluded) {
+  std::vector<std::string> resolved;
+  for (const auto& path : excluded) {
+    std::error_code failed;
+    resolved.push_back(fs::weakly_canonical(path, failed).native());
+  }
+  std::vector<std::string> found;
+  collect(top, resolved, found);
+  return found;
+}
+
+jail::Jail checker_jail() {
+  jail::Jail jail;
+  jail.capabilities = {CAP_NET_RAW};  // for fping and ping
+  // Reading stays free: what must not be read is root's alone. So do TCP and the other sockets.
+  jail.landlock = {.unrestricted = all_but("/", {"/boot", "/etc", "/usr", MANDOS_CONFIG_DIR,
+                                                 MANDOS_LIBEXEC_DIR, MANDOS_STATE_DIR}),
+                   .forbid_reading = false,
+                   .forbid_tcp = false};
+  jail.filter = {.allow_list = false, .allowed = {}, .refused = jail::dangerous_calls()};
+  auto& refused = jail.filter.refused;
+  for (const int number : {SCMP_SYS(chroot), SCMP_SYS(quotactl_fd), SCMP_SYS(nfsservctl),
+                           SCMP_SYS(sethostname), SCMP_SYS(setdomainname), SCMP_SYS(uselib)}) {
+    refused.push_back({number});
+  }
+  constexpr scmp_datum_t kLow = 0xffffffff;
+  // Asking for it is harmless.
+  refused.push_back({SCMP_SYS(personality), {SCMP_A0_64(SCMP_CMP_NE, kLow, 0)}});
+  // These type into the terminal that shows the checkers' output.
+  for (const scmp_datum_t request : {TIOCSTI, TIOCLINUX}) {
+    refused.push_back({SCMP_SYS(ioctl), {SCMP_A1_64(SCMP_CMP_MASKED_EQ, kLow, request)}});
+  }
+  // User name spaces; clone3 hides its flags in memory, and without it libraries use clone.
+  refused.push_back({SCMP_SYS(clone),
+                     {SCMP_CMP64(kCloneFlags, SCMP_CMP_MASKED_EQ, CLONE_NEWUSER, CLONE_NEWUSER)}});
+  refused.push_back({SCMP_SYS(clone3), {}, ENOSYS});
+  return jail;
+}
+
+}  // namespace mandos::checker_runner

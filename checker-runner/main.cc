@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The checker-runner: runs the commands that the monitor hands it, as an account that owns nothing.
+// Descriptors: 0 to 2 as usual, 3 the door to the monitor, 4 the log socket.
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <sys/stat.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+
+#include "checker-runner/checker.h"
+#include "checker-runner/jail.h"
+#include "common/channel.h"
+#include "common/event_loop.h"
+
+#include "checker_runner.pb.h"
+
+namespace mandos::checker_runner {
+namespace {
+
+using door::checker_runner::ToCheckerRunner;
+using door::checker_runner::ToMonitor;
+
+constexpr int kDoor = 3;
+constexpr int kLogSocket = 4;
+// No command can be longer: MAX_ARG_STRLEN, execve(2).
+constexpr std::size_t kLongestMessage = 128 * 1024 + 64;
+// Room for the end of every checker at a time.
+constexpr std::size_t kQueue = Checkers::kMost * 64;
+
+Status prepare_process() {
+  for (const int fd : {kDoor, kLogSocket}) {
+    struct stat status {};
+    if (fstat(fd, &status) != 0 || !S_ISSOCK(status.st_mode)) {
+      return Error{concat("descriptor ", fd, " is no socket: this program is started by mandos")};
+    }
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+  }
+  if (close_range(kLogSocket + 1, ~0U, 0) != 0) return errno_error(errno, "close_range");
+  if (chdir("/") != 0) return errno_error(errno, "chdir /");
+  return Ok{};
+}
+
+/// False when the message breaks the rules of the door.
+bool obey(const ToCheckerRunner& message, Checkers& checkers, Log& log) {
+  switch (message.message_case()) {
+    case ToCheckerRunner::kSettings:
+      log.set_level(static_cast<LogLevel>(message.settings().log_level()));
+      checkers.show_output(message.settings().show_output());
+      return true;
+    case ToCheckerRunner::kRun:
+      if (checkers.runs(message.run().checker())) return false;
+      checkers.run(message.run().checker(), message.run().command());
+      return true;
+    case ToCheckerRunner::kKill:
+      checkers.kill(message.kill().checker());
+      return true;
+    case ToCheckerRunner::MESSAGE_NOT_SET:
+      break;
+  }
+  return false;
+}
+
+int serve(Log& log) {
+  EventLoop loop;
+  std::unique_ptr<Door> monitor;
+  Checkers checkers(loop, log, [&](std::uint64_t checker, int wait_status) {
+    ToMonitor message;
+    message.mutable_finished()->set_checker(checker);
+    message.mutable_finished()->set_wait_status(wait_status);
+    monitor->send(message);
+  });
+  if (auto prepared = checkers.prepare(); !prepared) {
+    log.critical("the checker-runner cannot work: ", prepared.error());
+    return EXIT_FAILURE;
+  }
+  // SIGINT and SIGHUP are the terminal's: whether they end the server is the supervisor's affair.
+  loop.on_signals({SIGCHLD, SIGTERM, SIGINT, SIGHUP}, [&](int signal) {
+    if (signal == SIGCHLD) checkers.reap();
+    if (signal == SIGTERM) loop.stop(EXIT_SUCCESS);
+  });
+  monitor = std::make_unique<Door>(
+      loop, UniqueFd(kDoor), Channel::Limits{.receive = kLongestMessage, .queue = kQueue},
+      [&](Channel::Datagram datagram) {
+        ToCheckerRunner message;
+        if (!message.ParseFromArray(datagram.bytes.data(),
+                                    static_cast<int>(datagram.bytes.size())) ||
+            !obey(message, checkers, log)) {
+          log.critical("the monitor sends what it must not");
+          loop.stop(EXIT_FAILURE);
+        }
+      },
+      [&](const std::string& why) {
+        log.debug("the monitor's door: ", why);
+        loop.stop(EXIT_SUCCESS);
+      });
+  const int status = loop.run();
+  checkers.end_all();
+  return status;
+}
+
+int start() {
+  Log log = Log::to_socket(kLogSocket, LogLevel::kInfo);
+  auto prepared = prepare_process();
+  auto jailed =
+      prepared ? jail::enter(checker_jail()) : Result<std::string>(Error{prepared.error()});
+  if (!jailed) {
+    const std::string complaint = concat("the checker-runner does not start: ", jailed.error());
+    log.critical(complaint);
+    std::fprintf(stderr, "mandos-checker-runner: %s\n", complaint.c_str());
+    return EXIT_FAILURE;
+  }
+  log.info("jail: ", *jailed);
+  return serve(log);
+}
+
+}  // namespace
+}  // namespace mandos::checker_runner
+
+int main() { return mandos::checker_runner::start(); }
