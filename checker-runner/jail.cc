@@ -68,14 +68,15 @@ jail::Jail checker_jail() {
   }
   constexpr scmp_datum_t kLow = 0xffffffff;
   // Asking for it is harmless.
-  refused.push_back({SCMP_SYS(personality), {SCMP_A0_64(SCMP_CMP_NE, kLow, 0)}});
+  refused.push_back({SCMP_SYS(personality), {scmp_arg_cmp{0, SCMP_CMP_NE, kLow, 0}}});
   // These type into the terminal that shows the checkers' output.
-  for (const scmp_datum_t request : {TIOCSTI, TIOCLINUX}) {
-    refused.push_back({SCMP_SYS(ioctl), {SCMP_A1_64(SCMP_CMP_MASKED_EQ, kLow, request)}});
+  for (const scmp_datum_t request : {scmp_datum_t{TIOCSTI}, scmp_datum_t{TIOCLINUX}}) {
+    refused.push_back({SCMP_SYS(ioctl), {scmp_arg_cmp{1, SCMP_CMP_MASKED_EQ, kLow, request}}});
   }
   // User name spaces; clone3 hides its flags in memory, and without it libraries use clone.
-  refused.push_back({SCMP_SYS(clone),
-                     {SCMP_CMP64(kCloneFlags, SCMP_CMP_MASKED_EQ, CLONE_NEWUSER, CLONE_NEWUSER)}});
+  refused.push_back(
+      {SCMP_SYS(clone),
+       {scmp_arg_cmp{kCloneFlags, SCMP_CMP_MASKED_EQ, CLONE_NEWUSER, CLONE_NEWUSER}}});
   refused.push_back({SCMP_SYS(clone3), {}, ENOSYS});
   return jail;
 }
