@@ -8,6 +8,7 @@
 #include <csignal>
 
 #include "monitor/clients_conf.h"
+#include "monitor/jail.h"
 #include "monitor/listeners.h"
 
 namespace mandos::monitor {
@@ -125,6 +126,11 @@ void Server::started(Role role, std::uint32_t index, pid_t pid, UniqueFd door, U
 
 void Server::serve() {
   if (!load_clients_first()) return;
+  // Before the first byte from another process is read, and for ever.
+  auto jailed = jail::enter(monitor_jail({settings_.configdir, "/etc/passwd", "/etc/nsswitch.conf"},
+                                         {settings_.statedir}));
+  if (!jailed) return fail(concat("jail: ", jailed.error()));
+  log_.info("monitor: jail: ", *jailed, " secrets=", secret_memory_kind());
   serving_ = true;
   for (auto& arrival : std::exchange(arrivals_, {})) open_door(std::move(arrival));
   registry_.start();
