@@ -57,7 +57,7 @@ std::vector<jail::SyscallRule> allowed_calls(int timer_fd) {
       {SCMP_SYS(exit)},
       {SCMP_SYS(exit_group)},
   };
-  for (const int option : {TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT}) {
+  for (const int option : {TCP_NODELAY, TCP_QUICKACK, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT}) {
     rules.push_back({SCMP_SYS(setsockopt), {is(1, IPPROTO_TCP), is(2, option)}});
   }
   return rules;

@@ -16,6 +16,8 @@ constexpr unsigned kFlags = GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS 
 constexpr char kDefaultPriority[] =
     "SECURE128:!CTYPE-X.509:+CTYPE-RAWPK:!RSA:!VERS-ALL:+VERS-TLS1.3:%PROFILE_ULTRA";
 constexpr std::size_t kNonceSize = 32;
+// A record for middleboxes without meaning (RFC 8446 appendix D.4).
+constexpr std::array<unsigned char, 6> kChangeCipherSpec{20, 3, 3, 0, 1, 1};
 // From 9 on GnuTLS's debug lines contain keys.
 constexpr std::uint32_t kMaxDebugLevel = 8;
 
@@ -191,8 +193,15 @@ std::string TlsSession::problem() const {
 
 ssize_t TlsSession::push(void* self, const void* data, std::size_t size) {
   auto& output = static_cast<TlsSession*>(self)->tls_.output;
-  const auto* bytes = static_cast<const unsigned char*>(data);
-  output.insert(output.end(), bytes, bytes + size);
+  auto& held_back = static_cast<TlsSession*>(self)->held_back_;
+  const Bytes bytes(static_cast<const unsigned char*>(data), size);
+  if (std::ranges::equal(bytes, kChangeCipherSpec)) {
+    held_back = kChangeCipherSpec;
+    return static_cast<ssize_t>(size);
+  }
+  output.insert(output.end(), held_back.begin(), held_back.end());
+  held_back = {};
+  output.insert(output.end(), bytes.begin(), bytes.end());
   return static_cast<ssize_t>(size);
 }
 

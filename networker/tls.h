@@ -89,6 +89,9 @@ class TlsSession {
   Tls& tls_;
   gnutls_session_t session_ = nullptr;
   Bytes received_;
+  // A change_cipher_spec record that goes out with the message behind it, so that it does not cost
+  // a packet.
+  Bytes held_back_;
   Transcript transcript_;
   int error_ = 0;
 };
