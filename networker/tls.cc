@@ -27,9 +27,8 @@ Log*& debug_log() {
   return log;
 }
 
-using Lister = int (*)(gnutls_priority_t, const unsigned**);
-
-std::vector<unsigned> listed(Lister list, gnutls_priority_t priority) {
+std::vector<unsigned> listed(int (*list)(gnutls_priority_t, const unsigned**),
+                             gnutls_priority_t priority) {
   const unsigned* values = nullptr;
   const int count = list(priority, &values);
   return count <= 0 ? std::vector<unsigned>() : std::vector<unsigned>(values, values + count);
@@ -80,9 +79,10 @@ Result<std::unique_ptr<Tls>> Tls::make(const std::string& priority) {
   gnutls_priority_t parsed = nullptr;
   const char* where = nullptr;
   if (const int failed = gnutls_priority_init(&parsed, priority.c_str(), &where); failed != 0) {
-    return Error{
-        concat(what, ": ", gnutls_strerror(failed),
-               where == nullptr || *where == '\0' ? "" : concat(", at \"", escaped(where), "\""))};
+    return Error{concat(what, ": ", gnutls_strerror(failed),
+                        where == nullptr || where == priority.c_str()
+                            ? ""
+                            : concat(", at \"", escaped(where), "\""))};
   }
   tls->priority_.reset(parsed);
 
@@ -104,12 +104,6 @@ Result<std::unique_ptr<Tls>> Tls::make(const std::string& priority) {
                           return gnutls_certificate_type_get_name(
                               static_cast<gnutls_certificate_type_t>(value));
                         }))};
-  }
-  for (const auto& [list, kind] :
-       {std::pair{Lister{&gnutls_priority_group_list}, "key exchange group"},
-        {Lister{&gnutls_priority_sign_list}, "signature algorithm"},
-        {Lister{&gnutls_priority_cipher_list}, "cipher"}}) {
-    if (listed(list, parsed).empty()) return Error{concat(what, " allows no ", kind)};
   }
   // The proof of it: a first message can be made.
   TlsSession trial(*tls, std::array<unsigned char, kNonceSize>{});

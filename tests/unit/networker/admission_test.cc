@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "networker/admission.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <set>
+
+namespace mandos::networker {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+const Instant kStart{std::chrono::hours(1)};
+
+Source source(unsigned number) {
+  Source result;
+  result.address[14] = static_cast<unsigned char>(number >> 8);
+  result.address[15] = static_cast<unsigned char>(number);
+  return result;
+}
+
+Admission::Bounds bounds(std::size_t connections, std::size_t per_source) {
+  return {connections, per_source, seconds(10), seconds(30)};
+}
+
+TEST(Admission, TakesAsManyStrangersAsAllowed) {
+  Admission admission(bounds(3, 3));
+  for (unsigned i = 0; i < 3; ++i) {
+    ASSERT_FALSE(admission.full());
+    ASSERT_TRUE(admission.ask(source(i), kStart).welcome);
+    admission.enter(i, source(i), kStart);
+  }
+  EXPECT_TRUE(admission.full());
+  EXPECT_FALSE(admission.ask(source(9), kStart).welcome) << "all are young";
+}
+
+TEST(Admission, WhenFullTheOldestGoesOnceItHadItsChance) {
+  Admission admission(bounds(2, 2));
+  admission.enter(7, source(1), kStart);
+  admission.enter(8, source(2), kStart + milliseconds(1));
+  const Instant chance = kStart + Admission::kFairChance;
+  EXPECT_EQ(admission.oldest_may_go(), chance);
+  EXPECT_FALSE(admission.ask(source(3), chance - milliseconds(1)).welcome);
+  const auto answer = admission.ask(source(3), chance);
+  EXPECT_TRUE(answer.welcome);
+  EXPECT_EQ(answer.instead_of, 7U);
+}
+
+TEST(Admission, AShortGraceShortensTheFairChance) {
+  Admission admission({1, 1, milliseconds(200), seconds(30)});
+  admission.enter(7, source(1), kStart);
+  EXPECT_EQ(admission.oldest_may_go(), kStart + milliseconds(200));
+}
+
+TEST(Admission, ASourceCannotTakeThePlacesOfOthers) {
+  Admission admission(bounds(100, 2));
+  admission.enter(1, source(1), kStart);
+  admission.enter(2, source(1), kStart + milliseconds(5));
+  EXPECT_FALSE(admission.ask(source(1), kStart + milliseconds(10)).welcome);
+  EXPECT_TRUE(admission.ask(source(2), kStart + milliseconds(10)).welcome);
+  // Later its own oldest makes room, not somebody else's.
+  admission.enter(3, source(2), kStart - seconds(1));
+  const auto answer = admission.ask(source(1), kStart + Admission::kFairChance);
+  EXPECT_TRUE(answer.welcome);
+  EXPECT_EQ(answer.instead_of, 1U);
+}
+
+TEST(Admission, PlacesAreGivenBack) {
+  Admission admission(bounds(1, 1));
+  const auto first = admission.enter(1, source(1), kStart);
+  admission.leave(first);
+  EXPECT_TRUE(admission.empty());
+  const auto second = admission.enter(2, source(1), kStart);
+  ASSERT_TRUE(admission.establish(second));
+  EXPECT_TRUE(admission.ask(source(1), kStart).welcome);
+}
+
+TEST(Admission, EstablishedOnesAreCountedApartAndNeverEndedForStrangers) {
+  Admission admission(bounds(2, 2));
+  ASSERT_TRUE(admission.establish(admission.enter(1, source(1), kStart)));
+  ASSERT_TRUE(admission.establish(admission.enter(2, source(1), kStart)));
+  admission.enter(3, source(2), kStart);
+  const auto fourth = admission.enter(4, source(2), kStart);
+  EXPECT_EQ(admission.ask(source(3), kStart + seconds(5)).instead_of, 3U);
+  EXPECT_FALSE(admission.establish(fourth)) << "too many are established";
+  EXPECT_EQ(admission.ask(source(3), kStart + seconds(5)).instead_of, 3U);
+  admission.leave_established();
+  EXPECT_TRUE(admission.establish(fourth));
+}
+
+TEST(Admission, GraceEndsInTheOrderOfArrival) {
+  Admission admission(bounds(5, 5));
+  const auto first = admission.enter(1, source(1), kStart);
+  admission.enter(2, source(1), kStart + seconds(1));
+  EXPECT_EQ(admission.oldest_overdue(), kStart + seconds(10));
+  admission.leave(first);
+  EXPECT_EQ(admission.oldest().connection, 2U);
+  EXPECT_EQ(admission.oldest_overdue(), kStart + seconds(11));
+}
+
+TEST(Admission, APunishedSourceIsRefusedForThePenalty) {
+  Admission admission(bounds(5, 5));
+  admission.punish(source(1), kStart);
+  EXPECT_FALSE(admission.ask(source(1), kStart).welcome);
+  EXPECT_FALSE(admission.ask(source(1), kStart + seconds(30) - milliseconds(1)).welcome);
+  EXPECT_TRUE(admission.ask(source(2), kStart).welcome);
+  EXPECT_TRUE(admission.ask(source(1), kStart + seconds(30)).welcome);
+}
+
+TEST(Admission, APenaltyIsCountedFromTheLastOffence) {
+  Admission admission(bounds(5, 5));
+  admission.punish(source(1), kStart);
+  admission.punish(source(1), kStart + seconds(20));
+  EXPECT_FALSE(admission.ask(source(1), kStart + seconds(31)).welcome);
+  EXPECT_TRUE(admission.ask(source(1), kStart + seconds(50)).welcome);
+}
+
+TEST(Admission, NoPenaltyNoPunishment) {
+  Admission admission({5, 5, seconds(10), milliseconds(0)});
+  admission.punish(source(1), kStart);
+  EXPECT_TRUE(admission.ask(source(1), kStart).welcome);
+}
+
+TEST(Admission, ThePunishedAreBounded) {
+  Admission admission(bounds(5, 5));
+  for (unsigned i = 0; i <= Admission::kMaxPunished; ++i) admission.punish(source(i), kStart);
+  EXPECT_TRUE(admission.ask(source(0), kStart).welcome) << "the first is forgotten";
+  EXPECT_FALSE(admission.ask(source(1), kStart).welcome);
+  EXPECT_FALSE(admission.ask(source(Admission::kMaxPunished), kStart).welcome);
+}
+
+TEST(Admission, BoundsHoldWhateverHappens) {
+  constexpr std::size_t kConnections = 20;
+  constexpr std::size_t kPerSource = 4;
+  Admission admission(bounds(kConnections, kPerSource));
+  std::mt19937 random(1);
+  std::map<std::uint32_t, std::pair<Admission::Ticket, unsigned>> strangers;
+  std::size_t established = 0;
+  std::uint32_t next = 0;
+  Instant now = kStart;
+  for (int step = 0; step < 50000; ++step) {
+    now += milliseconds(random() % 300);
+    const auto from = static_cast<unsigned>(random() % 12);
+    switch (random() % 5) {
+      case 0:
+      case 1:
+      case 2: {
+        const auto answer = admission.ask(source(from), now);
+        if (!answer.welcome) break;
+        if (answer.instead_of) {
+          const auto leaving = strangers.find(*answer.instead_of);
+          ASSERT_NE(leaving, strangers.end());
+          ASSERT_LE(leaving->second.first->since + Admission::kFairChance, now);
+          admission.leave(leaving->second.first);
+          strangers.erase(leaving);
+        }
+        strangers[next] = {admission.enter(next, source(from), now), from};
+        ++next;
+        break;
+      }
+      case 3:
+        if (!strangers.empty() && admission.establish(strangers.begin()->second.first)) {
+          strangers.erase(strangers.begin());
+          ++established;
+        }
+        break;
+      case 4:
+        if (established > 0) {
+          --established;
+          admission.leave_established();
+        }
+        if (random() % 50 == 0) admission.punish(source(from), now);
+        break;
+    }
+    ASSERT_LE(strangers.size(), kConnections);
+    ASSERT_LE(established, kConnections);
+    ASSERT_EQ(admission.full(), strangers.size() == kConnections);
+    std::map<unsigned, std::size_t> count;
+    for (const auto& [number, stranger] : strangers) {
+      ASSERT_LE(++count[stranger.second], kPerSource);
+    }
+    if (!strangers.empty()) {
+      ASSERT_EQ(admission.oldest().connection, strangers.begin()->first);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mandos::networker
