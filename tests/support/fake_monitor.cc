@@ -3,12 +3,9 @@
 // looking at any proof. Says on standard output what happens, a line each; takes orders on standard
 // input. Ends when its standard input ends, or with the networker.
 #include <arpa/inet.h>
-#include <cap-ng.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <grp.h>
 #include <netinet/in.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -21,7 +18,6 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -33,7 +29,7 @@
 #include "common/channel.h"
 #include "common/event_loop.h"
 #include "common/text.h"
-#include "config.h"
+#include "tests/support/as_networker.h"
 
 #include "networker.pb.h"
 
@@ -72,11 +68,6 @@ struct Options {
   ToNetworker::Settings settings;
 };
 
-[[noreturn]] void die(const std::string& what) {
-  std::cerr << "fake-monitor: " << what << ": " << std::strerror(errno) << '\n';
-  std::exit(1);
-}
-
 void say(const std::string& line) { std::cout << line << std::endl; }
 
 std::string hex(std::string_view bytes) {
@@ -101,7 +92,7 @@ std::vector<UniqueFd> make_listeners(const Options& options) {
     sockaddr_in6 ipv6{};
     sockaddr_in ipv4{};
     const bool is_ipv6 = inet_pton(AF_INET6, text.c_str(), &ipv6.sin6_addr) == 1;
-    if (!is_ipv6 && inet_pton(AF_INET, text.c_str(), &ipv4.sin_addr) != 1) die(text);
+    if (!is_ipv6 && inet_pton(AF_INET, text.c_str(), &ipv4.sin_addr) != 1) die(text.c_str());
     ipv6.sin6_family = AF_INET6;
     ipv4.sin_family = AF_INET;
     ipv6.sin6_port = ipv4.sin_port = port;
@@ -111,7 +102,7 @@ std::vector<UniqueFd> make_listeners(const Options& options) {
     auto* address =
         is_ipv6 ? reinterpret_cast<sockaddr*>(&ipv6) : reinterpret_cast<sockaddr*>(&ipv4);
     socklen_t size = is_ipv6 ? sizeof ipv6 : sizeof ipv4;
-    if (bind(fd.get(), address, size) != 0 || listen(fd.get(), 4096) != 0) die(text);
+    if (bind(fd.get(), address, size) != 0 || listen(fd.get(), 4096) != 0) die(text.c_str());
     getsockname(fd.get(), address, &size);
     port = is_ipv6 ? ipv6.sin6_port : ipv4.sin_port;
     listeners.push_back(std::move(fd));
@@ -120,26 +111,10 @@ std::vector<UniqueFd> make_listeners(const Options& options) {
   return listeners;
 }
 
-/// The networker's root directory must exist; where the server is not installed it is made in a
-/// mount namespace of the child's own.
-void provide_root() {
-  const std::filesystem::path root(MANDOS_EMPTY_DIR);
-  std::error_code error;
-  if (std::filesystem::is_directory(root, error)) return;
-  std::filesystem::path existing = root;
-  while (!std::filesystem::is_directory(existing, error)) existing = existing.parent_path();
-  if (unshare(CLONE_NEWNS) != 0 ||
-      mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-      mount("none", existing.c_str(), "tmpfs", 0, "mode=755") != 0 ||
-      !std::filesystem::create_directories(root, error)) {
-    die(MANDOS_EMPTY_DIR);
-  }
-}
-
 /// What the supervisor does between fork and exec, and one descriptor too many.
 [[noreturn]] void become_networker(const Options& options, int door, int log) {
   const int program = open(options.networker.c_str(), O_PATH | O_CLOEXEC);
-  if (program < 0) die(options.networker);
+  if (program < 0) die(options.networker.c_str());
   provide_root();
   const int high_program = fcntl(program, F_DUPFD_CLOEXEC, 100);
   const int high_door = fcntl(door, F_DUPFD_CLOEXEC, 100);
@@ -152,21 +127,12 @@ void provide_root() {
     const rlimit limit{options.files, options.files};
     setrlimit(RLIMIT_NOFILE, &limit);
   }
-  constexpr auto kSets = static_cast<capng_type_t>(
-      CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_INHERITABLE | CAPNG_BOUNDING_SET | CAPNG_AMBIENT);
-  capng_clear(CAPNG_SELECT_ALL);
-  capng_updatev(CAPNG_ADD, kSets, CAP_SYS_CHROOT, CAP_SETPCAP, -1);
-  if (capng_apply(CAPNG_SELECT_BOUNDS) != 0 || prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0 ||
-      setgroups(0, nullptr) != 0 || setresgid(options.uid, options.uid, options.uid) != 0 ||
-      setresuid(options.uid, options.uid, options.uid) != 0 ||
-      capng_apply(CAPNG_SELECT_CAPS) != 0 || capng_apply(CAPNG_SELECT_AMBIENT) != 0) {
-    die("dropping privileges");
-  }
+  drop_to_networker(options.uid);
   prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   char name[] = "mandos: networker";
   std::array<char*, 2> argv{name, nullptr};
   syscall(SYS_execveat, high_program, "", argv.data(), environ, AT_EMPTY_PATH);
-  die(options.networker);
+  die(options.networker.c_str());
 }
 
 class FakeMonitor {
