@@ -51,6 +51,8 @@ def stage():
     over = PREFIX
     while not over.exists():
         over = over.parent
+    if over == pathlib.Path("/"):
+        sys.exit(f"Bail out! nothing to lay {PREFIX} over: make its first folder")
     mount("overlay", over, "overlay", data=f"lowerdir={root}{over}:{over}")
 
 
@@ -262,17 +264,19 @@ class Configuration:
 
 class Server:
     """The installed server, in the foreground on [::1]:PORT. A context manager: at its end the
-    server is stopped by SIGTERM, and status 0, nothing left and no alarm are expected."""
+    server is stopped by SIGTERM, and status 0, nothing left and no alarm are expected.
+    `command`: another server instead; `notify`: whether it tells when it is ready."""
     current = None
 
-    def __init__(self, config, *arguments, command=None, notify=True, wait=True, **popen):
+    def __init__(self, config, *arguments, command=None, notify=True, wait=True,
+                 address="::1", **popen):
         Server.current = self
         self.config = config.write()
         self.log = DatagramSink("/dev/log")
         self.notices = DatagramSink("/run/notify")
         self.output = tempfile.TemporaryFile(dir=temporary())
         self.arguments = [*(command or [PREFIX / "sbin/mandos"]), "--no-dbus", "--no-zeroconf",
-                          "--foreground", "--address", "::1", "--port", str(PORT), "--configdir",
+                          "--foreground", "--address", address, "--port", str(PORT), "--configdir",
                           config.directory, "--statedir", config.state, *arguments]
         environment = dict(os.environ, **popen.pop("env", {}))
         if notify:
