@@ -132,7 +132,6 @@ int start(const std::vector<std::string>& arguments) {
   door->second.reset();
   close_inherited(door->first.get(), ready_pipe.get());
   unsetenv("LISTEN_FDS");
-  if (chdir("/") != 0) return complain("cannot change to /");
   auto jailed = jail::enter(supervisor_jail());
   if (!jailed) return complain(jailed.error());
 

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=bash disable=SC2034
+# The Debian packages that quickstart and check need, in one place. To be sourced.
+BUILD_PACKAGES=(g++ meson ninja-build pkg-config protobuf-compiler libprotobuf-dev libcap-ng-dev
+  libseccomp-dev nettle-dev libgmp-dev libgnutls28-dev libglib2.0-dev libavahi-client-dev
+  libavahi-glib-dev)
+# What mandos-client and mandos-keygen need to run where they are only unpacked.
+CLIENT_PACKAGES=(gnupg gnutls-bin libavahi-core7 libgpgme11 libnl-route-3-200)
+TEST_PACKAGES=(mandos mandos-client libgtest-dev libgmock-dev dbus avahi-daemon fping clang
+  clang-format clang-tidy cppcheck llvm libclang-rt-dev python3-dbus python3-gi iproute2 procps
+  gdb man-db mandoc)
+
+# Installs what is missing and says so; asks nothing.
+install_packages() {
+  local missing=() package
+  for package in "$@"; do
+    dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
+  done
+  if [ ${#missing[@]} = 0 ]; then
+    echo "all installed"
+    return
+  fi
+  echo "installing: ${missing[*]}"
+  apt-get -q update > /dev/null
+  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" > /dev/null
+}
