@@ -104,7 +104,10 @@ bool decode_base64(std::string_view text, SecretString& out, std::string_view& r
         if (text.find_first_not_of("= \t\n", i) != text.npos) remark = "goes on behind its end";
         return true;
       }
-      if (c != ' ' && c != '\t' && c != '\n') remark = "holds characters that are not base64";
+      const bool padding = c == '=' && count >= 2;
+      if (!padding && c != ' ' && c != '\t' && c != '\n') {
+        remark = "holds characters that are not base64";
+      }
       continue;
     }
     pads = 0;
