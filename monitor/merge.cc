@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "monitor/merge.h"
+
+#include <algorithm>
+
+namespace mandos::monitor {
+namespace {
+
+using std::chrono::microseconds;
+
+std::string bytes(std::span<const std::uint8_t> span) { return {span.begin(), span.end()}; }
+
+std::string hash_of(const SecretPtr& secret) {
+  return secret ? bytes(sha256({secret->bytes()})) : std::string();
+}
+
+void put(state::Settings& to, const ClientSettings& from) {
+  if (from.key_id) to.set_key_id(bytes(from.key_id->bytes));
+  to.set_fingerprint(from.fingerprint);
+  to.set_host(from.host);
+  to.set_checker(from.checker);
+  to.set_enabled(from.enabled);
+  to.set_timeout_ms(from.timeout.count());
+  to.set_extended_timeout_ms(from.extended_timeout.count());
+  to.set_interval_ms(from.interval.count());
+  to.set_approved_by_default(from.approved_by_default);
+  to.set_approval_delay_ms(from.approval_delay.count());
+  to.set_approval_duration_ms(from.approval_duration.count());
+}
+
+/// All but the secret.
+ClientSettings get(const state::Settings& from) {
+  ClientSettings to;
+  KeyId id;
+  if (from.key_id().size() == id.bytes.size()) {
+    std::ranges::copy(as_bytes(from.key_id()), id.bytes.begin());
+    to.key_id = id;
+  }
+  to.fingerprint = from.fingerprint();
+  to.host = from.host();
+  to.checker = from.checker();
+  to.enabled = from.enabled();
+  to.timeout = Milliseconds(from.timeout_ms());
+  to.extended_timeout = Milliseconds(from.extended_timeout_ms());
+  to.interval = Milliseconds(from.interval_ms());
+  to.approved_by_default = from.approved_by_default();
+  to.approval_delay = Milliseconds(from.approval_delay_ms());
+  to.approval_duration = Milliseconds(from.approval_duration_ms());
+  return to;
+}
+
+std::int64_t stamp(WallTime time) { return time.time_since_epoch().count(); }
+
+/// Within the years that can be shown, whatever the disk says.
+WallTime time_of(std::int64_t stamp) {
+  constexpr std::int64_t kEndOf9999 = 253'402'300'799'999'999;
+  return WallTime(microseconds(std::clamp(stamp, std::int64_t{0}, kEndOf9999)));
+}
+
+}  // namespace
+
+ClientSettings merge(const ClientSettings& file_then, const ClientSettings& file_now,
+                     const ClientSettings& current) {
+  ClientSettings merged = current;
+  for_each_setting([&](Property, auto member) {
+    if (!same_setting(file_then.*member, file_now.*member)) merged.*member = file_now.*member;
+  });
+  return merged;
+}
+
+Saved to_saved(const Client& client, const ClientSettings& file, const Moment& now) {
+  Saved saved;
+  auto& to = saved.client;
+  to.set_version(1);
+  to.set_name(client.name);
+  put(*to.mutable_file(), file);
+  put(*to.mutable_current(), client.settings);
+  to.mutable_file()->set_secret_sha256(hash_of(file.secret));
+  if (client.settings.secret && !same_setting(client.settings.secret, file.secret)) {
+    to.set_own_secret(true);
+    saved.secret = client.settings.secret;
+  }
+  to.set_created(stamp(client.created));
+  if (client.last_enabled) to.set_last_enabled(stamp(*client.last_enabled));
+  if (client.last_checked_ok) to.set_last_checked_ok(stamp(*client.last_checked_ok));
+  if (client.last_approval_request) {
+    to.set_last_approval_request(stamp(*client.last_approval_request));
+  }
+  if (client.expires) {
+    // By the wall clock of now: as it stood when the expiry was set, it may have been wrong.
+    to.set_expires(
+        stamp(now.wall + std::chrono::duration_cast<microseconds>(*client.expires - now.boot)));
+  }
+  to.set_last_checker_status(client.last_checker_status);
+  return saved;
+}
+
+Client from_saved(const Saved& saved, const ClientSettings& file_now, const Moment& now) {
+  const auto& from = saved.client;
+  ClientSettings file_then = get(from.file());
+  ClientSettings current = get(from.current());
+  // Only the hash of the file's secret was kept, which is enough to see whether it is the same.
+  if (from.file().secret_sha256() == hash_of(file_now.secret)) file_then.secret = file_now.secret;
+  current.secret = saved.secret ? saved.secret : file_then.secret;
+
+  Client client;
+  client.name = from.name();
+  client.settings = merge(file_then, file_now, current);
+  client.created = time_of(from.created());
+  if (from.has_last_enabled()) client.last_enabled = time_of(from.last_enabled());
+  if (from.has_last_checked_ok()) client.last_checked_ok = time_of(from.last_checked_ok());
+  if (from.has_last_approval_request()) {
+    client.last_approval_request = time_of(from.last_approval_request());
+  }
+  if (from.has_expires()) {
+    constexpr microseconds kLongest = kLongestDuration;
+    const auto left = std::clamp(time_of(from.expires()) - now.wall, -kLongest, kLongest);
+    client.expires = now.boot + left;
+    client.expires_shown = now.wall + left;
+  }
+  client.last_checker_status = static_cast<std::int16_t>(from.last_checker_status());
+  return client;
+}
+
+}  // namespace mandos::monitor

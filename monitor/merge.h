@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Between a client and what is kept of it, and between clients.conf and changes made at run time.
+// Pure functions.
+#pragma once
+
+#include "monitor/client.h"
+#include "monitor/state.h"
+
+namespace mandos::monitor {
+
+/// For each setting: what clients.conf says now if that is not what it said then, else what is in
+/// force.
+ClientSettings merge(const ClientSettings& file_then, const ClientSettings& file_now,
+                     const ClientSettings& current);
+
+/// What must be kept of `client`, of which clients.conf says `file`.
+Saved to_saved(const Client& client, const ClientSettings& file, const Moment& now);
+
+/// The client as it was kept, merged with what clients.conf says now; ready for Started, its number
+/// and object path apart.
+Client from_saved(const Saved& saved, const ClientSettings& file_now, const Moment& now);
+
+}  // namespace mandos::monitor

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The state directory: a file for each client, which survives kill -9 and the plug.
+//
+// A file is: SHA-256 of all that follows, 32 bytes; the length of the message, 4 bytes in the
+// machine's order; the message, a SavedClient of proto/state.proto; the client's secret, if it is
+// not the one of clients.conf. The secret goes between the disk and secret_memory() without a copy.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <initializer_list>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/result.h"
+#include "common/unique_fd.h"
+#include "monitor/secret.h"
+
+#include "state.pb.h"
+
+namespace mandos::monitor {
+
+/// SHA-256 (FIPS 180-4) of the parts one after the other.
+std::array<std::uint8_t, 32> sha256(std::initializer_list<std::span<const unsigned char>> parts);
+
+/// What is kept of one client.
+struct Saved {
+  state::SavedClient client;
+  SecretPtr secret;  // null unless client.own_secret()
+};
+
+/// A file's name for a client: another one for each, whatever its name.
+std::string state_file_name(std::string_view client);
+
+class StateStore {
+ public:
+  /// No directory: save() and remove() say so.
+  StateStore() : why_("there is no state directory yet") {}
+  /// Opens the directory `path`, makes it if it is missing, and takes it over (to our user, mode
+  /// 0700) from another one, which needs CAP_CHOWN and CAP_FOWNER: the Python server leaves it to
+  /// _mandos. Without a directory save() goes on to say why.
+  StateStore(std::string path, std::vector<std::string>& warnings);
+
+  /// Everything that is kept, by name. What is damaged or not ours is set aside (".damaged") and
+  /// named in `warnings`; files that a crash left half written are removed.
+  std::map<std::string, Saved> load(std::vector<std::string>& warnings) const;
+  /// When this returns Ok, all of `clients` are on disk, durably. Otherwise each of them is there
+  /// as it was before or as it is now. Blocks for as long as the disk takes.
+  Status save(std::span<const Saved> clients) const;
+  Status remove(std::string_view client) const;
+
+ private:
+  Status open(std::vector<std::string>& warnings);
+  Status write(const std::string& file, const Saved& saved, bool sync) const;
+  Result<Saved> read(const std::string& file) const;
+  Error error(int errno_value, std::string_view file) const;
+
+  std::string path_;
+  UniqueFd directory_;
+  std::string why_;
+};
+
+}  // namespace mandos::monitor
