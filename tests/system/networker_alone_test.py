@@ -1,0 +1,560 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The networker as a process of its own, started as the supervisor starts it, with a monitor that
+looks at no proof (tests/support/fake_monitor.cc). Whatever a peer does costs that peer only."""
+import contextlib, os, pathlib, queue, re, socket, subprocess, sys, threading, time
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import harness
+from harness import (BUILD, PORT, SLACK, case, expect, expect_equal, expect_outcome, fetch,
+                     finish_fetch, run_real_client, start_fetch, status_of, wait_until)
+
+FAKE_MONITOR = BUILD / "tests/support/fake-monitor"
+NETWORKER = BUILD / "networker/mandos-networker"
+USER = 60999
+#: In the sanitizer build there is no filter, and memory means nothing.
+SANITIZED = os.environ.get("MANDOS_SANITIZED") == "1"
+_key = None
+
+
+def key():
+    global _key
+    _key = _key or harness.test_key()[0]
+    return _key
+
+
+class Networker:
+    """A networker and its fake monitor; what that says is in `lines`."""
+
+    def __init__(self, *options, expect_ready=True, **more):
+        arguments = [f"--{name.replace('_', '-')}={value}" for name, value in more.items()]
+        self.lines = []
+        self.process = subprocess.Popen(
+            [FAKE_MONITOR, "--networker", NETWORKER, "--port", str(PORT), *options, *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        threading.Thread(target=self._collect, daemon=True).start()
+        self.wait_for("greeting" if expect_ready else "status")
+        self.pid = int(self.wait_for(r"pid (\d+)")[1])
+
+    def _collect(self):
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    def find(self, pattern):
+        return next((found for line in list(self.lines)
+                     if (found := re.fullmatch(pattern + "( .*)?", line))), None)
+
+    def count(self, pattern):
+        return sum(bool(re.fullmatch(pattern, line)) for line in list(self.lines))
+
+    def wait_for(self, pattern, seconds=10):
+        return wait_until(lambda: self.find(pattern), f"{pattern} among {self.lines[-20:]}", seconds)
+
+    def order(self, text):
+        self.process.stdin.write(text + "\n")
+        self.process.stdin.flush()
+
+    def stop(self):
+        """The monitor leaves; returns the networker's wait status."""
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.wait(10 * SLACK)
+        return int(self.wait_for(r"status (\d+)")[1])
+
+    def memory(self):
+        """Private and proportional memory, in bytes."""
+        rollup = pathlib.Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        return int(re.search(r"^Pss: +(\d+) kB", rollup, re.M)[1]) * 1024
+
+    def cpu(self):
+        """Seconds of processor time so far."""
+        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is not None:
+            self.process.kill()
+        elif self.process.poll() is None:
+            expect_equal(self.stop(), 0, "wait status of the networker")
+
+
+def connect(text=b"", source=None):
+    peer = socket.create_connection(("::1", PORT), 10, (source, 0) if source else None)
+    peer.sendall(text)
+    return peer
+
+
+def closed_within(peer, seconds):
+    """How long until the server closes, reading what it says."""
+    start = time.monotonic()
+    peer.settimeout(seconds * SLACK)
+    try:
+        while peer.recv(65536):
+            pass
+    except ConnectionResetError:
+        pass
+    except TimeoutError:
+        raise harness.Failure(f"not closed within {seconds} s") from None
+    return time.monotonic() - start
+
+
+def blob_file(size):
+    file = harness.temporary() / f"blob-{size}"
+    file.write_bytes(os.urandom(size))
+    return file
+
+
+# ---------------------------------------------------------------- who gets something
+
+@case("the real mandos-client decrypts its passphrase")
+def real_client():
+    keys, section = harness.real_client()
+    import base64
+    blob = harness.temporary() / "real-blob"
+    blob.write_bytes(base64.b64decode("".join(section["secret"].split())))
+    with Networker(blob=blob) as networker:
+        expect_equal(run_real_client(keys), (keys / "passphrase").read_bytes(), "passphrase")
+        networker.wait_for("closed 0 1")
+        expect_equal(networker.find(r"open 0 (\S+)")[1], "::1", "address")
+
+
+@case("every key type gets its blob, with and without a HelloRetryRequest")
+def key_types():
+    with Networker():
+        for kind in ("ed25519", "ed448", "p256", "p384", "p521", "rsa3072"):
+            file = harness.test_key(kind)[0]
+            for options in ((), ("--groups", "SECP521R1")):
+                got = fetch(*options, key=file)
+                expect_outcome(got, "blob")
+                expect_equal(got.blob, b"blob", kind)
+
+
+@case("the nonce is ClientHello.random and the transcript ends with CertificateVerify")
+def transcript():
+    with Networker() as networker:
+        for options in ((), ("--groups", "SECP521R1")):
+            expect_outcome(fetch(*options, key=key()), "blob")
+        wait_until(lambda: networker.count("proof .*") == 2, "two proofs")
+        types = []
+        for line in networker.lines:
+            if not line.startswith("proof"):
+                continue
+            data, found = bytes.fromhex(line.split()[2]), []
+            while data:
+                size = 4 + int.from_bytes(data[1:4], "big")
+                found.append(data[0])
+                expect(len(data) >= size, "a whole message")
+                data = data[size:]
+            types.append(found)
+        expect_equal(types, [[1, 2, 8, 11, 15], [1, 2, 1, 2, 8, 11, 15]], "message types")
+
+
+@case("a blob of any size arrives whole, also at a slow reader")
+def sizes():
+    for size, part in ((1, 32768), (16384, 16384), (100_000, 1), (1 << 20, 32768)):
+        if part == 1:
+            part, size = 1, 300
+        file = blob_file(size)
+        with Networker(blob=file, part_size=part) as networker:
+            got = fetch(key=key())
+            expect_outcome(got, "blob")
+            expect(got.blob == file.read_bytes(), f"blob of {size} bytes")
+            slow = fetch("--read-size", 20000, "--read-pause", 5, key=key())
+            expect_outcome(slow, "blob")
+            expect(slow.blob == file.read_bytes(), f"blob of {size} bytes, read slowly")
+            wait_until(lambda: networker.count(r"closed \d+ 1") == 2, "both are delivered")
+
+
+@case("a refused client is closed without a byte")
+def refused():
+    with Networker(verdict="refuse") as networker:
+        expect_outcome(fetch(key=key()), "nothing")
+        networker.wait_for("closed 0 0")
+
+
+@case("TLS 1.2, an X.509 certificate, a flipped bit: no proof, and closed")
+def wrong_peers():
+    with Networker() as networker:
+        for options in (("--tls12",), ("--x509",), ("--flip-byte", 20), ("--flip-byte", 300)):
+            expect_outcome(fetch(*options, key=key()), "no-handshake")
+        expect_equal(networker.count("proof .*"), 0, "proofs")
+        expect_outcome(fetch(key=key()), "blob")
+
+
+# ---------------------------------------------------------------- bad manners
+
+@case("junk, an endless line, a wrong version: closed at once")
+def junk():
+    with Networker() as networker:
+        for text in (b"\n", b"2\r\n", b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\n", b"x" * 300,
+                     b"1" * 256, b"\0" * 300):
+            closed_within(connect(text), 2)
+        closed_within(connect(b"1\r\nthis is no TLS" + b"!" * 100), 2)
+        expect_outcome(fetch("--endless", key=key()), "closed-early")
+        for text in (b"1\n", b"0 and more\r\n", b" +1\r\n"):
+            with connect(text) as peer:
+                expect_equal(peer.recv(1), b"\x16", f"answer to {text}")
+        expect_outcome(fetch(key=key()), "blob")
+        expect_equal(networker.count("proof .*"), 1, "proofs")
+
+
+@case("silence, half a line and half a handshake end with the grace time, together")
+def stalled():
+    with Networker(grace_ms=1000):
+        peers = [connect(), connect(b"1"), connect(b"1\r\n")]
+        clients = [start_fetch("--stall-after", 100, "--timeout", 10, key=key()),
+                   start_fetch("--stall-after-server-hello", "--timeout", 10, key=key())]
+        start = time.monotonic()
+        for peer in peers:
+            closed_within(peer, 5)
+        for client in clients:
+            expect_outcome(finish_fetch(client), "no-handshake")
+        took = time.monotonic() - start
+        expect(0.5 < took < 4 * SLACK, f"all ended after {took:.2f} s")
+
+
+@case("a peer that dribbles does not stretch the grace time")
+def dribble():
+    with Networker(grace_ms=1000):
+        peer, start = connect(), time.monotonic()
+        with contextlib.suppress(OSError):
+            while time.monotonic() < start + 10 * SLACK:
+                peer.sendall(b" ")
+                time.sleep(0.1)
+        expect(time.monotonic() < start + 5 * SLACK, "ended with the grace time")
+
+
+@case("two hundred silent peers cost at most 8 KiB each, and a client is served among them")
+def silent():
+    with Networker(grace_ms=60000) as networker:
+        expect_outcome(fetch(key=key()), "blob")
+        before, opened = networker.memory(), networker.descriptors()
+        peers = [connect() for _ in range(200)]
+        wait_until(lambda: networker.descriptors() == opened + 200, "all are accepted")
+        each = (networker.memory() - before) / 200
+        print(f"# a silent peer costs {each:.0f} bytes")
+        expect(each <= 8192 or SANITIZED, f"a silent peer costs {each:.0f} bytes")
+        expect_outcome(fetch(key=key()), "blob")
+        for peer in peers:
+            peer.close()
+        wait_until(lambda: networker.descriptors() == opened, "all are gone")
+        expect_equal(networker.count("open .*"), 2, "connections that the monitor heard of")
+
+
+@case("a peer that hangs up is noticed at once, wherever it is")
+def hang_up():
+    points = ("connected", "line", "client-hello", "stalled", "handshake")
+    with Networker(verdict="hold") as networker:
+        for point in points:
+            for reset in ((), ("--reset",)):
+                more = ("--stall-after", 50) if point == "stalled" else ()
+                fetch("--hang-up", point, *more, *reset, key=key())
+        expect_outcome(fetch("--hang-up", "waiting", "--wait", 0.3, key=key()), "hung-up")
+        wait_until(lambda: networker.count("open .*") == networker.count(r"closed \d+ 0") >= 9,
+                   "every open connection is closed", 2)
+        expect(networker.find("proof .*"), "some proved")
+
+
+@case("a peer that vanishes in the middle of its blob is not delivered")
+def hang_up_in_blob():
+    with Networker(blob=blob_file(8 << 20)) as networker:
+        fetch("--hang-up", "blob", "--reset", key=key())
+        networker.wait_for("closed 0 0", 5)
+
+
+@case("the verdict may take its time, and comes to the connection that waits for it")
+def waiting():
+    with Networker(verdict="hold", grace_ms=700) as networker:
+        first, second = start_fetch(key=key()), start_fetch(key=key())
+        wait_until(lambda: networker.count("proof .*") == 2, "both prove themselves")
+        numbers = [line.split()[1] for line in networker.lines if line.startswith("proof")]
+        time.sleep(1.5)
+        expect_equal(networker.count("closed .*"), 0, "ended while they wait")
+        networker.order(f"give {numbers[0]}")
+        networker.wait_for(f"closed {numbers[0]} 1")
+        networker.order(f"refuse {numbers[1]}")
+        networker.wait_for(f"closed {numbers[1]} 0")
+        expect_equal(sorted([finish_fetch(first).outcome, finish_fetch(second).outcome]),
+                     ["blob", "nothing"], "outcomes")
+
+
+@case("a peer that talks while it waits is heard a while, then closed")
+def talkers():
+    with Networker(verdict="hold") as networker:
+        talk = start_fetch("--talk", 1000, "--key-update", key=key())
+        networker.wait_for("proof 0 .*")
+        time.sleep(0.2)
+        networker.order("give 0")
+        expect_outcome(finish_fetch(talk), "blob", "truncated")
+        finish_fetch(start_fetch("--talk", 200_000, key=key()))
+        wait_until(lambda: networker.count(r"closed \d+ 0") == 1, "the talker is closed")
+
+
+# ---------------------------------------------------------------- bounds
+
+@case("when full the oldest stranger goes, and those who wait for their secret stay")
+def full():
+    with Networker(verdict="hold", max_connections=5, grace_ms=60000) as networker:
+        waiting = [start_fetch(key=key()) for _ in range(3)]
+        wait_until(lambda: networker.count("proof .*") == 3, "three wait")
+        silent = [connect() for _ in range(5)]
+        newcomer = connect(b"1\r\n")
+        closed_within(silent[0], 5)  # not before its fair chance of a second
+        expect_equal(newcomer.recv(1), b"\x16", "answer to the newcomer")
+        for peer in silent[1:]:
+            peer.settimeout(0.05)
+            with contextlib.suppress(TimeoutError):
+                expect(peer.recv(1), "younger ones stay")
+        expect_equal(networker.count("closed .*"), 0, "closed ones that the monitor knew")
+        for line in [line for line in networker.lines if line.startswith("proof")]:
+            networker.order(f"give {line.split()[1]}")
+        for client in waiting:
+            expect_outcome(finish_fetch(client), "blob")
+
+
+@case("as many as allowed may wait for their secret, and no more")
+def crowded():
+    with Networker(verdict="hold", max_connections=2) as networker:
+        waiting = [start_fetch(key=key()) for _ in range(2)]
+        wait_until(lambda: networker.count("proof .*") == 2, "two wait")
+        expect_outcome(fetch(key=key()), "nothing")
+        expect_equal(networker.count("proof .*"), 2, "proofs")
+        for line in [line for line in networker.lines if line.startswith("proof")]:
+            networker.order(f"give {line.split()[1]}")
+        for client in waiting:
+            expect_outcome(finish_fetch(client), "blob")
+
+
+@case("one source cannot take the places of others")
+def per_source():
+    with Networker("--listen=127.0.0.1", "--listen=::1", max_connections=50, max_per_source=3,
+                   grace_ms=60000) as networker:
+        def connect4(source):
+            return socket.create_connection(("127.0.0.1", PORT), 10, (source, 0))
+        silent = [connect4("127.0.0.2") for _ in range(3)]
+        refused = [connect4("127.0.0.2") for _ in range(3)]
+        for peer in refused:
+            closed_within(peer, 0.9)
+        expect_outcome(fetch("--host", "127.0.0.1", key=key()), "blob")
+        expect_outcome(fetch("--host", "::1", key=key()), "blob")
+        time.sleep(1.1)  # now the oldest have had their chance
+        newcomer = connect4("127.0.0.2")
+        newcomer.sendall(b"1\r\n")
+        expect_equal(newcomer.recv(1), b"\x16", "answer to the newcomer")
+        closed_within(silent[0], 1)
+        addresses = sorted(line.split()[2] for line in networker.lines if line.startswith("open"))
+        expect_equal(addresses, ["127.0.0.1", "127.0.0.2", "::1"], "addresses")
+
+
+@case("a source that broke the protocol is refused for a while, others are not")
+def penalty():
+    with Networker("--listen=127.0.0.1", "--listen=::1", penalty_ms=1500) as networker:
+        closed_within(connect(b"junk\n"), 2)
+        expect_outcome(fetch(key=key()), "closed-early", "no-connection")
+        expect_outcome(fetch("--host", "127.0.0.1", key=key()), "blob")
+        wait_until(lambda: fetch(key=key()).outcome == "blob", "served again", 5)
+        hello = connect(b"1\r\n")
+        hello.sendall(b"no TLS at all, this")
+        closed_within(hello, 2)
+        expect_outcome(fetch(key=key()), "closed-early", "no-connection")
+        wait_until(lambda: fetch(key=key()).outcome == "blob", "served again", 5)
+        fetch("--hang-up", "line", key=key())
+        expect_outcome(fetch(key=key()), "blob")
+
+
+@case("a mapped IPv4 address is shown as IPv4")
+def mapped():
+    with Networker("--listen=::") as networker:
+        expect_outcome(fetch("--host", "127.0.0.1", key=key()), "blob")
+        expect_equal(networker.find(r"open 0 (\S+)")[1], "127.0.0.1", "address")
+
+
+@case("out of descriptors it sheds, never spins, and recovers")
+def descriptors():
+    # Eight are always open: one is left for connections, which the one that waits takes.
+    with Networker(verdict="hold", files=9, grace_ms=60000) as networker:
+        waiting = start_fetch(key=key())
+        networker.wait_for("proof 0 .*")
+        silent = [connect() for _ in range(60)]
+        networker.wait_for("log 4 no descriptor or memory.*")
+        before = networker.cpu()
+        time.sleep(2)
+        spent = networker.cpu() - before
+        expect(spent < 0.3 * SLACK, f"{spent:.2f} s of processor time in 2 s of want")
+        expect_equal(networker.count("log 4 no descriptor.*"), 1, "complaints")
+        for peer in silent:
+            peer.close()
+        networker.order("give 0")
+        expect_outcome(finish_fetch(waiting), "blob")
+        client = start_fetch(key=key())
+        number = wait_until(lambda: next((line.split()[1] for line in networker.lines
+                                          if line.startswith("proof") and line.split()[1] != "0"),
+                                         None), "the next one proves itself")
+        networker.order(f"give {number}")
+        expect_outcome(finish_fetch(client), "blob")
+
+
+@case("the bound on connections is fitted to the limit on open files")
+def fitted():
+    with Networker(files=50, max_connections=1000, grace_ms=60000) as networker:
+        networker.wait_for("log 4 at most 19 connections instead of 1000: .*")
+        silent = [connect() for _ in range(40)]
+        wait_until(lambda: fetch(key=key()).outcome == "blob", "served among them", 5)
+        expect_equal(networker.count("log 4 no descriptor.*"), 0, "wants of descriptors")
+        for peer in silent:
+            peer.close()
+
+
+@case("strangers cannot fill the log")
+def quiet():
+    with Networker(log_level=6, max_connections=5, grace_ms=60000) as networker:
+        for _ in range(300):
+            connect(b"junk\n").close()
+        silent = [connect() for _ in range(5)]
+        time.sleep(1.2)
+        silent += [connect() for _ in range(5)]
+        closed_within(silent[0], 3)
+        lines = [line for line in networker.lines if line.startswith("log")]
+        expect(len(lines) <= 3, f"log lines: {lines}")
+
+
+@case("nothing is left of a thousand connections")
+def leaks():
+    with Networker(log_level=6) as networker:
+        for _ in range(20):
+            fetch(key=key())
+        memory, opened = networker.memory(), networker.descriptors()
+        for _ in range(10):
+            group = [connect(b"1\r\n") for _ in range(70)] + [connect(b"junk\n") for _ in range(30)]
+            for peer in group:
+                peer.close()
+        for _ in range(20):
+            expect_outcome(fetch(key=key()), "blob")
+        wait_until(lambda: networker.descriptors() == opened, "descriptors are given back")
+        grown = networker.memory() - memory
+        print(f"# grown by {grown} bytes")
+        expect(grown < 4 << 20 or SANITIZED, f"grown by {grown} bytes")
+
+
+# ---------------------------------------------------------------- the door
+
+@case("a priority string that is not TLS 1.3 with raw keys alone: said, and status 1")
+def priorities():
+    base = "NORMAL:!CTYPE-X.509:+CTYPE-RAWPK:!VERS-ALL:+VERS-TLS1.3"
+    for priority, says in (("NORMAL", "TLS 1.3"), (base + ":+VERS-TLS1.2", "TLS1.2"),
+                           (base + ":+CTYPE-X.509", "raw public keys"), ("RUBBISH", "RUBBISH"),
+                           (base.replace("1.3", "1.2"), "TLS 1.3"), ("@NOSUCH", "@NOSUCH"),
+                           ("@SYSTEM", "@SYSTEM"), ("", "priority string")):
+        networker = Networker(priority=priority, expect_ready=False)
+        expect(says in networker.wait_for("greeting")[0], f"{priority}: {networker.lines}")
+        expect_equal(networker.stop(), 1 << 8, "wait status")
+    with Networker(priority=base):
+        expect_outcome(fetch(key=key()), "blob")
+
+
+@case("words to a connection that is over are ignored")
+def late_words():
+    with Networker(verdict="hold") as networker:
+        fetch("--hang-up", "handshake", key=key())
+        networker.wait_for("closed 0 0")
+        for order in ("give 0", "refuse 0", "nonce 0", "give 7", "refuse 4000000000"):
+            networker.order(order)
+        client = start_fetch(key=key())
+        number = wait_until(lambda: next((line.split()[1] for line in networker.lines
+                                          if line.startswith("proof") and line.split()[1] != "0"),
+                                         None), "the next one has another number")
+        networker.order("give 0")
+        networker.order(f"give {number}")
+        expect_outcome(finish_fetch(client), "blob")
+
+
+@case("a monitor that breaks the rules of the door ends the networker")
+def bad_monitor():
+    for orders in (("raw 0801",), ("nonce 0",), ("give 0", "give 0"),
+                   ("raw 12020a00",)):
+        networker = Networker(verdict="hold", blob=blob_file(8 << 20))
+        client = start_fetch("--hang-up", "waiting", "--wait", 3, key=key())  # does not read
+        networker.wait_for("proof 0")
+        for order in orders:
+            networker.order(order)
+            time.sleep(0.3)
+        expect_equal(int(networker.wait_for(r"status (\d+)")[1]), 1 << 8, f"after {orders}")
+        networker.wait_for("log 2 the monitor .*")
+        networker.stop()
+        finish_fetch(client)
+
+
+@case("a part before its proof ends the networker")
+def early_part():
+    networker = Networker()
+    with connect(b"1\r\n"):
+        networker.wait_for("open 0 .*")
+        networker.order("give 0")
+        expect_equal(int(networker.wait_for(r"status (\d+)")[1]), 1 << 8, "wait status")
+
+
+@case("when the door closes the networker ends, whatever is going on")
+def door_closes():
+    networker = Networker(verdict="hold")
+    silent = connect()
+    client = start_fetch(key=key())
+    networker.wait_for(r"proof \d+ .*")
+    expect_equal(networker.stop(), 0, "wait status")
+    closed_within(silent, 2)
+    expect_outcome(finish_fetch(client), "nothing")
+
+
+@case("it is not for starting by hand")
+def by_hand():
+    ran = subprocess.run([NETWORKER], capture_output=True, stdin=subprocess.DEVNULL)
+    expect_equal(ran.returncode, 2, "status")
+    expect(b"started by mandos" in ran.stderr, "says so")
+
+
+# ---------------------------------------------------------------- the jail, seen from outside
+
+@case("the running networker is in its jail")
+def jail():
+    with Networker() as networker:
+        line = networker.wait_for("log 6 jail: .*")[0]
+        for layer in ("root=empty", "capabilities=none", "no_new_privs", "undumpable"):
+            expect(layer in line, f"{layer} in {line}")
+        status = status_of(networker.pid)
+        expect_equal(status["Uid"].split(), [str(USER)] * 4, "user")
+        expect_equal(status["Gid"].split(), [str(USER)] * 4, "group")
+        expect_equal(status["Groups"], "", "supplementary groups")
+        for which in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            expect_equal(int(status[which], 16), 0, which)
+        expect_equal(status["NoNewPrivs"], "1", "no_new_privs")
+        expect_equal(status["Threads"], "1", "threads")
+        if not SANITIZED:
+            expect_equal(status["Seccomp"], "2", "seccomp")
+        expect_equal(os.listdir(f"/proc/{networker.pid}/root"), [], "its root directory")
+        expect_equal(os.stat(f"/proc/{networker.pid}/environ").st_uid, 0, "dumpable: owner in /proc")
+        limits = pathlib.Path(f"/proc/{networker.pid}/limits").read_text()
+        for limit in ("Max processes", "Max file size", "Max core file size"):
+            expect_equal(re.search(limit + r" +(\d+) +(\d+)", limits).groups(), ("0", "0"), limit)
+        soft, hard = re.search(r"Max open files +(\d+) +(\d+)", limits).groups()
+        expect_equal(soft, hard, "limit on open files is raised")
+
+
+@case("nothing is open but what was given to it")
+def open_descriptors():
+    with Networker() as networker:
+        folder = f"/proc/{networker.pid}/fd"
+        found = {int(fd): re.sub(r":\[.*", "", os.readlink(f"{folder}/{fd}"))
+                 for fd in os.listdir(folder)}
+        for fd in (1, 2):
+            found.pop(fd)
+        expect_equal(found, {0: "/dev/null", 3: "socket", 4: "socket", 5: "anon_inode",
+                             6: "anon_inode", 7: "socket"}, "descriptors")
+
+
+if __name__ == "__main__":
+    harness.main()
