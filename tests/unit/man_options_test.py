@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Holds the manual pages against the parsers: every option, setting, default, checker name and
+verdict of the source stands in the page that is about it, and the pages name no other. The pages
+are rendered without a warning.
+
+  man_options_test.py SOURCE PAGES MONITOR
+"""
+import pathlib, re, shutil, subprocess, sys
+
+SOURCE, PAGES = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+MONITOR = sys.argv[3]
+NAMES = ("mandos.8", "mandos.conf.5", "mandos-clients.conf.5")
+results = []
+
+
+def case(name):
+    def run(function):
+        number = 1 + sum(not line.startswith("#") for line in results)
+        try:
+            function()
+            results.append(f"ok {number} - {name}")
+        except AssertionError as failed:
+            results.append(f"not ok {number} - {name}")
+            results.extend(f"# {line}" for line in str(failed).splitlines())
+    return run
+
+
+def page(name):
+    return (PAGES / name).read_text()
+
+
+def source(path):
+    return (SOURCE / path).read_text()
+
+
+def table(path, name):
+    """The rows of a constant table: all until the line that closes it."""
+    match = re.search(rf"{re.escape(name)}\[\] = \{{\n(.*?)\n\}};", source(path), re.S)
+    assert match, f"{path}: there is no table {name}"
+    return match[1]
+
+
+def section(text, title):
+    match = re.search(rf'^\.S[hs] {title}\n(.*?)(?=^\.Sh |\Z)', text, re.M | re.S)
+    assert match, f"no section {title}"
+    return match[1]
+
+
+def same(found, wanted, what):
+    missing, unknown = sorted(wanted - found), sorted(found - wanted)
+    assert found and wanted, f"{what}: nothing was found"
+    assert not missing and not unknown, f"{what}: missing {missing}, unknown {unknown}"
+
+
+def settings_items(name):
+    """Setting name -> what the page says of it."""
+    parts = re.split(r"^\.It Ic (\w+) Li = .*$", section(page(name), "SETTINGS"), flags=re.M)
+    assert len(set(parts[1::2])) == len(parts[1::2]), "a setting is described twice"
+    return dict(zip(parts[1::2], parts[2::2]))
+
+
+def stated_default(text):
+    match = re.search(r"^Default:\s+(.*?)(?=^\.It |^\.Pp|^\.El|^See |^Where |\Z)", text, re.M | re.S)
+    assert match, f"no default in: {text[:60]!r}"
+    return re.sub(r"\\[:&]", "", match[1])
+
+
+ARGUMENTS = re.findall(r'\{"([a-z0-9-]+)", (0|\'.\'), (nullptr|"\w+"),',
+                       table("monitor/settings.cc", "kArguments"))
+SETTINGS = set(re.findall(r'\{"(\w+)", (?:true|false),',
+                          table("monitor/settings.cc", "kSettings")))
+
+
+@case("every command line option stands in mandos.8, with its letter and operand, and no other")
+def command_line():
+    items = re.findall(r"^\.It (Fl .*)$", section(page("mandos.8"), "OPTIONS"), re.M)
+    found = set()
+    for item in items:
+        letter = re.search(r"Fl ([a-z])\b", item)
+        name = re.search(r"Fl -([a-z0-9-]+)", item)[1]
+        operand = re.search(r"Ar (\w+)$", item)
+        found.add((name, f"'{letter[1]}'" if letter else "0",
+                   f'"{operand[1]}"' if operand else "nullptr"))
+    same(found, set(ARGUMENTS), "options")
+
+
+@case("every command line option stands in the synopsis of mandos.8")
+def synopsis():
+    text = page("mandos.8").split(".Sh SYNOPSIS")[1].split(".Sh")[0]
+    same(set(re.findall(r"-([a-z][a-z0-9-]+)", text)), {name for name, _, _ in ARGUMENTS},
+         "synopsis")
+
+
+@case("--help tells the same options")
+def help_text():
+    # Its name tells the program that it is asked, and not started to serve.
+    done = subprocess.run(["mandos-inspect", "--help"], executable=MONITOR, capture_output=True,
+                          text=True, timeout=30)
+    assert done.returncode == 0, f"status {done.returncode}: {done.stderr}"
+    same(set(re.findall(r"--([a-z0-9-]+)", done.stdout.split("\n", 2)[2])),
+         {name for name, _, _ in ARGUMENTS}, "--help")
+
+
+@case("every setting of mandos.conf stands in mandos.conf.5, and no other")
+def server_settings():
+    same(set(settings_items("mandos.conf.5")), SETTINGS, "settings")
+
+
+@case("mandos.conf.5 says which settings are expanded")
+def expansion():
+    expanded = set(re.findall(r'\{"(\w+)", true,', table("monitor/settings.cc", "kSettings")))
+    same({name for name, text in settings_items("mandos.conf.5").items() if "\nExpanded.\n" in text},
+         expanded, "expanded")
+
+
+@case("the defaults in mandos.conf.5 are those of the source")
+def server_defaults():
+    text = source("monitor/settings.h")
+    struct = text[text.index("struct Settings {"):text.index("enum class Action")]
+    members = {"max_connections_per_source": "max_per_source", "login_grace_time": "login_grace",
+               "source_penalty_time": "source_penalty", "debuglevel": "level"}
+    wrong = []
+    for name, said in settings_items("mandos.conf.5").items():
+        member = members.get(name, name)
+        match = re.search(rf"\b{member}(?: =\s+([^;]+))?;", struct)
+        assert match, f"Settings has no {member}"
+        value = (match[1] or "empty").strip('"')
+        seconds = re.fullmatch(r"std::chrono::seconds\((\d+)\)", value)
+        value = {"true": "True", "false": "False", "-1": "none", "LogLevel::kWarning": "WARNING",
+                 "MANDOS_STATE_DIR": "/mandos"}.get(value, value)
+        if seconds:
+            value = f"PT{seconds[1]}S"
+        if not re.search(rf"(^|\W|/var/lib){re.escape(value)}(\W|$)", stated_default(said)):
+            wrong.append(f"{name}: {value!r} is not in {stated_default(said)!r}")
+    assert not wrong, "\n".join(wrong)
+
+
+@case("the ranges in mandos.conf.5 are those of the source")
+def ranges():
+    items = settings_items("mandos.conf.5")
+    rows = re.findall(r'\{"(\w+)", true, number<&Settings::\w+, (\d+), ([^>]+)>\}',
+                      table("monitor/settings.cc", "kSettings"))
+    assert len(rows) >= 5, "numbers were not found"
+    for name, least, most in rows:
+        if most == "INT_MAX":
+            wanted = f"{least} or higher"
+        else:
+            low, _, shift = most.partition(" << ")
+            wanted = f"{least} to {int(low) << int(shift or 0)}"
+        assert wanted in " ".join(items[name].split()), f"{name}: expected {wanted!r}"
+
+
+def presets():
+    return dict(re.findall(r'\{"(\w+)", "([^"]*)", &ClientSettings',
+                           source("monitor/clients_conf.cc")))
+
+
+@case("every setting of a client stands in mandos-clients.conf.5, and no other")
+def client_settings():
+    named = set(re.findall(r'name == "(\w+)"', re.search(
+        r"bool is_known\(.*?\n\}", source("monitor/clients_conf.cc"), re.S)[0]))
+    same(set(settings_items("mandos-clients.conf.5")), set(presets()) | named, "settings")
+
+
+@case("the defaults in mandos-clients.conf.5 are those of the source")
+def client_defaults():
+    items = settings_items("mandos-clients.conf.5")
+    assert len(presets()) >= 9, "presets were not found"
+    for name, value in presets().items():
+        said = stated_default(items[name])
+        assert re.search(rf"(^|\W){re.escape(value or 'empty')}(\W|$)", said), \
+            f"{name}: {value!r} is not in {said!r}"
+
+
+@case("every name that a checker may use stands in mandos-clients.conf.5, and no other")
+def checker_names():
+    names = set(re.findall(r'\{"(\w+)", \[\]', table("monitor/checker_command.cc", "kAttributes")))
+    text = section(page("mandos-clients.conf.5"), "CHECKERS")
+    found = set()
+    for item in re.findall(r"^\.It Li (.*)$", text, re.M):
+        found |= set(item.split(" , "))
+    same(found, names, "names")
+
+
+@case("every verdict of the audit lines stands in mandos.8, and no other")
+def verdicts():
+    body = re.search(r"string_view text\(Verdict verdict\) \{.*?\n\}", source("monitor/client.cc"),
+                     re.S)[0]
+    reasons = set(re.findall(r'return "([^"]+)";', body))
+    registry = source("monitor/registry.cc")
+    reasons |= set(re.findall(r'"(Unknown key)"', registry))
+    reasons |= {text.rstrip(": ") for text in re.findall(r'"(No proof: )"', registry)}
+    text = page("mandos.8")
+    item = text[text.index(".It Li reason\n"):]
+    item = item[:item.index(".El")]
+    found = {re.sub(r":\\&$", "", text) for text in re.findall(r"^\.Dq (.*?)(?: ,| ;)?$", item, re.M)}
+    same(found, reasons, "reasons")
+
+
+@case("the fields of the audit line stand in mandos.8, in their order")
+def audit_fields():
+    body = re.search(r"void Registry::audit\(.*?\n\}", source("monitor/registry.cc"), re.S)[0]
+    fields = re.findall(r'(\w+)=', "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', body)))
+    example = re.search(r"^audit: (.*?)^audit:", page("mandos.8"), re.M | re.S)[1]
+    assert fields == re.findall(r"(\w+)=", example), f"the source has {fields}"
+    logging = section(page("mandos.8"), "LOGGING")
+    listed = re.findall(r"^\.It Li (\w+)$", logging, re.M)
+    assert fields == listed, f"the list has {listed}"
+
+
+@case("every signal that ends or reloads the server stands in mandos.8, and no other")
+def signals():
+    handled = re.search(r"on_signals\(\{([^}]*)\}", source("supervisor/supervisor.cc"))[1]
+    handled = {name for name in re.findall(r"SIG\w+", handled) if name != "SIGCHLD"}
+    same(set(re.findall(r"SIG\w+", " ".join(
+        re.findall(r"^\.It Dv (.*)$", section(page("mandos.8"), "SIGNALS"), re.M)))),
+        handled, "signals")
+
+
+@case("man renders the pages without a warning")
+def rendered():
+    for name in NAMES:
+        done = subprocess.run(["man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z",
+                               str(PAGES / name)], capture_output=True, text=True, timeout=60,
+                              env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MANWIDTH": "80"})
+        assert done.returncode == 0 and not done.stderr, f"{name}: {done.stderr}"
+        assert len(done.stdout) > 3000, f"{name}: almost nothing was rendered"
+
+
+@case("mandoc -Tlint finds nothing")
+def linted():
+    assert shutil.which("mandoc"), "mandoc is not installed (package mandoc)"
+    for name in NAMES:
+        done = subprocess.run(["mandoc", "-Tlint", "-Wstyle", str(PAGES / name)],
+                              capture_output=True, text=True, timeout=60)
+        remarks = [line for line in done.stdout.splitlines()
+                   # It knows the systems that have a Mandos of their own, and this is none.
+                   if "referenced manual not found" not in line
+                   and "unknown manual" not in line and "operating system explicitly" not in line]
+        assert not remarks, "\n".join(remarks)
+
+
+print(f"1..{sum(not line.startswith('#') for line in results)}")
+print("\n".join(results))
+sys.exit(any(line.startswith("not ok") for line in results))
