@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "common/text.h"
+#include "common/unique_fd.h"
 
 namespace mandos::supervisor {
 namespace {
@@ -37,16 +38,17 @@ Notify::Notify() : path_(taken_from_environment("NOTIFY_SOCKET")) {
     return;
   }
   if (path_[0] == '@') path_[0] = '\0';
-  socket_.reset(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
 void Notify::send(std::string_view state) const {
   if (path_.empty()) return;
+  // Not kept open: everything above standard error is closed once after this was made.
+  const UniqueFd notifier(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, path_.data(), path_.size());
   const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path_.size());
-  static_cast<void>(sendto(socket_.get(), state.data(), state.size(), MSG_NOSIGNAL,
+  static_cast<void>(sendto(notifier.get(), state.data(), state.size(), MSG_NOSIGNAL,
                            reinterpret_cast<const sockaddr*>(&address), size));
 }
 

@@ -7,7 +7,6 @@
 #include <string_view>
 
 #include "common/clock.h"
-#include "common/unique_fd.h"
 
 namespace mandos::supervisor {
 
@@ -22,7 +21,6 @@ class Notify {
   std::optional<Milliseconds> watchdog() const { return watchdog_; }
 
  private:
-  UniqueFd socket_;
   std::string path_;
   std::optional<Milliseconds> watchdog_;
 };
