@@ -10,6 +10,7 @@
 #include "monitor/clients_conf.h"
 #include "monitor/jail.h"
 #include "monitor/listeners.h"
+#include "monitor/merge.h"
 
 namespace mandos::monitor {
 namespace {
@@ -80,8 +81,16 @@ Registry::Outlets Server::outlets() {
                 const auto found = networkers_.find(NetworkerDoor::index_of(id));
                 if (found != networkers_.end()) found->second->refuse(id);
               },
-          .save = [](std::span<const Registry::Entry* const>) -> Status { return Ok{}; },
-          .forget = [](const std::string&) -> Status { return Ok{}; }};
+          .save =
+              [this](std::span<const Registry::Entry* const> entries) {
+                std::vector<Saved> saved;
+                const Moment now = Moment::now();
+                for (const auto* entry : entries) {
+                  saved.push_back(to_saved(entry->client, entry->file, now));
+                }
+                return state_.save(saved);
+              },
+          .forget = [this](const std::string& name) { return state_.remove(name); }};
 }
 
 void Server::begin(bool restarted, std::vector<UniqueFd> kept) {
@@ -145,13 +154,27 @@ bool Server::load_clients_first() {
     fail("wrong clients");
     return false;
   }
+  std::vector<std::string> warnings;
+  state_ = StateStore(settings_.statedir, warnings);
+  auto kept = state_.load(warnings);
+  const Moment now = Moment::now();
   for (auto& [name, settings] : loaded.clients) {
     Registry::Entry entry;
-    entry.client.name = name;
-    entry.client.created = Moment::now().wall;
-    entry.client.settings = entry.file = settings;
+    if (const auto found = kept.find(name); settings_.restore && found != kept.end()) {
+      entry.client = from_saved(found->second, settings, now);
+    } else {
+      entry.client.name = name;
+      entry.client.created = now.wall;
+      entry.client.settings = settings;
+    }
+    entry.file = std::move(settings);
+    kept.erase(name);
     registry_.add(std::move(entry));
   }
+  for (const auto& [name, client] : kept) {
+    if (auto removed = state_.remove(name); !removed) warnings.push_back(removed.error());
+  }
+  for (const auto& warning : warnings) log_.warning(warning);
   return true;
 }
 
@@ -214,8 +237,7 @@ void Server::reload() {
   for (const auto& warning : loaded.warnings) log_.warning(warning);
   for (const auto& problem : loaded.problems) log_.error(problem);
   if (!loaded.problems.empty()) return log_.error("nothing was changed: clients.conf has errors");
-  registry_.reload(loaded.clients, [](const ClientSettings&, const ClientSettings& now,
-                                      const ClientSettings&) { return now; });
+  registry_.reload(loaded.clients, merge);
   log_.warning("clients.conf was read again: ", loaded.clients.size(), " clients");
 }
 

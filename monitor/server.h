@@ -16,6 +16,7 @@
 #include "monitor/log_inlet.h"
 #include "monitor/registry.h"
 #include "monitor/settings.h"
+#include "monitor/state.h"
 
 namespace mandos::monitor {
 
@@ -54,6 +55,7 @@ class Server {
   CommandLine command_line_;
   Settings settings_;
   std::vector<UniqueFd> listeners_;
+  StateStore state_;
   Registry registry_;
   std::map<Key, std::unique_ptr<LogInlet>> log_inlets_;
   std::map<Key, pid_t> wanted_;  // what we asked for, and its process once it runs

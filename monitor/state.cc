@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <nettle/sha2.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 
@@ -78,6 +79,9 @@ Status StateStore::open(std::vector<std::string>& warnings) {
   struct stat status {};
   if (!directory_ || fstat(directory_.get(), &status) != 0) {
     return errno_error(errno, path_, ": is not a directory that can be opened");
+  }
+  if (flock(directory_.get(), LOCK_EX | LOCK_NB) != 0) {
+    return errno_error(errno, path_, ": another server uses it");
   }
   if (status.st_uid != geteuid()) {
     if (fchown(directory_.get(), geteuid(), getegid()) != 0) {

@@ -1,0 +1,7 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+# cppcheck's warnings, performance and portability over the server.
+cd "$1" || exit 1
+exec cppcheck --quiet --std=c++20 --language=c++ --enable=warning,performance,portability --inline-suppr \
+  --error-exitcode=1 --suppress=missingIncludeSystem -j "$(nproc)" -I . -I "$2" \
+  common supervisor monitor networker checker-runner bus-agent
