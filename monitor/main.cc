@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "common/inspection.h"
+#include "monitor/self_check.h"
 #include "monitor/server.h"
 
 namespace mandos::monitor {
@@ -26,6 +27,9 @@ int inspect(const Result<CommandLine>& command_line) {
       break;
   }
   const auto loaded = load_settings(*command_line);
+  if (command_line->action == Action::kCheck) {
+    return self_check(loaded) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  }
   for (const auto& problem : loaded.problems) std::fprintf(stderr, "mandos: %s\n", problem.c_str());
   if (!loaded.problems.empty()) return EXIT_FAILURE;
   if (!loaded.usage_error.empty()) {
