@@ -3,7 +3,10 @@
 
 #include <nettle/eddsa.h>
 #include <pwd.h>
+#include <spawn.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <new>
@@ -52,6 +55,18 @@ bool program_is_ours(const std::string& path) {
          (status.st_mode & 022) == 0 && (status.st_mode & 0111) != 0;
 }
 
+/// The networker says on standard output what is wrong with it.
+bool priority_is_usable(const std::string& priority) {
+  std::string program = MANDOS_LIBEXEC_DIR "/mandos-networker";
+  std::string option = "--judge-priority";
+  std::string value = priority;
+  std::array<char*, 4> arguments{program.data(), option.data(), value.data(), nullptr};
+  pid_t pid = -1;
+  int status = -1;
+  return posix_spawn(&pid, program.c_str(), nullptr, nullptr, arguments.data(), environ) == 0 &&
+         waitpid(pid, &status, 0) == pid && status == 0;
+}
+
 }  // namespace
 
 int self_check(const LoadedSettings& loaded) {
@@ -73,6 +88,9 @@ int self_check(const LoadedSettings& loaded) {
   }
   report.problems(concat(loaded.settings.configdir, "/mandos.conf"), loaded.problems,
                   loaded.warnings);
+  std::fflush(stdout);
+  report.say(priority_is_usable(loaded.settings.priority),
+             concat("priority \"", escaped(loaded.settings.priority), "\""));
   const auto clients = load_clients(loaded.settings.configdir);
   report.problems(concat(clients.clients.size(), " clients in ", loaded.settings.configdir),
                   clients.problems, clients.warnings);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <string_view>
 
 #include "common/event_loop.h"
 #include "common/log.h"
@@ -47,7 +48,12 @@ int run() {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  // For `mandos --check`: whether a priority string could be used. Nothing is served.
+  if (argc == 3 && std::string_view(argv[1]) == "--judge-priority") {
+    const auto tls = Tls::make(argv[2]);
+    return tls ? 0 : (std::printf("%s\n", tls.error().c_str()), 1);
+  }
   // Not exit(): the libraries' own clean-up would need system calls that are gone.
   _exit(run());
 }
