@@ -297,7 +297,7 @@ void Supervisor::ended(pid_t pid, int wait_status) {
 
 void Supervisor::monitor_ended() {
   monitor_.reset();
-  if (stopping_ || !was_ready_) return stop(stopping_ ? 0 : 1);
+  if (stopping_ || !was_ready_) return stop(1);
   // Nobody goes on without it: their doors are closed, and the next one starts its own.
   children_.clear();
   kill_everything();
@@ -312,17 +312,16 @@ void Supervisor::monitor_ended() {
 void Supervisor::stop(int status) {
   if (!stopping_) {
     stopping_ = true;
+    status_ = status;
     notify_.send("STOPPING=1");
   }
-  if (monitor_process_.pid > 0 && status == 0) {
-    // It brings its state to disk and exits; monitor_ended() comes back here.
-    ToMonitor message;
-    message.mutable_stop();
-    send(message);
-    loop_.after(kStopGrace, [this] { end(monitor_process_); });
-    return;
-  }
-  loop_.stop(status);
+  if (monitor_process_.pid < 0) return loop_.stop(status_);
+  // It says what it knows of a failure, brings its state to disk and exits; monitor_ended() comes
+  // back here.
+  ToMonitor message;
+  message.mutable_stop();
+  send(message);
+  loop_.after(kStopGrace, [this] { end(monitor_process_); });
 }
 
 // Until no child is left, since one that ends may leave us its own.

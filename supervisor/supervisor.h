@@ -92,6 +92,7 @@ class Supervisor {
   Instant last_pong_{};
   bool was_ready_ = false;
   bool stopping_ = false;
+  int status_ = 0;
 };
 
 }  // namespace mandos::supervisor
