@@ -21,6 +21,7 @@ using door::supervisor::NETWORKER;
 
 // How long a stamp may lag behind on disk.
 constexpr Milliseconds kGather = std::chrono::seconds(5);
+constexpr Milliseconds kLastWord(100);
 
 const char* label(Role role) {
   return role == NETWORKER        ? "networker: "
@@ -247,6 +248,9 @@ void Server::save_regularly() {
 }
 
 void Server::stop(int status) {
+  // A start that failed: the word of the process that it failed in may still lie in its door.
+  if (!ready_)
+    return static_cast<void>(loop_.after(kLastWord, [this, status] { loop_.stop(status); }));
   if (serving_) registry_.save_gathered();
   loop_.stop(status);
 }

@@ -120,8 +120,10 @@ void Supervisor::adopt_monitor(pid_t pid, UniqueFd door) {
       [this](Channel::Datagram datagram) { from_monitor(std::move(datagram)); },
       [this](const std::string& why) {
         log_.debug("the monitor's door: ", why);
-        // It ends by itself or hangs without a voice; either way reap() goes on from here.
-        end(monitor_process_);
+        // It is ending by itself; one that goes on without a door is of no use.
+        loop_.after(kStopGrace, [this, pid = monitor_process_.pid] {
+          if (monitor_process_.pid == pid) end(monitor_process_);
+        });
       });
   ToMonitor begin;
   begin.mutable_begin()->set_restarted(was_ready_);
