@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "monitor/clients_conf.h"
 
+#include <nettle/base64.h>
 #include <pwd.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <filesystem>
 #include <new>
 #include <set>
 
 #include "monitor/checker_command.h"
-#include "monitor/duration.h"
 #include "monitor/ini.h"
 
 namespace mandos::monitor {
@@ -20,33 +21,42 @@ namespace {
 constexpr std::size_t kLargestSecret = 1 << 20;
 constexpr std::size_t kLongestName = 200;
 
-template <class Member>
+Status set_key_id(ClientSettings& client, std::string_view value) {
+  client.key_id = KeyId::parse(value);
+  if (client.key_id || value.empty()) return Ok{};
+  return Error{"64 hexadecimal digits"};
+}
+
+Status set_fingerprint(ClientSettings& client, std::string_view value) {
+  for (const char c : value) {
+    if (c != ' ' && c != '\n') client.fingerprint += c >= 'a' && c <= 'z' ? char(c - 32) : c;
+  }
+  return Ok{};
+}
+
 struct Field {
   std::string_view name;
-  std::string_view preset;
-  Member ClientSettings::*member;
+  const char* preset;  // null: none
+  Status (*set)(ClientSettings& client, std::string_view value);
 };
-constexpr Field<Milliseconds> kDurations[] = {
-    {"timeout", "PT5M", &ClientSettings::timeout},
-    {"extended_timeout", "PT15M", &ClientSettings::extended_timeout},
-    {"interval", "PT2M", &ClientSettings::interval},
-    {"approval_delay", "PT0S", &ClientSettings::approval_delay},
-    {"approval_duration", "PT1S", &ClientSettings::approval_duration},
-};
-constexpr Field<bool> kSwitches[] = {
-    {"approved_by_default", "True", &ClientSettings::approved_by_default},
-    {"enabled", "True", &ClientSettings::enabled},
-};
-constexpr Field<std::string> kTexts[] = {
-    {"checker", "fping -q -- %%(host)s", &ClientSettings::checker},
-    {"host", "", &ClientSettings::host},
+constexpr Field kFields[] = {
+    {"approval_delay", "PT0S", set_duration<&ClientSettings::approval_delay>},
+    {"approval_duration", "PT1S", set_duration<&ClientSettings::approval_duration>},
+    {"approved_by_default", "True", set_boolean<&ClientSettings::approved_by_default>},
+    {"checker", "fping -q -- %%(host)s", set_text<&ClientSettings::checker>},
+    {"enabled", "True", set_boolean<&ClientSettings::enabled>},
+    {"extended_timeout", "PT15M", set_duration<&ClientSettings::extended_timeout>},
+    {"fingerprint", nullptr, set_fingerprint},
+    {"host", "", set_text<&ClientSettings::host>},
+    {"interval", "PT2M", set_duration<&ClientSettings::interval, 1>},
+    {"key_id", nullptr, set_key_id},
+    {"secfile", nullptr, nullptr},
+    {"secret", nullptr, nullptr},
+    {"timeout", "PT5M", set_duration<&ClientSettings::timeout>},
 };
 
 bool is_known(std::string_view name) {
-  const auto same = [&](const auto& field) { return field.name == name; };
-  return std::ranges::any_of(kDurations, same) || std::ranges::any_of(kSwitches, same) ||
-         std::ranges::any_of(kTexts, same) || name == "key_id" || name == "fingerprint" ||
-         name == "secret" || name == "secfile";
+  return std::ranges::find(kFields, name, &Field::name) != std::end(kFields);
 }
 
 /// $NAME and ${NAME} by the environment, then a leading ~ or ~USER by the home; what is unknown
@@ -55,69 +65,53 @@ std::string expand_path(std::string_view path) {
   static constexpr std::string_view kWord =
       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
   std::string out;
-  while (!path.empty()) {
-    if (path.front() != '$') {
-      out += path.substr(0, path.find('$'));
-      path.remove_prefix(std::min(path.find('$'), path.size()));
-      continue;
-    }
+  for (auto dollar = path.find('$'); dollar != path.npos; dollar = path.find('$')) {
+    out += path.substr(0, dollar);
+    path.remove_prefix(dollar);
     const bool braced = path.starts_with("${") && path.find('}') != path.npos;
-    auto end = std::min(braced ? path.find('}') : path.find_first_not_of(kWord, 1), path.size());
-    const std::string name(path.substr(braced ? 2 : 1, end - (braced ? 2 : 1)));
-    if (braced) ++end;
+    const auto end = braced ? path.find('}') - 1 : path.find_first_not_of(kWord, 1);
+    const std::string name(path.substr(braced ? 2 : 1, end - 1));
+    const auto whole = path.substr(0, name.size() + (braced ? 3 : 1));
     const char* const value = name.empty() ? nullptr : std::getenv(name.c_str());
-    out += value != nullptr ? std::string_view(value) : path.substr(0, end);
-    path.remove_prefix(end);
+    out += value != nullptr ? std::string_view(value) : whole;
+    path.remove_prefix(whole.size());
   }
+  out += path;
   if (!out.starts_with('~')) return out;
   const auto slash = std::min(out.find('/'), out.size());
-  const char* home = slash == 1 ? std::getenv("HOME") : nullptr;
-  if (home == nullptr) {
-    const passwd* const user =
-        slash == 1 ? getpwuid(getuid()) : getpwnam(out.substr(1, slash - 1).c_str());
-    if (user == nullptr) return out;
-    home = user->pw_dir;
-  }
-  return home + out.substr(slash);
+  const char* const home = slash == 1 ? std::getenv("HOME") : nullptr;
+  if (home != nullptr) return home + out.substr(slash);
+  const passwd* const user =
+      slash == 1 ? getpwuid(getuid()) : getpwnam(out.substr(1, slash - 1).c_str());
+  return user == nullptr ? out : user->pw_dir + out.substr(slash);
 }
 
 /// As Python decodes base64 (RFC 4648): what is not of the alphabet is skipped, and a pad that
-/// completes a group ends it. `remark` says what was unusual. False: an incomplete group.
+/// completes a group ends it; but pads that carry nothing may be absent. `remark` says what was
+/// unusual. False: a group is incomplete.
 bool decode_base64(std::string_view text, SecretString& out, std::string_view& remark) {
-  std::uint32_t bits = 0;
-  unsigned count = 0;  // characters of the group
-  unsigned pads = 0;
+  base64_decode_ctx context;
+  base64_decode_init(&context);
+  std::size_t digits = 0;
+  std::size_t pads = 0;
   out.reserve(text.size() / 4 * 3 + 3);
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
-    unsigned value = 0;
-    if (c >= 'A' && c <= 'Z') {
-      value = static_cast<unsigned>(c - 'A');
-    } else if (c >= 'a' && c <= 'z') {
-      value = static_cast<unsigned>(c - 'a') + 26;
-    } else if (c >= '0' && c <= '9') {
-      value = static_cast<unsigned>(c - '0') + 52;
-    } else if (c == '+' || c == '/') {
-      value = c == '+' ? 62 : 63;
-    } else {
-      if (c == '=' && count >= 2 && count + ++pads >= 4) {
-        if (text.find_first_not_of("= \t\n", i) != text.npos) remark = "goes on behind its end";
-        return true;
-      }
-      const bool padding = c == '=' && count >= 2;
-      if (!padding && c != ' ' && c != '\t' && c != '\n') {
-        remark = "holds characters that are not base64";
-      }
-      continue;
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '+' || c == '/') {
+      std::uint8_t byte = 0;
+      if (base64_decode_single(&context, &byte, c) == 1) out += static_cast<char>(byte);
+      ++digits;
+      pads = 0;
+    } else if (c == '=' && digits % 4 >= 2 && digits % 4 + ++pads == 4) {
+      if (text.find_first_not_of("= \t\n", i) != text.npos) remark = "goes on behind its end";
+      return true;
+    } else if (c != '=' && c != ' ' && c != '\t' && c != '\n') {
+      remark = "holds characters that are not base64";
     }
-    pads = 0;
-    bits = bits << 6 | value;
-    if (count > 0) out += static_cast<char>(bits >> (6 - 2 * count) & 0xff);
-    count = (count + 1) % 4;
   }
-  if (count == 0) return true;
+  if (digits % 4 == 0) return true;
   remark = "lacks its padding";
-  return count > 1 && (bits & (count == 2 ? 0xfU : 0x3U)) == 0;
+  return digits % 4 != 1 && (context.word & ((1U << context.bits) - 1)) == 0;
 }
 
 class Loader {
@@ -210,52 +204,23 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
     }
   }
   ClientSettings client;
-  const auto each = [&](const auto& fields, const auto& set) {
-    for (const auto& field : fields) {
-      const auto& value = *values.find(field.name);  // there is a preset at least
-      const auto& text = value.second.text;
-      if (text) set(field, value, *text);
-    }
-  };
-  each(kTexts,
-       [&](const auto& field, const auto&, std::string_view text) { client.*field.member = text; });
-  each(kSwitches, [&](const auto& field, const auto& value, std::string_view text) {
-    const auto parsed = parse_boolean(text);
-    if (parsed) client.*field.member = *parsed;
-    if (!parsed) wrong(value, quoted(value.second.raw), kBooleans);
-  });
-  each(kDurations, [&](const auto& field, const auto& value, std::string_view text) {
-    const auto parsed = parse_duration(text);
-    if (parsed) client.*field.member = *parsed;
-    if (!parsed) wrong(value, quoted(value.second.raw), parsed.error());
-    if (parsed && field.name == "interval" && parsed->count() == 0) {
-      wrong(value, quoted(value.second.raw), "an interval longer than nothing");
-    }
-  });
-  const auto fingerprint = values.find("fingerprint");
-  if (fingerprint != values.end() && fingerprint->second.text) {
-    for (const char c : *fingerprint->second.text) {
-      if (c == ' ' || c == '\n') continue;
-      client.fingerprint += c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
-    }
+  for (const auto& field : kFields) {
+    const auto value = values.find(field.name);
+    if (field.set == nullptr || value == values.end() || !value->second.text) continue;
+    const auto set = field.set(client, *value->second.text);
+    if (!set) wrong(*value, quoted(value->second.raw), set.error());
   }
   const auto key_id = values.find("key_id");
-  if (key_id == values.end() || (key_id->second.text && key_id->second.text->empty())) {
-    if (fingerprint == values.end()) lacks("key_id", "64 hexadecimal digits");
-    if (fingerprint != values.end()) warn(*fingerprint, "without a key_id it never matches");
-  } else if (key_id->second.text) {
-    client.key_id = KeyId::parse(*key_id->second.text);
-    if (!client.key_id) {
-      wrong(*key_id, quoted(key_id->second.raw), "64 hexadecimal digits");
-    } else if (*client.key_id == kKeyIdOfNothing) {
-      warn(*key_id, "this is the key ID of nothing, which never matches");
-    } else {
-      const auto [other, is_new] = key_ids_.try_emplace(
-          *client.key_id, concat(key_id->second.place.text(), " [", escaped(name), "]"));
-      if (!is_new) {
-        wrong(*key_id, concat("the key ID that stands at ", other->second), "a client's own");
-      }
-    }
+  if (client.key_id == kKeyIdOfNothing) {
+    warn(*key_id, "this is the key ID of nothing, which never matches");
+  } else if (client.key_id) {
+    const auto [other, is_new] = key_ids_.try_emplace(
+        *client.key_id, concat(key_id->second.place.text(), " [", escaped(name), "]"));
+    if (!is_new) wrong(*key_id, "the key ID of " + other->second, "each only once");
+  } else if (!client.fingerprint.empty()) {
+    warn(*values.find("fingerprint"), "without a key_id it never matches");
+  } else if (!values.contains("key_id") || key_id->second.raw.empty()) {
+    lacks("key_id", "64 hexadecimal digits");
   }
   if (values.contains("secret") || values.contains("secfile")) {
     client.secret = read_secret(values);
@@ -283,12 +248,9 @@ bool Loader::read(const std::string& path) {
 }
 
 LoadedClients Loader::load(const std::string& configdir) {
-  const auto preset = [&](const auto& fields) {
-    for (const auto& field : fields) ini_.add_default(field.name, field.preset);
-  };
-  preset(kDurations);
-  preset(kSwitches);
-  preset(kTexts);
+  for (const auto& field : kFields) {
+    if (field.preset != nullptr) ini_.add_default(field.name, field.preset);
+  }
   const auto main_file = configdir + "/clients.conf";
   const auto folder = configdir + "/clients.d";
   bool any = read(main_file);
@@ -310,7 +272,7 @@ LoadedClients Loader::load(const std::string& configdir) {
                                "/*.conf, expected the clients in them"));
   }
   for (auto& [name, section] : ini_.sections()) read_client(name, section);
-  for (auto& [name, section] : ini_.sections()) {
+  for (const auto& [name, section] : ini_.sections()) {
     Ini::warn_of_unknown(section, name, is_known, out_.warnings);
   }
   Ini::warn_of_unknown(ini_.defaults(), "DEFAULT", is_known, out_.warnings);

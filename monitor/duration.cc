@@ -22,17 +22,15 @@ constexpr std::int64_t kLongest = 1'000'000'000 * kDay - 1;  // the original's
 /// Takes a number and its unit off `rest`, adds it to `total` (which stays at kLongest + 1 once it
 /// is too long) and returns the unit's index; -1 when `rest` begins with no such thing.
 std::ptrdiff_t take(std::string_view& rest, std::span<const Unit> units, std::int64_t& total) {
-  std::uint64_t number = 0;
+  std::int64_t number = 0;
   const char* const end = rest.data() + rest.size();
   const auto [letter, error] = std::from_chars(rest.data(), end, number);
-  if (error == std::errc::invalid_argument || letter == end) return -1;
-  const auto unit = std::find_if(units.begin(), units.end(),
-                                 [&](const Unit& each) { return each.letter == *letter; });
+  if (error == std::errc::invalid_argument || letter == end || rest.front() == '-') return -1;
+  const auto unit = std::ranges::find(units, *letter, &Unit::letter);
   if (unit == units.end()) return -1;
-  const bool too_long = error != std::errc() ||
-                        number > static_cast<std::uint64_t>((kLongest - total) / unit->seconds);
-  total = too_long ? kLongest + 1 : total + static_cast<std::int64_t>(number) * unit->seconds;
-  rest.remove_prefix(static_cast<std::size_t>(letter + 1 - rest.data()));
+  const bool too_long = error != std::errc() || number > (kLongest - total) / unit->seconds;
+  total = too_long || total > kLongest ? kLongest + 1 : total + number * unit->seconds;
+  rest = {letter + 1, end};
   return unit - units.begin();
 }
 
@@ -57,15 +55,12 @@ bool read_standard(std::string_view rest, std::int64_t& total) {
 bool read_old(std::string_view rest, std::int64_t& total) {
   static constexpr std::string_view kSpace = " \t\n\v\f\r\x1c\x1d\x1e\x1f";
   bool any = false;
-  for (auto start = rest.find_first_not_of(kSpace); start != rest.npos;
-       start = rest.find_first_not_of(kSpace)) {
-    rest.remove_prefix(start);
-    auto word = rest.substr(0, rest.find_first_of(kSpace));
-    rest.remove_prefix(word.size());
-    any = take(word, kOld, total) >= 0 && word.empty();
-    if (!any) return false;
+  for (;; any = true) {
+    rest.remove_prefix(std::min(rest.find_first_not_of(kSpace), rest.size()));
+    if (rest.empty()) return any;
+    if (take(rest, kOld, total) < 0) return false;
+    if (!rest.empty() && rest.find_first_of(kSpace) != 0) return false;
   }
-  return any;
 }
 
 }  // namespace

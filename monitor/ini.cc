@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "common/unique_fd.h"
 
@@ -21,23 +23,18 @@ constexpr std::size_t kLongestExpansion = 4 << 20;
 
 /// Takes the first character off `rest`; a malformed one is one byte long.
 char32_t next_character(std::string_view& rest) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(rest[i]); };
-  const unsigned first = byte(0);
-  const std::size_t size = first < 0x80   ? 1
-                           : first < 0xc2 ? 0
-                           : first < 0xe0 ? 2
-                           : first < 0xf0 ? 3
-                                          : 4;
   static constexpr char32_t kLeast[] = {0, 0, 0x80, 0x800, 0x10000};
-  char32_t character = size == 1 ? first : first & (0x7fU >> size);
-  bool well_formed = size != 0 && size <= rest.size();
-  for (std::size_t i = 1; well_formed && i < size; ++i) {
-    well_formed = byte(i) >> 6 == 2;
-    character = character << 6 | (byte(i) & 0x3fU);
+  const auto size = static_cast<std::size_t>(std::countl_one(static_cast<std::uint8_t>(rest[0])));
+  const std::size_t length = std::max<std::size_t>(size, 1);
+  char32_t character = static_cast<std::uint8_t>(rest[0]) & (0xffU >> (size + 1));
+  bool well_formed = size != 1 && size <= 4 && length <= rest.size();
+  for (std::size_t i = 1; well_formed && i < length; ++i) {
+    well_formed = (rest[i] & 0xc0) == 0x80;
+    character = character << 6 | static_cast<char32_t>(rest[i] & 0x3f);
   }
   well_formed =
       well_formed && character >= kLeast[size] && character <= 0x10ffff && character >> 11 != 0x1b;
-  rest.remove_prefix(well_formed ? size : 1);
+  rest.remove_prefix(well_formed ? length : 1);
   return well_formed ? character : kMalformed;
 }
 
@@ -49,15 +46,15 @@ bool is_space(char32_t c) {
 }
 
 std::string_view trim(std::string_view text) {
-  for (auto rest = text; !text.empty() && is_space(next_character(rest));) text = rest;
-  while (!text.empty()) {
-    auto last = text.size() - 1;
-    while (last > 0 && text.size() - last < 4 && (text[last] & 0xc0) == 0x80) --last;
-    auto rest = text.substr(last);
-    if (!is_space(next_character(rest)) || !rest.empty()) break;
-    text = text.substr(0, last);
+  std::size_t begin = text.size();
+  std::size_t end = text.size();
+  for (auto rest = text; !rest.empty();) {
+    const auto at = text.size() - rest.size();
+    if (is_space(next_character(rest))) continue;
+    begin = std::min(begin, at);
+    end = text.size() - rest.size();
   }
-  return text;
+  return text.substr(begin, end - begin);
 }
 
 void lower(char* begin, std::size_t size) {
@@ -89,27 +86,23 @@ Result<std::optional<SecretString>> read_file(const std::string& path, const Fil
   if (status.st_uid != 0 && status.st_uid != geteuid()) {
     return refused("found owner ", status.st_uid, ", expected root");
   }
-  const auto others = status.st_mode & (status.st_gid == 0 ? S_IROTH : S_IROTH | S_IRGRP);
-  if ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0 || (rules.is_private && others != 0)) {
-    char mode[8] = {};
-    std::snprintf(mode, sizeof mode, "%04o", status.st_mode & 07777);
-    return refused("found mode ", mode, ", expected that none but its owner may write",
-                   rules.is_private ? " or read" : "", " it (", rules.is_private ? "0600" : "0644",
-                   ")");
+  const mode_t readers = status.st_gid == 0 ? S_IROTH : S_IROTH | S_IRGRP;
+  if ((status.st_mode & (S_IWGRP | S_IWOTH | (rules.is_private ? readers : 0))) != 0) {
+    return refused("found mode 0", status.st_mode >> 6 & 7, status.st_mode >> 3 & 7,
+                   status.st_mode & 7, ", expected that none but its owner may write",
+                   rules.is_private ? " or read" : "", " it");
   }
   SecretString content(&secret_memory());
   if (rules.is_folder) return std::optional(std::move(content));
   const auto size = static_cast<std::size_t>(status.st_size);
-  if (size > rules.limit) {
-    return refused("found ", size, " bytes, expected at most ", rules.limit);
-  }
+  if (size > rules.limit) return refused("found ", size, " bytes, expected at most ", rules.limit);
   content.resize(size);
-  std::size_t got = 0;
-  for (ssize_t n = 1; got < size && n > 0; got += static_cast<std::size_t>(n)) {
-    n = read(fd.get(), content.data() + got, size - got);
+  for (std::size_t got = 0; got < content.size();) {
+    const auto n = read(fd.get(), content.data() + got, size - got);
     if (n < 0) return errno_error(errno, path);
+    got += static_cast<std::size_t>(n);
+    if (n == 0) content.resize(got);  // it has become shorter
   }
-  content.resize(got);
   return std::optional(std::move(content));
 }
 
@@ -176,58 +169,43 @@ void Ini::read(std::string file_name, SecretString file_content, Problems& probl
     if (text.front() == '#' || text.front() == ';') continue;
     const auto indent = static_cast<std::size_t>(
         std::count_if(line.data(), text.data(), [](char c) { return (c & 0xc0) != 0x80; }));
+    const auto joined = std::exchange(empty_lines, 0) + 1;
     if (option != nullptr && indent > level) {
-      const auto value = option->value;
+      auto& value = option->value;
       char* const tail = at(value) + value.size();
-      std::memset(tail, '\n', empty_lines + 1);
-      std::memmove(tail + empty_lines + 1, text.data(), text.size());
-      option->value = {value.data(), value.size() + empty_lines + 1 + text.size()};
-      empty_lines = 0;
+      std::memset(tail, '\n', joined);
+      std::memmove(tail + joined, text.data(), text.size());
+      value = {value.data(), value.size() + joined + text.size()};
       continue;
     }
     level = indent;
-    empty_lines = 0;
     const auto bracket = text.rfind(']');
     if (text.front() == '[' && bracket != text.npos && bracket >= 2) {
       section_name = text.substr(1, bracket - 1);
+      section = &defaults_;
       option = nullptr;
-      if (section_name == "DEFAULT") {
-        section = &defaults_;
-        continue;
-      }
+      if (section_name == "DEFAULT") continue;
       const auto [found, is_new] = sections_.try_emplace(section_name, Section{place, {}});
-      ignored_section.options.clear();
-      section = is_new ? &found->second : &ignored_section;
-      if (!is_new) {
-        wrong("", concat("the section again that is at ", found->second.place.text()),
-              "each section once");
-      }
-      continue;
-    }
-    if (section == nullptr) {
-      if (!headless) wrong("", "a line before any section", "a section header such as [DEFAULT]");
-      headless = true;
+      section = is_new ? &found->second : &(ignored_section = {});
+      if (!is_new) wrong("", "the section of " + found->second.place.text(), "each only once");
       continue;
     }
     const auto delimiter = text.find_first_of("=:");
-    const auto name = trim(text.substr(0, std::min(delimiter, text.size())));
-    if (delimiter == text.npos || name.empty()) {
-      wrong("", delimiter == text.npos ? "a line without \"=\" or \":\"" : "a value without a name",
-            "NAME = VALUE, or white space before a line that continues a value");
-      if (delimiter != text.npos) option = nullptr;
-      continue;
-    }
-    lower(at(name), name.size());
-    const Option fresh{trim(text.substr(delimiter + 1)), place};
-    const auto [found, is_new] = section->options.try_emplace(name, fresh);
-    option = &found->second;
-    if (is_new) continue;
-    if (option->place.line == 0) {
-      *option = fresh;
+    const auto name = trim(text.substr(0, delimiter));
+    if (section == nullptr) {
+      if (!headless) wrong("", "a line before any section", "a section header such as [DEFAULT]");
+      headless = true;
+    } else if (delimiter == text.npos || name.empty()) {
+      wrong("", "a line that is not NAME = VALUE", "that, or white space before a continued value");
+      if (name.empty()) option = nullptr;
     } else {
-      wrong(name, concat("the option again that is at ", option->place.text()),
-            "each option once in a section");
-      option = &(ignored_option = fresh);
+      lower(at(name), name.size());
+      const Option fresh{trim(text.substr(delimiter + 1)), place};
+      auto& known = section->options[name];
+      const bool is_new = known.place.line == 0;
+      if (!is_new) wrong(name, "the option of " + known.place.text(), "each only once");
+      option = is_new ? &known : &ignored_option;
+      *option = fresh;
     }
   }
 }
@@ -241,18 +219,16 @@ Result<SecretString> Ini::expand(Section& section, const Option& option) {
 
 bool Ini::expand_into(SecretString& out, std::string_view rest, Section& section, unsigned depth,
                       std::string& found) {
-  if (depth > kDeepest && rest.find('%') != rest.npos) {
-    found = concat("%(NAME)s nested more than ", kDeepest, " deep");
+  const auto fail = [&found](std::string why) {
+    found = std::move(why);
     return false;
-  }
+  };
+  if (depth > kDeepest && rest.find('%') != rest.npos) return fail("%(NAME)s nested too deep");
   while (!rest.empty()) {
     const auto percent = std::min(rest.find('%'), rest.size());
     out.append(rest.substr(0, percent));
     rest.remove_prefix(percent);
-    if (out.size() > kLongestExpansion) {
-      found = concat("a value longer than ", kLongestExpansion, " bytes when expanded");
-      return false;
-    }
+    if (out.size() > kLongestExpansion) return fail("more than 4 MiB after its expansion");
     if (rest.empty()) break;
     if (rest.starts_with("%%")) {
       out += '%';
@@ -261,9 +237,8 @@ bool Ini::expand_into(SecretString& out, std::string_view rest, Section& section
     }
     const auto close = rest.find(')');
     if (!rest.starts_with("%(") || close == rest.npos || close == 2 ||
-        rest.substr(close + 1, 1) != "s") {
-      found = "a \"%\" that begins neither \"%%\" nor \"%(NAME)s\"";
-      return false;
+        !rest.substr(close + 1).starts_with('s')) {
+      return fail("a \"%\" that begins neither");
     }
     SecretString name(rest.substr(2, close - 2), &secret_memory());
     lower(name.data(), name.size());
@@ -271,8 +246,7 @@ bool Ini::expand_into(SecretString& out, std::string_view rest, Section& section
     auto referred = section.options.find(name);
     if (referred == section.options.end()) referred = defaults_.options.find(name);
     if (referred == defaults_.options.end()) {
-      found = concat("%(", shown_name(name), ")s, which is neither there nor in DEFAULT");
-      return false;
+      return fail(concat("%(", shown_name(name), ")s, which neither it nor DEFAULT has"));
     }
     referred->second.referred = true;
     if (!expand_into(out, referred->second.value, section, depth + 1, found)) return false;

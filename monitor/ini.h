@@ -3,6 +3,7 @@
 // reads them with, and the sentences for what is wrong in them.
 #pragma once
 
+#include <cstdint>
 #include <deque>
 #include <map>
 #include <optional>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "common/result.h"
+#include "monitor/duration.h"
 #include "monitor/secret.h"
 
 namespace mandos::monitor {
@@ -92,9 +94,7 @@ class Ini {
   std::map<std::string_view, Section> sections_;
 };
 
-/// 1, yes, true, on or 0, no, false, off, in any case.
 std::optional<bool> parse_boolean(std::string_view text);
-inline constexpr const char* kBooleans = "1, yes, true, on, 0, no, false or off";
 inline constexpr const char* kExpansion = "\"%%\" or the %(NAME)s of an option";
 inline constexpr const char* kNoSecretMemory =
     "no memory could be locked for secrets (RLIMIT_MEMLOCK)";
@@ -103,5 +103,29 @@ inline constexpr const char* kNoSecretMemory =
 std::string shown_name(std::string_view name);
 /// An option's value for a message, in quotes and cut; not for values that may hold a secret.
 inline std::string quoted(std::string_view value) { return concat('"', escaped(value, 60), '"'); }
+
+// Each sets one member from its text; the Error says what was expected.
+template <auto Member, class Owner>
+Status set_text(Owner& owner, std::string_view value) {
+  owner.*Member = value;
+  return Ok{};
+}
+template <auto Member, class Owner>
+Status set_boolean(Owner& owner, std::string_view value) {
+  const auto truth = parse_boolean(value);
+  if (!truth) return Error{"1, yes, true, on, 0, no, false or off"};
+  owner.*Member = *truth;
+  return Ok{};
+}
+template <auto Member, std::int64_t Least = 0, std::int64_t Most = INT64_MAX, class Owner>
+Status set_duration(Owner& owner, std::string_view value) {
+  const auto parsed = parse_duration(value);
+  if (!parsed) return Error{parsed.error()};
+  owner.*Member = *parsed;
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(*parsed).count();
+  if (seconds >= Least && seconds <= Most) return Ok{};
+  return Error{Most == INT64_MAX ? concat("at least ", Least, " s")
+                                 : concat(Least, " to ", Most, " s")};
+}
 
 }  // namespace mandos::monitor

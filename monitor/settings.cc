@@ -10,31 +10,14 @@
 #include <climits>
 #include <new>
 
-#include "monitor/duration.h"
 #include "monitor/ini.h"
 
 namespace mandos::monitor {
 namespace {
 
-// Each sets one member from text, or its Error says what was expected.
-
-template <auto Member>
-Status text(Settings& settings, std::string_view value) {
-  settings.*Member = value;
-  return Ok{};
-}
-
-template <auto Member>
-Status boolean(Settings& settings, std::string_view value) {
-  const auto truth = parse_boolean(value);
-  if (!truth) return Error{kBooleans};
-  settings.*Member = *truth;
-  return Ok{};
-}
-
-/// An empty value leaves the default.
+/// An empty value leaves the default, as in the original.
 template <auto Member, int Least, int Most>
-Status number(Settings& settings, std::string_view value) {
+Status set_number(Settings& settings, std::string_view value) {
   int parsed = 0;
   if (value.empty()) return Ok{};
   if (!parse_number(value, parsed) || parsed < Least || parsed > Most) {
@@ -44,120 +27,88 @@ Status number(Settings& settings, std::string_view value) {
   return Ok{};
 }
 
-template <auto Member, int Least, int Most>
-Status duration(Settings& settings, std::string_view value) {
-  auto parsed = parse_duration(value);
-  if (!parsed) return Error{parsed.error()};
-  if (*parsed < std::chrono::seconds(Least) || *parsed > std::chrono::seconds(Most)) {
-    return Error{concat(Least, " to ", Most, " seconds")};
-  }
-  settings.*Member = *parsed;
-  return Ok{};
+Status set_interface(Settings& settings, std::string_view value) {
+  settings.interface = value;
+  if (value.size() < IFNAMSIZ && value.find_first_of("/: \t") == value.npos) return Ok{};
+  return Error{concat("an interface's name of at most ", IFNAMSIZ - 1, " bytes")};
 }
 
-Status interface(Settings& settings, std::string_view value) {
-  if (value.size() >= IFNAMSIZ || value.find_first_of("/: \t") != value.npos) {
-    return Error{concat("the name of a network interface, of at most ", IFNAMSIZ - 1, " bytes")};
-  }
-  return text<&Settings::interface>(settings, value);
+Status set_servicename(Settings& settings, std::string_view value) {
+  settings.servicename = value;
+  const bool good = !value.empty() && value.size() <= 63 && is_text(value);
+  return good ? Status(Ok{}) : Error{"1 to 63 bytes of UTF-8 (RFC 6763 section 4.1.1)"};
 }
 
-Status statedir(Settings& settings, std::string_view value) {
-  if (value.empty()) return Error{"a folder"};
-  return text<&Settings::statedir>(settings, value);
-}
-
-Status servicename(Settings& settings, std::string_view value) {
-  if (value.empty() || value.size() > 63 || !is_text(value)) {  // RFC 6763 section 4.1.1
-    return Error{"1 to 63 bytes of UTF-8"};
-  }
-  return text<&Settings::servicename>(settings, value);
-}
-
-Status level(Settings& settings, std::string_view value) {
+Status set_level(Settings& settings, std::string_view value) {
+  using enum LogLevel;
   static constexpr std::pair<const char*, LogLevel> kLevels[] = {
-      {"", LogLevel::kWarning},    {"CRITICAL", LogLevel::kCritical},
-      {"ERROR", LogLevel::kError}, {"WARNING", LogLevel::kWarning},
-      {"INFO", LogLevel::kInfo},   {"DEBUG", LogLevel::kDebug}};
-  const std::string name(value);
-  for (const auto& [known, meaning] : kLevels) {
-    if (strcasecmp(known, name.c_str()) == 0) {
-      settings.level = meaning;
-      return Ok{};
-    }
+      {"", kWarning},        {"CRITICAL", kCritical}, {"ERROR", kError},
+      {"WARNING", kWarning}, {"INFO", kInfo},         {"DEBUG", kDebug}};
+  for (const auto& [name, meaning] : kLevels) {
+    if (strcasecmp(name, std::string(value).c_str()) != 0) continue;
+    settings.level = meaning;
+    return Ok{};
   }
   return Error{"CRITICAL, ERROR, WARNING, INFO or DEBUG"};
 }
 
-struct Setting {
-  std::string_view name;
-  /// Whether %(name)s is expanded: not in texts, where "%PROFILE_ULTRA" must stand.
-  bool expanded;
-  Status (*set)(Settings&, std::string_view);
-};
-constexpr Setting kSettings[] = {
-    {"interface", false, interface},
-    {"address", false, text<&Settings::address>},
-    {"port", true, number<&Settings::port, 0, 65535>},
-    {"debug", true, boolean<&Settings::debug>},
-    {"debuglevel", false, level},
-    {"priority", false, text<&Settings::priority>},
-    {"servicename", false, servicename},
-    {"use_dbus", true, boolean<&Settings::use_dbus>},
-    {"use_ipv6", true, boolean<&Settings::use_ipv6>},
-    {"restore", true, boolean<&Settings::restore>},
-    {"statedir", false, statedir},
-    {"socket", true, number<&Settings::socket, 0, INT_MAX>},
-    {"foreground", true, boolean<&Settings::foreground>},
-    {"zeroconf", true, boolean<&Settings::zeroconf>},
-    {"max_connections", true, number<&Settings::max_connections, 1, 1 << 16>},
-    {"max_connections_per_source", true, number<&Settings::max_per_source, 1, 1 << 16>},
-    {"login_grace_time", true, duration<&Settings::login_grace, 1, 3600>},
-    {"source_penalty_time", true, duration<&Settings::source_penalty, 0, 86400>},
-    {"networkers", true, number<&Settings::networkers, 1, 16>},
-};
-
-const Setting* find_setting(std::string_view name) {
-  const auto* found = std::find_if(std::begin(kSettings), std::end(kSettings),
-                                   [&](const Setting& each) { return each.name == name; });
-  return found == std::end(kSettings) ? nullptr : found;
-}
-
-struct Argument {
-  const char* name;
-  char letter;          // 0: none
-  const char* operand;  // null: takes none, and means `value`
+/// A setting of mandos.conf, an argument of the command line, or both.
+struct Row {
   std::string_view setting;
-  const char* value;
-  const char* help;
+  Status (*set)(Settings& settings, std::string_view value);
+  bool expanded;  // %(name)s; not in texts, where "%PROFILE_ULTRA" must stand
+  const char* argument = nullptr;
+  char letter = 0;
+  const char* operand = nullptr;  // without one, an argument means False if it is a "no-", or True
+  const char* help = nullptr;
 };
-constexpr Argument kArguments[] = {
-    {"help", 'h', nullptr, "", "", "print this text and exit"},
-    {"version", 'v', nullptr, "", "", "print the version and exit"},
-    {"check", 0, nullptr, "", "", "run the self-tests, judge the configuration and exit"},
-    {"interface", 'i', "IF", "interface", "", "listen and announce on this interface only"},
-    {"address", 'a', "ADDRESS", "address", "", "listen on this address only"},
-    {"port", 'p', "PORT", "port", "", "listen on this port instead of an arbitrary one"},
-    {"socket", 0, "FD", "socket", "", "listen on this inherited socket"},
-    {"debug", 0, nullptr, "debug", "True", "stay in the foreground and log everything there too"},
-    {"debuglevel", 0, "LEVEL", "debuglevel", "", "CRITICAL, ERROR, WARNING, INFO or DEBUG"},
-    {"foreground", 0, nullptr, "foreground", "True", "stay in the foreground, write no PID file"},
-    {"priority", 0, "STRING", "priority", "", "GnuTLS priority string of the handshake"},
-    {"servicename", 0, "NAME", "servicename", "", "name of the announced service"},
-    {"configdir", 0, "DIR", "configdir", "", "folder of mandos.conf and clients.conf"},
-    {"statedir", 0, "DIR", "statedir", "", "folder of the saved state"},
-    {"no-restore", 0, nullptr, "restore", "False", "start without the saved state"},
-    {"no-dbus", 0, nullptr, "use_dbus", "False", "serve no D-Bus interface"},
-    {"no-ipv6", 0, nullptr, "use_ipv6", "False", "use IPv4 only"},
-    {"no-zeroconf", 0, nullptr, "zeroconf", "False", "announce nothing; needs a port or socket"},
+constexpr Row kRows[] = {
+    {"", nullptr, false, "help", 'h', nullptr, "print this text and exit"},
+    {"", nullptr, false, "version", 'v', nullptr, "print the version and exit"},
+    {"", nullptr, false, "check", 0, nullptr, "run the self-tests, judge the configuration, exit"},
+    {"", nullptr, false, "configdir", 0, "DIR", "folder of mandos.conf and clients.conf"},
+    {"interface", set_interface, false, "interface", 'i', "IF", "listen and announce only there"},
+    {"address", set_text<&Settings::address>, false, "address", 'a', "ADDRESS",
+     "listen only there"},
+    {"port", set_number<&Settings::port, 0, 65535>, true, "port", 'p', "PORT", "listen only there"},
+    {"socket", set_number<&Settings::socket, 0, INT_MAX>, true, "socket", 0, "FD",
+     "listen on this inherited socket"},
+    {"debug", set_boolean<&Settings::debug>, true, "debug", 0, nullptr,
+     "stay in the foreground and log everything there too"},
+    {"debuglevel", set_level, false, "debuglevel", 0, "LEVEL",
+     "CRITICAL, ERROR, WARNING (preset), INFO or DEBUG"},
+    {"foreground", set_boolean<&Settings::foreground>, true, "foreground", 0, nullptr,
+     "stay in the foreground, write no PID file"},
+    {"priority", set_text<&Settings::priority>, false, "priority", 0, "STRING",
+     "GnuTLS priority string of the handshake"},
+    {"servicename", set_servicename, false, "servicename", 0, "NAME",
+     "name of the announced service"},
+    {"statedir", set_text<&Settings::statedir>, false, "statedir", 0, "DIR",
+     "folder of the saved state"},
+    {"restore", set_boolean<&Settings::restore>, true, "no-restore", 0, nullptr,
+     "start without the saved state"},
+    {"use_dbus", set_boolean<&Settings::use_dbus>, true, "no-dbus", 0, nullptr, "serve no D-Bus"},
+    {"use_ipv6", set_boolean<&Settings::use_ipv6>, true, "no-ipv6", 0, nullptr, "use IPv4 only"},
+    {"zeroconf", set_boolean<&Settings::zeroconf>, true, "no-zeroconf", 0, nullptr,
+     "announce nothing; a port or a socket must be given"},
+    {"max_connections", set_number<&Settings::max_connections, 1, 65536>, true},
+    {"max_connections_per_source", set_number<&Settings::max_per_source, 1, 65536>, true},
+    {"login_grace_time", set_duration<&Settings::login_grace, 1, 3600>, true},
+    {"source_penalty_time", set_duration<&Settings::source_penalty, 0, 86400>, true},
+    {"networkers", set_number<&Settings::networkers, 1, 16>, true},
 };
+
+const Row* find_row(std::string_view setting) {
+  const auto* row = std::ranges::find(kRows, setting, &Row::setting);
+  return row == std::end(kRows) || row->set == nullptr ? nullptr : row;
+}
 
 bool is_address(const Settings& settings) {
   unsigned char binary[sizeof(in6_addr)];
-  const auto percent = settings.address.find('%');
-  const auto literal = settings.address.substr(0, percent);
-  if (!settings.use_ipv6) return inet_pton(AF_INET, settings.address.c_str(), binary) == 1;
-  const auto scope = settings.address.size() - std::min(percent, settings.address.size());
+  const auto& address = settings.address;
+  if (!settings.use_ipv6) return inet_pton(AF_INET, address.c_str(), binary) == 1;
+  const auto literal = address.substr(0, address.find('%'));
+  const auto scope = address.size() - literal.size();  // the percent sign included
   return inet_pton(AF_INET6, literal.c_str(), binary) == 1 && scope != 1 && scope <= IFNAMSIZ;
 }
 
@@ -165,12 +116,12 @@ bool is_address(const Settings& settings) {
 
 std::string help_text() {
   std::string out = "usage: mandos [OPTION]...\n\n";
-  for (const auto& each : kArguments) {
-    const std::string operand = each.operand != nullptr ? concat(" ", each.operand) : "";
-    std::string left = each.letter != 0 ? concat("  -", each.letter, ", --") : "      --";
-    left += concat(each.name, operand);
-    left.resize(std::max<std::size_t>(left.size() + 1, 28), ' ');
-    out += concat(left, each.help, '\n');
+  for (const auto& row : kRows) {
+    if (row.argument == nullptr) continue;
+    std::string left = row.letter != 0 ? concat("  -", row.letter, ", --") : "      --";
+    left += concat(row.argument, row.operand != nullptr ? concat(" ", row.operand) : "");
+    left.resize(28, ' ');
+    out += concat(left, row.help, '\n');
   }
   return out;
 }
@@ -184,86 +135,84 @@ std::string usage_error_text(std::string_view error) {
 Result<CommandLine> parse_command_line(int argc, char* const argv[]) {
   std::string letters = ":";
   std::vector<option> options;
-  for (const auto& each : kArguments) {
-    const bool operand = each.operand != nullptr;
-    options.push_back({each.name, operand ? required_argument : no_argument, nullptr,
-                       static_cast<int>(256 + options.size())});
-    if (each.letter != 0) letters += concat(each.letter, operand ? ":" : "");
+  for (int i = 0; kRows[i].argument != nullptr; ++i) {
+    const auto& row = kRows[i];
+    options.push_back({row.argument, row.operand != nullptr, nullptr, 256 + i});
+    if (row.letter != 0) letters += concat(row.letter, row.operand != nullptr ? ":" : "");
   }
   options.push_back({});
   CommandLine out;
   Settings scratch;
   optind = 0;  // getopt_long(3): start afresh
   opterr = 0;
-  for (;;) {
-    const int found = getopt_long(argc, argv, letters.c_str(), options.data(), nullptr);
-    if (found == -1) break;
-    const auto* argument =
-        std::find_if(std::begin(kArguments), std::end(kArguments), [&](const Argument& each) {
-          return each.letter == found || &each - kArguments == found - 256;
-        });
-    if (argument == std::end(kArguments)) {
+  for (int found = 0;
+       (found = getopt_long(argc, argv, letters.c_str(), options.data(), nullptr)) != -1;) {
+    if (found == '?' || found == ':') {
       const bool is_letter = optopt > 0 && optopt < 256;
       return Error{
-          concat(found == ':' ? "missing value: " : "unknown, ambiguous or misused option: ",
+          concat(found == ':' ? "missing value: " : "unknown or misused option: ",
                  is_letter ? concat('-', static_cast<char>(optopt)) : escaped(argv[optind - 1]))};
     }
-    const std::string_view name = argument->name;
+    const Row& row =
+        found >= 256 ? kRows[found - 256] : *std::ranges::find(kRows, found, &Row::letter);
+    const std::string_view name = row.argument;
+    const std::string value = row.operand != nullptr    ? optarg
+                              : name.starts_with("no-") ? "False"
+                                                        : "True";
     if (name == "help" || name == "version") {
       out.action = name == "help" ? Action::kHelp : Action::kVersion;
       return out;
     }
-    const std::string value = argument->operand != nullptr ? optarg : argument->value;
     if (name == "check") {
       out.action = Action::kCheck;
     } else if (name == "configdir") {
       out.configdir = value;
-    } else if (auto set = find_setting(argument->setting)->set(scratch, value); !set) {
-      return Error{concat("--", name, ": found ", quoted(value), ", expected ", set.error())};
+    } else if (const auto set = row.set(scratch, value); set) {
+      out.overrides.emplace_back(row.setting, value);
     } else {
-      out.overrides.emplace_back(argument->setting, value);
+      return Error{concat("--", name, ": found ", quoted(value), ", expected ", set.error())};
     }
   }
   if (optind < argc) return Error{concat("unexpected argument: ", escaped(argv[optind]))};
   return out;
 }
 
-LoadedSettings load_settings(const CommandLine& command_line) try {
+LoadedSettings load_settings(const CommandLine& command_line) {
   LoadedSettings out;
   Settings& settings = out.settings;
   settings.configdir = command_line.configdir;
   const std::string path = settings.configdir + "/mandos.conf";
-  Ini ini;
-  auto content = read_file(path, {});
-  if (!content) {
-    out.problems.push_back(content.error());
-  } else if (*content) {
-    ini.read(path, std::move(**content), out.problems);
-  }
-  for (auto& [name, section] : ini.sections()) {
-    out.warnings.push_back(concat(section.place.text(), ": [", escaped(name),
-                                  "] is ignored: only [DEFAULT] has a meaning here"));
-  }
-  std::string address_place;
-  for (auto& [name, option] : ini.defaults().options) {
-    const auto* setting = find_setting(name);
-    if (setting == nullptr) continue;
-    auto value =
-        setting->expanded ? ini.expand(ini.defaults(), option) : Result(SecretString(option.value));
-    const auto set = value ? setting->set(settings, *value) : Error{kExpansion};
-    if (!set) {
-      out.problems.push_back(Ini::problem(option.place, "DEFAULT", name,
-                                          value ? quoted(option.value) : value.error(),
-                                          set.error()));
+  std::string address_place = "--address: ";
+  try {
+    Ini ini;
+    auto content = read_file(path, {});
+    if (!content) out.problems.push_back(content.error());
+    if (content && *content) ini.read(path, std::move(**content), out.problems);
+    for (const auto& [name, section] : ini.sections()) {
+      out.warnings.push_back(Ini::where(section.place, name, "") + "ignored, as all but [DEFAULT]");
     }
-    if (name == "address") address_place = concat(option.place.text(), ": [DEFAULT] address: ");
+    for (auto& [name, option] : ini.defaults().options) {
+      const Row* const row = find_row(name);
+      if (row == nullptr) continue;
+      const auto value =
+          row->expanded ? ini.expand(ini.defaults(), option) : Result(SecretString(option.value));
+      const auto set = value ? row->set(settings, *value) : Error{kExpansion};
+      if (!set) {
+        const auto found = value ? quoted(option.value) : value.error();
+        out.problems.push_back(Ini::problem(option.place, "DEFAULT", name, found, set.error()));
+      }
+      if (name == "address") address_place = Ini::where(option.place, "DEFAULT", name);
+    }
+    ini.warn_of_unknown(ini.defaults(), "DEFAULT", find_row, out.warnings);
+  } catch (const std::bad_alloc&) {
+    out.problems.emplace_back(kNoSecretMemory);
   }
-  ini.warn_of_unknown(ini.defaults(), "DEFAULT", find_setting, out.warnings);
   for (const auto& [name, value] : command_line.overrides) {
-    const auto set = find_setting(name)->set(settings, value);
+    const auto set = find_row(name)->set(settings, value);
     if (!set) out.problems.push_back(set.error());
     if (name == "address") address_place = "--address: ";
   }
+  if (settings.statedir.empty()) settings.statedir = MANDOS_STATE_DIR;
   if (settings.debug) {
     settings.foreground = true;
     settings.level = LogLevel::kDebug;
@@ -277,10 +226,6 @@ LoadedSettings load_settings(const CommandLine& command_line) try {
   if (!settings.zeroconf && settings.port == 0 && settings.socket < 0) {
     out.usage_error = "without Zeroconf a port or a socket is needed";
   }
-  return out;
-} catch (const std::bad_alloc&) {
-  LoadedSettings out;
-  out.problems.emplace_back(kNoSecretMemory);
   return out;
 }
 

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "monitor/clients_conf.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+namespace mandos::monitor {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using namespace std::chrono_literals;
+
+constexpr const char* kKey = "788cd77115cd0bb7b2d5e0ae8496f6b48149d5e712c652076b1fd2d957ef7c1f";
+constexpr const char* kOtherKey =
+    "F90C7A81 D72D1EA6 9A51031A 91FF8885 F36C8B46 D155C8C5 8709A4C9 9AE9E361";
+
+std::string text_of(const SecretPtr& secret) {
+  if (!secret) return "none";
+  return {reinterpret_cast<const char*>(secret->bytes().data()), secret->bytes().size()};
+}
+
+class ClientsConfTest : public testing::Test {
+ protected:
+  ClientsConfTest() {
+    std::string name =
+        (std::filesystem::temp_directory_path() / "clients_conf_test.XXXXXX").string();
+    folder_ = mkdtemp(name.data());
+  }
+  ~ClientsConfTest() override { std::filesystem::remove_all(folder_); }
+
+  std::string write(const std::string& name, const std::string& content, mode_t mode = 0600) {
+    const std::string path = folder_ + "/" + name;
+    std::filesystem::create_directories(std::filesystem::path(path).parent_path());
+    std::ofstream(path, std::ios::binary) << content;
+    chmod(path.c_str(), mode);
+    return path;
+  }
+  LoadedClients load() { return load_clients(folder_); }
+  LoadedClients load(const std::string& content) {
+    write("clients.conf", content);
+    return load();
+  }
+  /// A client with all that is needed, and `more`.
+  static std::string section(const std::string& more, const std::string& name = "foo") {
+    return concat('[', name, "]\nkey_id = ", kKey, "\nsecret = QUJD\n", more);
+  }
+  static std::string secret_section(const std::string& secret) {
+    return concat("[foo]\nkey_id = ", kKey, "\n", secret, '\n');
+  }
+
+  std::string folder_;
+};
+
+TEST_F(ClientsConfTest, HasTheManualsDefaults) {
+  const auto loaded = load(section(""));
+  EXPECT_THAT(loaded.problems, IsEmpty());
+  EXPECT_THAT(loaded.warnings, IsEmpty());
+  ASSERT_EQ(loaded.clients.size(), 1U);
+  const auto& client = loaded.clients.at("foo");
+  EXPECT_EQ(client.key_id, KeyId::parse(kKey));
+  EXPECT_EQ(text_of(client.secret), "ABC");
+  EXPECT_EQ(client.fingerprint + client.host, "");
+  EXPECT_EQ(client.checker, "fping -q -- %(host)s");
+  EXPECT_TRUE(client.enabled && client.approved_by_default);
+  EXPECT_EQ(client.timeout, 5min);
+  EXPECT_EQ(client.extended_timeout, 15min);
+  EXPECT_EQ(client.interval, 2min);
+  EXPECT_EQ(client.approval_delay, 0s);
+  EXPECT_EQ(client.approval_duration, 1s);
+}
+
+TEST_F(ClientsConfTest, ReadsEveryOption) {
+  const auto loaded = load(
+      "[DEFAULT]\ntimeout = 1h\nhost = %(fingerprint)s\n[x.y-z \xc3\xa9]\nfingerprint = 3e39 "
+      "3aeA\n" +
+      concat("KEY_ID: ", kOtherKey,
+             "\nsecret =\n  QU\n  # a comment\n\n  JD\nextended_timeout = PT1M\n") +
+      "interval = 90s\napproval_delay = PT30S\napproval_duration = P1W\napproved_by_default = 0\n"
+      "enabled = False\nchecker = c %%(name)s 5%%%%\n");
+  EXPECT_THAT(loaded.problems, IsEmpty());
+  EXPECT_THAT(loaded.warnings, IsEmpty());
+  const auto& client = loaded.clients.at("x.y-z \xc3\xa9");
+  EXPECT_EQ(client.key_id, KeyId::parse(kOtherKey));
+  EXPECT_EQ(client.fingerprint, "3E393AEA");
+  EXPECT_EQ(client.host, "3e39 3aeA");
+  EXPECT_EQ(client.checker, "c %(name)s 5%%");
+  EXPECT_FALSE(client.enabled || client.approved_by_default);
+  EXPECT_EQ(client.timeout, 1h);
+  EXPECT_EQ(client.extended_timeout, 1min);
+  EXPECT_EQ(client.interval, 90s);
+  EXPECT_EQ(client.approval_delay, 30s);
+  EXPECT_EQ(client.approval_duration, std::chrono::weeks(1));
+}
+
+TEST_F(ClientsConfTest, KnowsTheOptionsThatAnotherRefersTo) {
+  const auto loaded =
+      load(section("ssh_fingerprint = a/b\nchecker = check %(ssh_fingerprint)s\nstray = 1\n"));
+  EXPECT_THAT(loaded.problems, IsEmpty());
+  EXPECT_THAT(loaded.warnings,
+              ElementsAre(HasSubstr("clients.conf:6: [foo] stray: unknown option")));
+  EXPECT_EQ(loaded.clients.at("foo").checker, "check a/b");
+}
+
+TEST_F(ClientsConfTest, DecodesBase64AsPythonDoes) {
+  const struct {
+    const char* text;
+    const char* value;
+    std::size_t warnings;
+  } cases[] = {
+      {"QUI=", "AB", 0},   {"QQ==", "A", 0},       {"QQ", "A", 1},
+      {"QUI", "AB", 1},    {"\"QUJD\"", "ABC", 1}, {"Q U\n  JD", "ABC", 0},
+      {"QUI==", "AB", 0},  {"QUI=QUJD", "AB", 1},  {"=QUJD", "ABC", 0},
+      {"Q=UJD", "ABC", 0}, {"QU=I", "AB", 1},      {"//+/", "\xff\xff\xbf", 0},
+  };
+  for (const auto& each : cases) {
+    const auto loaded = load(secret_section(concat("secret = ", each.text)));
+    EXPECT_THAT(loaded.problems, IsEmpty()) << each.text;
+    EXPECT_EQ(text_of(loaded.clients.at("foo").secret), each.value) << each.text;
+    EXPECT_EQ(loaded.warnings.size(), each.warnings) << each.text;
+  }
+  for (const char* text : {"", "!", "Q", "QUJDR", "QR", "QUJ"}) {
+    EXPECT_EQ(load(secret_section(concat("secret = ", text))).problems.size(), 1U) << text;
+  }
+}
+
+TEST_F(ClientsConfTest, TakesSecretsFromOneByteToOneMebibyte) {
+  for (const std::size_t size : {std::size_t{1}, std::size_t{1} << 20}) {
+    const auto path = write("secret", std::string(size, 'x'));
+    const auto loaded = load(secret_section("secfile = " + path));
+    EXPECT_THAT(loaded.problems, IsEmpty());
+    EXPECT_EQ(loaded.clients.at("foo").secret->bytes().size(), size);
+  }
+  std::string folded = "secret =";
+  for (int i = 0; i < (1 << 20) / 48; ++i) folded += "\n    " + std::string(64, 'Q');
+  EXPECT_THAT(load(secret_section(folded)).problems, IsEmpty());
+  EXPECT_THAT(load(secret_section(folded + "\n " + std::string(64, 'Q'))).problems,
+              ElementsAre(AllOf(HasSubstr("[foo] secret: "), HasSubstr("1 to 1048576"))));
+  write("secret", std::string((1 << 20) + 1, 'x'));
+  EXPECT_THAT(load(secret_section("secfile = " + folder_ + "/secret")).problems,
+              ElementsAre(AllOf(HasSubstr("secfile"), HasSubstr("at most 1048576"))));
+  write("secret", "");
+  EXPECT_THAT(load(secret_section("secfile = " + folder_ + "/secret")).problems,
+              ElementsAre(HasSubstr("0 bytes")));
+}
+
+TEST_F(ClientsConfTest, FindsSecretFiles) {
+  write("secret", "in a file");
+  setenv("HOME", folder_.c_str(), 1);
+  setenv("MANDOS_TEST_1", folder_.c_str(), 1);
+  for (const auto& folder : {folder_, std::string("~"), std::string("$MANDOS_TEST_1"),
+                             std::string("${MANDOS_TEST_1}")}) {
+    const auto path = folder + "/secret";
+    const auto loaded = load(secret_section("secfile = " + path));
+    EXPECT_THAT(loaded.problems, IsEmpty()) << path;
+    EXPECT_EQ(text_of(loaded.clients.at("foo").secret), "in a file") << path;
+  }
+  // What cannot be expanded stays.
+  for (const char* path :
+       {"~no-such-user/x", "/$MANDOS_TEST_2/x", "/${MANDOS_TEST_1/x", "/x$", "/$/${}/x"}) {
+    EXPECT_THAT(load(secret_section(concat("secfile = ", path))).problems,
+                ElementsAre(HasSubstr(path)));
+  }
+  EXPECT_THAT(load(secret_section("secfile = ~root/no-such-file")).problems,
+              ElementsAre(AllOf(HasSubstr("/no-such-file"), testing::Not(HasSubstr("~")))));
+}
+
+TEST_F(ClientsConfTest, RefusesSecretFilesThatOthersMayRead) {
+  const auto path = write("secret", "x", 0644);
+  EXPECT_THAT(load(secret_section("secfile = " + path)).problems,
+              ElementsAre(AllOf(HasSubstr("clients.conf:3: [foo] secfile"), HasSubstr("0644"))));
+}
+
+TEST_F(ClientsConfTest, ASecretGoesBeforeASecretFile) {
+  const auto loaded = load(section("secfile = /nowhere\n"));
+  EXPECT_THAT(loaded.problems, IsEmpty());
+  EXPECT_THAT(loaded.warnings, ElementsAre(HasSubstr("[foo] secfile: ")));
+  EXPECT_EQ(text_of(loaded.clients.at("foo").secret), "ABC");
+}
+
+TEST_F(ClientsConfTest, NamesEveryProblemAtOnce) {
+  const auto loaded = load(
+      "[DEFAULT]\ntimeout = 5\n[a]\nsecret = QUJD\nenabled = maybe\n[b]\nkey_id = 12\ninterval = "
+      "PT0S\n"
+      "checker = 100%\nhost = %(nowhere)s\n");
+  EXPECT_THAT(
+      loaded.problems,
+      testing::UnorderedElementsAre(
+          AllOf(HasSubstr("clients.conf:2: [DEFAULT] timeout: found \"5\", expected a duration")),
+          HasSubstr("clients.conf:3: [a] key_id: found nothing, expected 64 hexadecimal digits"),
+          HasSubstr("clients.conf:5: [a] enabled: found \"maybe\", expected 1, yes"),
+          HasSubstr("clients.conf:6: [b] secret: found nothing, expected a secret or a secfile"),
+          HasSubstr("clients.conf:7: [b] key_id: found \"12\", expected 64"),
+          HasSubstr("clients.conf:8: [b] interval: found \"PT0S\", expected at least 1"),
+          HasSubstr("clients.conf:9: [b] checker: found a \"%\""),
+          HasSubstr("clients.conf:10: [b] host: found %(nowhere)s")));
+}
+
+TEST_F(ClientsConfTest, RefusesAnOptionThatCannotBeExpandedThoughItIsUnknown) {
+  EXPECT_THAT(load(section("stray = 50%\n")).problems, ElementsAre(HasSubstr("[foo] stray: ")));
+}
+
+TEST_F(ClientsConfTest, AKeyIdBelongsToOneClient) {
+  EXPECT_THAT(load(section("") + section("", "bar")).problems,
+              ElementsAre(AllOf(HasSubstr("clients.conf:2: [foo] key_id"),
+                                HasSubstr("clients.conf:5 [bar]"))));
+}
+
+TEST_F(ClientsConfTest, WarnsOfWhatNeverMatches) {
+  const std::string nothing = concat("key_id = ", kKeyIdOfNothing.text(), "\nsecret = QUJD\n");
+  const auto loaded =
+      load("[a]\n" + nothing + "[b]\n" + nothing + "[c]\nfingerprint = 12\nsecret = QUJD\n");
+  EXPECT_THAT(loaded.problems, IsEmpty());
+  EXPECT_THAT(loaded.warnings, ElementsAre(HasSubstr("[a] key_id: "), HasSubstr("[b] key_id: "),
+                                           HasSubstr("[c] fingerprint: ")));
+  EXPECT_EQ(loaded.clients.at("c").key_id, std::nullopt);
+}
+
+TEST_F(ClientsConfTest, WarnsOfACheckerThatCannotRun) {
+  const auto loaded = load("[DEFAULT]\nchecker = c %%(nonsense)s\n" + section(""));
+  EXPECT_THAT(loaded.problems, IsEmpty());
+  EXPECT_THAT(loaded.warnings,
+              ElementsAre(AllOf(HasSubstr(":2: [DEFAULT] checker: "), HasSubstr("nonsense"))));
+  EXPECT_THAT(load(section("checker = c %%(dbus_object_path)s\n")).warnings, IsEmpty());
+}
+
+TEST_F(ClientsConfTest, RefusesNamesThatNoFileCanHave) {
+  for (const std::string& name :
+       {std::string("a/b"), std::string(".."), std::string("."), std::string(201, 'x'),
+        std::string("a\tb"), std::string("a\x7f")}) {
+    EXPECT_THAT(load(section("", name)).problems, ElementsAre(HasSubstr("clients.conf:1: ")))
+        << name;
+  }
+  EXPECT_THAT(load(section("", std::string(200, 'x'))).problems, IsEmpty());
+}
+
+TEST_F(ClientsConfTest, ReadsTheFolderInOrderOfName) {
+  const auto other = concat("[second]\nkey_id = ", kOtherKey, "\nsecret = QUJD\n");
+  write("clients.conf", "[DEFAULT]\ninterval = 7s\n" + section(""));
+  write("clients.d/20.conf", other + "host = %(town)s\n");
+  write("clients.d/10.conf", "[DEFAULT]\ntown = here\n");
+  write("clients.d/30.conf~", "junk");
+  write("clients.d/.40.conf", "junk");
+  const auto loaded = load();
+  EXPECT_THAT(loaded.problems, IsEmpty());
+  EXPECT_EQ(loaded.clients.size(), 2U);
+  EXPECT_EQ(loaded.clients.at("second").interval, 7s);
+  EXPECT_EQ(loaded.clients.at("second").host, "here");
+
+  write("clients.d/50.conf", section(""));
+  write("clients.d/60.conf", "junk", 0604);
+  EXPECT_THAT(load().problems, ElementsAre(AllOf(HasSubstr("clients.d/50.conf:1: [foo]"),
+                                                 HasSubstr("clients.conf:3")),
+                                           AllOf(HasSubstr("60.conf"), HasSubstr("0604"))));
+}
+
+TEST_F(ClientsConfTest, WantsAFileOfClients) {
+  EXPECT_THAT(load().problems, ElementsAre(HasSubstr(folder_ + "/clients.conf")));
+  write("clients.d/a.conf", section(""));
+  EXPECT_THAT(load().problems, IsEmpty());
+  chmod((folder_ + "/clients.d").c_str(), 0777);
+  EXPECT_THAT(load().problems, testing::Contains(AllOf(HasSubstr("clients.d"), HasSubstr("0777"))));
+}
+
+TEST_F(ClientsConfTest, StartsWithoutClients) {
+  const auto loaded = load("[DEFAULT]\n;timeout = PT5M\n");
+  EXPECT_THAT(loaded.problems, IsEmpty());
+  EXPECT_THAT(loaded.warnings, ElementsAre(HasSubstr("no clients")));
+}
+
+TEST_F(ClientsConfTest, RefusesAFileThatOthersMayRead) {
+  write("clients.conf", section(""), 0644);
+  EXPECT_THAT(load().problems, ElementsAre(AllOf(HasSubstr("clients.conf"), HasSubstr("0644"))));
+}
+
+TEST_F(ClientsConfTest, ShowsNoSecret) {
+  const auto loaded = load(
+      "[foo]\nkey_id = x\nhQIOA6QdEjBs2LHEAf\nsecret = hQIOA6QdEjBs2LHEAfQ%\ntimeout = "
+      "%(secret)s\n");
+  EXPECT_GE(loaded.problems.size(), 3U);
+  for (const auto& problem : loaded.problems)
+    EXPECT_EQ(problem.find("QIOA"), problem.npos) << problem;
+}
+
+}  // namespace
+}  // namespace mandos::monitor

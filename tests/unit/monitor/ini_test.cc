@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "monitor/ini.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+namespace mandos::monitor {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+class IniTest : public testing::Test {
+ protected:
+  void read(std::string_view text, const std::string& file = "f") {
+    ini_.read(file, SecretString(text, &secret_memory()), problems_);
+  }
+  /// The expanded value, or "!" and what was found.
+  std::string value(std::string_view section, std::string_view option) {
+    auto& from = section == "DEFAULT" ? ini_.defaults() : ini_.sections().at(section);
+    auto found = from.options.find(option);
+    if (found == from.options.end()) found = ini_.defaults().options.find(option);
+    if (found == ini_.defaults().options.end()) return "absent";
+    auto expanded = ini_.expand(from, found->second);
+    return expanded ? std::string(*expanded) : "!" + expanded.error();
+  }
+
+  Problems problems_;
+  Ini ini_;
+};
+
+TEST_F(IniTest, ReadsTheDialect) {
+  read(
+      "# a comment\n"
+      "[DEFAULT]\n"
+      "Host = none\n"
+      "[one ]x] rest\n"
+      "A=1\n"
+      "b : 2 = 3  \n"
+      "c = first\n"
+      "  second\n"
+      "; a comment\n"
+      "\n"
+      "\tthird # no comment\n"
+      "\n"
+      "d =\n"
+      "  [not a section]\n"
+      "E f= \xc2\xa0 x\xe3\x80\x80\n"
+      "[]=y\n");
+  EXPECT_THAT(problems_, IsEmpty());
+  EXPECT_EQ(value("one ]x", "a"), "1");
+  EXPECT_EQ(value("one ]x", "b"), "2 = 3");
+  EXPECT_EQ(value("one ]x", "c"), "first\nsecond\n\nthird # no comment");
+  EXPECT_EQ(value("one ]x", "d"), "\n[not a section]");
+  EXPECT_EQ(value("one ]x", "e f"), "x");
+  EXPECT_EQ(value("one ]x", "[]"), "y");
+  EXPECT_EQ(value("one ]x", "host"), "none");
+  EXPECT_EQ(ini_.sections().at("one ]x").options.at("d").place.text(), "f:13");
+}
+
+TEST_F(IniTest, KnowsEveryKindOfLineEnd) {
+  read("[a]\r\nx = 1\ry = 2\n\rz = 3");
+  EXPECT_EQ(value("a", "x") + value("a", "y") + value("a", "z"), "123");
+  EXPECT_EQ(ini_.sections().at("a").options.at("z").place.line, 5U);
+}
+
+TEST_F(IniTest, ContinuesOnlyWhatIsIndentedMore) {
+  read("[a]\n  x = 1\n  y = 2\n   more\n z = 3\n");
+  EXPECT_THAT(problems_, IsEmpty());
+  EXPECT_EQ(value("a", "x"), "1");
+  EXPECT_EQ(value("a", "y"), "2\nmore");
+  EXPECT_EQ(value("a", "z"), "3");
+}
+
+TEST_F(IniTest, Expands) {
+  ini_.add_default("preset", "p%%");
+  read(
+      "[DEFAULT]\nall = %(own)s\n[a]\nown = [%(Preset)s]\nx = %(all)s 100%% %%(later)s\n[b]\nown = "
+      "mine\n");
+  EXPECT_EQ(value("a", "x"), "[p%] 100% %(later)s");
+  EXPECT_EQ(value("a", "all"), "[p%]");
+  EXPECT_EQ(value("b", "all"), "mine");
+  EXPECT_TRUE(ini_.sections().at("a").options.at("own").referred);
+  EXPECT_FALSE(ini_.sections().at("a").options.at("x").referred);
+}
+
+TEST_F(IniTest, RefusesBadExpansions) {
+  read("[a]\nv = %\nw = %x\nx = %(a\ny = %()s\nz = %(v)d\nloop = %(loop)s\nnone = %(Nowhere)s\n");
+  for (const char* option : {"v", "w", "x", "y", "z"}) {
+    EXPECT_THAT(value("a", option), HasSubstr("begins neither")) << option;
+  }
+  EXPECT_THAT(value("a", "loop"), HasSubstr("too deep"));
+  EXPECT_THAT(value("a", "none"), HasSubstr("%(nowhere)s"));
+}
+
+TEST_F(IniTest, NestsTenDeep) {
+  std::string text = "[a]\no0 = plain\no1 = %%\n";
+  for (int i = 2; i < 13; ++i) text += concat('o', i, " = %(o", i - 1, ")s\n");
+  read(text + "p1 = %(o0)s\n");
+  EXPECT_EQ(value("a", "p1"), "plain");
+  EXPECT_EQ(value("a", "o10"), "%");
+  EXPECT_THAT(value("a", "o11"), HasSubstr("too deep"));
+}
+
+TEST_F(IniTest, BoundsWhatAnExpansionGrowsTo) {
+  std::string text = "[a]\nx0 = " + std::string(1000, 'x') + "\n";
+  for (int i = 1; i < 10; ++i) {
+    text += concat('x', i, " = ");
+    for (int j = 0; j < 20; ++j) text += concat("%(x", i - 1, ")s");
+    text += '\n';
+  }
+  read(text);
+  EXPECT_THAT(value("a", "x9"), HasSubstr("4 MiB"));
+}
+
+TEST_F(IniTest, TellsEveryErrorAtOnce) {
+  read(
+      "early\nearly too\n"
+      "[a]\njunk junk\n= nameless\nx = 1\nX = 2\n"
+      "[b]\ny = \xff\n"
+      "[a]\nx = 3\n");
+  EXPECT_THAT(problems_, ElementsAre(AllOf(HasSubstr("f:1: "), HasSubstr("before any section"),
+                                           HasSubstr("expected")),
+                                     HasSubstr("f:4: [a] "), HasSubstr("f:5: [a] "),
+                                     AllOf(HasSubstr("f:7: [a] x: "), HasSubstr("f:6")),
+                                     AllOf(HasSubstr("f:9: [b] "), HasSubstr("UTF-8")),
+                                     AllOf(HasSubstr("f:10: [a] "), HasSubstr("f:3"))));
+}
+
+TEST_F(IniTest, RefusesTheSameInTwoFiles) {
+  read("[DEFAULT]\nx = 1\n[a]\n", "first");
+  read("[DEFAULT]\nx = 2\ny = 3\n[a]\n[b]\n", "second");
+  EXPECT_THAT(problems_,
+              ElementsAre(AllOf(HasSubstr("second:2: [DEFAULT] x"), HasSubstr("first:2")),
+                          AllOf(HasSubstr("second:4: [a]"), HasSubstr("first:3"))));
+  EXPECT_EQ(value("b", "y"), "3");
+}
+
+TEST_F(IniTest, DoesNotCarryASectionIntoTheNextFile) {
+  read("[a]\nx = 1\n", "first");
+  read("  more\n", "second");
+  EXPECT_THAT(problems_, ElementsAre(HasSubstr("second:1: found a line before any section")));
+  EXPECT_EQ(value("a", "x"), "1");
+}
+
+TEST_F(IniTest, ShowsNoLineThatMayBePartOfASecret) {
+  // A folded secret whose author forgot the white space.
+  read("[a]\nsecret =\nhQIOA6QdEjBs2L\nHEAfTCyrDe5Xnm9esaPbvWF9CUqfn4srzVgSu234REJMVv7lBSrPE=\n");
+  Ini::warn_of_unknown(
+      ini_.sections().at("a"), "a", [](std::string_view name) { return name == "secret"; },
+      problems_);
+  EXPECT_EQ(problems_.size(), 2U);
+  for (const auto& problem : problems_) {
+    EXPECT_EQ(problem.find("QIOA"), problem.npos) << problem;
+    EXPECT_EQ(problem.find("eaft"), problem.npos) << problem;
+  }
+}
+
+TEST_F(IniTest, RefusesZeroBytes) {
+  read({"[a]\nx = \0\n", 10});
+  EXPECT_THAT(problems_, ElementsAre(HasSubstr("f:2: [a]")));
+}
+
+TEST(Text, IsUtf8WithoutZero) {
+  for (const char* good :
+       {"", "a", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x94\x91", "\xf4\x8f\xbf\xbf"}) {
+    EXPECT_TRUE(is_text(good)) << good;
+  }
+  for (const char* bad :
+       {"\x80", "\xc3", "\xc0\xaf", "\xc1\xbf", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80",
+        "\xf8\x88\x80\x80\x80", "\xff", "\xe2\x82", "\xe2\x28\xa1"}) {
+    EXPECT_FALSE(is_text(bad)) << bad;
+  }
+  EXPECT_FALSE(is_text({"\0", 1}));
+}
+
+TEST(Boolean, IsWhatPythonTakes) {
+  for (const char* text : {"1", "yes", "TRUE", "On"}) EXPECT_EQ(parse_boolean(text), true) << text;
+  for (const char* text : {"0", "no", "False", "oFF"})
+    EXPECT_EQ(parse_boolean(text), false) << text;
+  for (const char* text : {"", "2", "y", "tru", "true ", "enabled"}) {
+    EXPECT_EQ(parse_boolean(text), std::nullopt) << text;
+  }
+}
+
+class FileTest : public testing::Test {
+ protected:
+  FileTest() {
+    std::string name = (std::filesystem::temp_directory_path() / "ini_test.XXXXXX").string();
+    folder_ = mkdtemp(name.data());
+    path_ = folder_ + "/file";
+    std::ofstream(path_) << "content";
+    chmod(path_.c_str(), 0600);
+  }
+  ~FileTest() override { std::filesystem::remove_all(folder_); }
+  static std::string why(const std::string& path, const FileRules& rules) {
+    const auto content = read_file(path, rules);
+    return !content ? content.error() : *content ? std::string(**content) : "absent";
+  }
+
+  std::string folder_;
+  std::string path_;
+};
+
+TEST_F(FileTest, ReadsWhatOnlyItsOwnerWrites) {
+  EXPECT_EQ(why(path_, {.is_private = true}), "content");
+  EXPECT_EQ(why(folder_ + "/other", {}), "absent");
+  chmod(path_.c_str(), 0644);
+  EXPECT_EQ(why(path_, {}), "content");
+  EXPECT_THAT(why(path_, {.is_private = true}),
+              AllOf(HasSubstr(path_), HasSubstr("0644"), HasSubstr("read")));
+  for (const mode_t mode : {0620, 0602, 0666}) {
+    chmod(path_.c_str(), mode);
+    EXPECT_THAT(why(path_, {}), HasSubstr("write"));
+  }
+}
+
+TEST_F(FileTest, LetsOnlyTheGroupOfRootRead) {
+  chmod(path_.c_str(), 0640);
+  struct stat status {};
+  ASSERT_EQ(stat(path_.c_str(), &status), 0);
+  EXPECT_EQ(why(path_, {.is_private = true}) == "content", status.st_gid == 0);
+  if (geteuid() == 0) {
+    ASSERT_EQ(chown(path_.c_str(), 0, 12345), 0);
+    EXPECT_THAT(why(path_, {.is_private = true}), HasSubstr("0640"));
+    ASSERT_EQ(chown(path_.c_str(), 12345, 0), 0);
+    EXPECT_THAT(why(path_, {}), HasSubstr("owner 12345"));
+  }
+}
+
+TEST_F(FileTest, WantsTheRightKind) {
+  EXPECT_THAT(why(folder_, {}), HasSubstr("regular file"));
+  EXPECT_THAT(why(path_, {.is_folder = true}), HasSubstr("folder"));
+  EXPECT_EQ(why(folder_, {.is_folder = true}), "");
+  ASSERT_EQ(mkfifo((folder_ + "/pipe").c_str(), 0600), 0);
+  EXPECT_THAT(why(folder_ + "/pipe", {}), HasSubstr("regular file"));
+  EXPECT_THAT(why("/dev/null", {}), HasSubstr("regular file"));
+  EXPECT_THAT(why(path_ + "/x", {}), HasSubstr("Not a directory"));
+}
+
+TEST_F(FileTest, BoundsTheSize) {
+  EXPECT_EQ(why(path_, {.limit = 7}), "content");
+  EXPECT_THAT(why(path_, {.limit = 6}), AllOf(HasSubstr("7 bytes"), HasSubstr("at most 6")));
+}
+
+}  // namespace
+}  // namespace mandos::monitor
