@@ -17,6 +17,7 @@ constexpr std::uint32_t kSlotMask = (1U << kSlotBits) - 1;
 // A peer that has been promised its blob must take some of it in this time.
 constexpr Milliseconds kMaxStall{60'000};
 constexpr Milliseconds kExhaustedPause{100};
+constexpr Milliseconds kMonitorPause{10};
 constexpr Milliseconds kComplaintInterval{60'000};
 constexpr std::uint32_t kAlways = EPOLLIN | EPOLLRDHUP;
 
@@ -54,6 +55,8 @@ Connections::Guest* Connections::find(std::uint32_t number) {
 // Newcomers: room for them is made as late as possible, when it is known who they are.
 
 std::optional<Instant> Connections::wait_for_room() {
+  // A monitor that is behind must not be buried.
+  if (!monitor_.drained()) return BootClock::now() + kMonitorPause;
   if (!admission_.full() || BootClock::now() >= admission_.oldest_may_go()) return std::nullopt;
   return admission_.oldest_may_go();
 }

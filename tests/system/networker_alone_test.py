@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The networker as a process of its own, started as the supervisor starts it, with a monitor that
 looks at no proof (tests/support/fake_monitor.cc). Whatever a peer does costs that peer only."""
-import contextlib, os, pathlib, queue, re, socket, subprocess, sys, threading, time
+import base64, contextlib, os, pathlib, re, signal, socket, subprocess, sys, threading, time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import harness
@@ -115,7 +115,6 @@ def blob_file(size):
 @case("the real mandos-client decrypts its passphrase")
 def real_client():
     keys, section = harness.real_client()
-    import base64
     blob = harness.temporary() / "real-blob"
     blob.write_bytes(base64.b64decode("".join(section["secret"].split())))
     with Networker(blob=blob) as networker:
@@ -259,6 +258,26 @@ def hang_up():
         wait_until(lambda: networker.count("open .*") == networker.count(r"closed \d+ 0") >= 9,
                    "every open connection is closed", 2)
         expect(networker.find("proof .*"), "some proved")
+
+
+@case("a monitor that is busy for a while finds everybody waiting")
+def busy_monitor():
+    with Networker(max_connections=2000, max_per_source=2000, log_level=6) as networker:
+        networker.process.send_signal(signal.SIGSTOP)
+        clients = [start_fetch(key=key()) for _ in range(40)]
+        strangers = [connect(b"1\r\n") for _ in range(1200)]  # more than the door takes at once
+        time.sleep(1)
+        before = networker.cpu()
+        time.sleep(1)
+        spent = networker.cpu() - before
+        expect(spent < 0.3 * SLACK, f"{spent:.2f} s of processor time in 1 s of waiting")
+        networker.process.send_signal(signal.SIGCONT)
+        for client in clients:
+            expect_outcome(finish_fetch(client), "blob")
+        for peer in strangers:
+            expect_equal(peer.recv(1), b"\x16", "answer to a stranger")
+            peer.close()
+        wait_until(lambda: networker.count(r"closed \d+ [01]") == 1240, "all are over")
 
 
 @case("a peer that vanishes in the middle of its blob is not delivered")
