@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// A monitor's registry with two clients, for tests that stand where another process should.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "common/channel.h"
+#include "monitor/registry.h"
+#include "tests/support/transcript_builder.h"
+
+namespace mandos::monitor::test {
+
+using mandos::test::ByteVector;
+using mandos::test::Handshake;
+using mandos::test::SigningKey;
+
+inline const std::string kSecretText = "the secret of the good client";
+
+class MonitorFixture : public testing::Test {
+ protected:
+  MonitorFixture() {
+    add("good", good_key_, true);
+    add("disabled", disabled_key_, false);
+  }
+
+  void add(const std::string& name, const SigningKey& key, bool enabled) {
+    Registry::Entry entry;
+    entry.client.name = name;
+    auto& settings = entry.client.settings;
+    settings.enabled = enabled;
+    settings.key_id = KeyId{};
+    const auto digest = mandos::test::hash_with(nettle_sha256, key.public_key);
+    std::copy(digest.begin(), digest.end(), settings.key_id->bytes.begin());
+    settings.secret = std::make_shared<const Secret>(as_bytes(kSecretText));
+    settings.interval = settings.timeout = std::chrono::hours(24);
+    entry.file = settings;
+    registry_.add(std::move(entry));
+  }
+
+  /// Runs the loop until `done`, but no longer than ten seconds.
+  template <class Predicate>
+  bool run_until(Predicate done) {
+    const Instant end = BootClock::now() + std::chrono::seconds(10);
+    while (!done()) {
+      if (BootClock::now() > end) return false;
+      loop_.run_once(Milliseconds(10));
+    }
+    return true;
+  }
+
+  SigningKey good_key_ = mandos::test::ed25519_key(1);
+  SigningKey disabled_key_ = mandos::test::ed25519_key(2);
+  SigningKey unknown_key_ = mandos::test::ed25519_key(3);
+  EventLoop loop_;
+  Log log_ = Log::to_socket(-1, LogLevel::kCritical);
+  Registry::Outlets outlets_{
+      .start_checker = [this](CheckerId id, const std::string&) { started_.push_back(id); },
+      .kill_checker = [this](CheckerId id) { killed_.push_back(id); },
+      .grant = [this](ConnectionId id, SecretPtr secret) { granted(id, std::move(secret)); },
+      .refuse = [this](ConnectionId id) { refused(id); },
+      .save = [](std::span<const Registry::Entry* const>) -> Status { return Ok{}; },
+      .forget = [](const std::string&) -> Status { return Ok{}; }};
+  Registry registry_{loop_, log_, outlets_};
+  std::vector<CheckerId> started_;
+  std::vector<CheckerId> killed_;
+
+  virtual void granted(ConnectionId, SecretPtr) {}
+  virtual void refused(ConnectionId) {}
+};
+
+}  // namespace mandos::monitor::test

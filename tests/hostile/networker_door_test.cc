@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// A networker that was taken over, at the monitor's door.
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <memory>
+#include <optional>
+
+#include "monitor/doors/networker.h"
+#include "tests/hostile/monitor_fixture.h"
+
+namespace mandos::monitor::test {
+namespace {
+
+using door::networker::ToMonitor;
+using door::networker::ToNetworker;
+
+constexpr std::uint32_t kMaxConnections = 8;
+
+class NetworkerDoorTest : public MonitorFixture {
+ protected:
+  NetworkerDoorTest() { open_door(true); }
+
+  void open_door(bool greet, std::uint32_t grace_ms = 10000) {
+    monitor_.reset();
+    auto pair = make_door();
+    EXPECT_TRUE(pair);
+    networker_ = std::move(pair->second);
+    broken_.clear();
+    NetworkerDoor::Options options;
+    options.index = 0;
+    options.settings.set_max_connections(kMaxConnections);
+    options.settings.set_login_grace_ms(grace_ms);
+    options.on_greeting = [](const std::string&) {};
+    options.on_broken = [this](const std::string& why) { broken_.push_back(why); };
+    monitor_ = std::make_unique<NetworkerDoor>(loop_, registry_, std::move(pair->first), options);
+    const auto settings = receive();
+    EXPECT_TRUE(settings && settings->has_settings());
+    if (greet) {
+      ToMonitor greeting;
+      greeting.mutable_greeting();
+      send(greeting);
+    }
+  }
+
+  void granted(ConnectionId id, SecretPtr secret) override {
+    monitor_->grant(id, std::move(secret));
+  }
+  void refused(ConnectionId id) override { monitor_->refuse(id); }
+
+  void send_bytes(std::string_view bytes) {
+    ASSERT_EQ(::send(networker_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(bytes.size()));
+  }
+  void send(const ToMonitor& message) { send_bytes(message.SerializeAsString()); }
+
+  /// The next message of the monitor, or nothing within a tenth of a second of rounds.
+  std::optional<ToNetworker> receive() {
+    std::vector<char> buffer(256 * 1024);
+    for (int round = 0; round < 20; ++round) {
+      const ssize_t size = recv(networker_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+      if (size > 0) {
+        ToNetworker message;
+        EXPECT_TRUE(message.ParseFromArray(buffer.data(), static_cast<int>(size)));
+        return message;
+      }
+      loop_.run_once(Milliseconds(5));
+    }
+    return std::nullopt;
+  }
+
+  /// Everything that the monitor has to say; the door must hold.
+  void expect_broken(const std::string& why) {
+    EXPECT_TRUE(run_until([this] { return !broken_.empty(); }));
+    ASSERT_FALSE(broken_.empty());
+    EXPECT_EQ(broken_.front(), why);
+    while (const auto message = receive()) EXPECT_TRUE(message->blob().empty());
+  }
+
+  ToMonitor about(std::uint32_t connection) {
+    ToMonitor message;
+    message.set_connection(connection);
+    return message;
+  }
+
+  Nonce open(std::uint32_t connection) {
+    ToMonitor message = about(connection);
+    message.mutable_open()->set_address("2001:db8::1");
+    send(message);
+    const auto answer = receive();
+    Nonce nonce{};
+    EXPECT_TRUE(answer && answer->has_nonce() && answer->connection() == connection);
+    if (answer) std::copy_n(answer->nonce().nonce().begin(), nonce.size(), nonce.begin());
+    return nonce;
+  }
+
+  std::optional<ToNetworker> prove(std::uint32_t connection, const ByteVector& transcript) {
+    ToMonitor message = about(connection);
+    message.mutable_proof()->set_transcript(transcript.data(), transcript.size());
+    send(message);
+    return receive();
+  }
+
+  ByteVector transcript(const Nonce& nonce, const SigningKey& key, bool retry = false) {
+    return sign(Handshake::normal(nonce, key, retry), key);
+  }
+
+  UniqueFd networker_;
+  std::unique_ptr<NetworkerDoor> monitor_;
+  std::vector<std::string> broken_;
+};
+
+TEST_F(NetworkerDoorTest, AProofEarnsTheSecretOnce) {
+  for (const bool retry : {false, true}) {
+    const auto answer = prove(1, transcript(open(1), good_key_, retry));
+    ASSERT_TRUE(answer);
+    EXPECT_TRUE(answer->has_part() && answer->part().last());
+    EXPECT_EQ(answer->blob(), kSecretText);
+    ToMonitor closed = about(1);
+    closed.mutable_closed()->set_delivered(true);
+    send(closed);
+  }
+  EXPECT_FALSE(receive());
+  EXPECT_TRUE(broken_.empty());
+}
+
+TEST_F(NetworkerDoorTest, EveryFlippedBitOfATranscriptIsRefused) {
+  std::uint32_t connection = 0;
+  const std::size_t size = transcript(Nonce{}, good_key_).size();
+  // The door's own rate is part of the door: stay below it.
+  for (std::size_t bit = 0; bit < size * 8; ++bit) {
+    auto bytes = transcript(open(++connection), good_key_);
+    ASSERT_EQ(bytes.size(), size);
+    bytes[bit / 8] ^= static_cast<unsigned char>(1U << bit % 8);
+    const auto answer = prove(connection, bytes);
+    ASSERT_TRUE(answer && answer->has_refused()) << "bit " << bit;
+    ASSERT_TRUE(answer->blob().empty());
+    ToMonitor closed = about(connection);
+    closed.mutable_closed();
+    send(closed);
+  }
+  EXPECT_TRUE(broken_.empty());
+}
+
+TEST_F(NetworkerDoorTest, NoNonceButTheConnectionsOwn) {
+  const Nonce first = open(1);
+  const Nonce second = open(2);
+  EXPECT_NE(first, second);
+  auto answer = prove(2, transcript(first, good_key_));
+  EXPECT_TRUE(answer && answer->has_refused());
+  // And the one that it refused is used up, as is one that was made up.
+  ToMonitor closed = about(2);
+  closed.mutable_closed();
+  send(closed);
+  open(2);
+  answer = prove(2, transcript(second, good_key_));
+  EXPECT_TRUE(answer && answer->has_refused());
+  answer = prove(1, transcript(Nonce{}, good_key_));
+  EXPECT_TRUE(answer && answer->has_refused());
+}
+
+TEST_F(NetworkerDoorTest, ANonceGrowsOld) {
+  open_door(true, 0);
+  const Nonce nonce = open(1);
+  const Instant later = BootClock::now() + std::chrono::milliseconds(1100);
+  run_until([later] { return BootClock::now() > later; });
+  const auto answer = prove(1, transcript(nonce, good_key_));
+  EXPECT_TRUE(answer && answer->has_refused());
+}
+
+TEST_F(NetworkerDoorTest, OtherKeysGetNothing) {
+  auto answer = prove(1, transcript(open(1), unknown_key_));
+  EXPECT_TRUE(answer && answer->has_refused());
+  answer = prove(2, transcript(open(2), disabled_key_));
+  EXPECT_TRUE(answer && answer->has_refused());
+  // Naming the good client's key, signing with another.
+  SigningKey forged = unknown_key_;
+  forged.public_key = good_key_.public_key;
+  answer = prove(3, transcript(open(3), forged));
+  EXPECT_TRUE(answer && answer->has_refused());
+}
+
+TEST_F(NetworkerDoorTest, ASecondProofBreaksTheDoor) {
+  prove(1, transcript(open(1), unknown_key_));
+  ToMonitor again = about(1);
+  again.mutable_proof()->set_transcript("x");
+  send(again);
+  expect_broken("not allowed in this state");
+}
+
+TEST_F(NetworkerDoorTest, NothingBeforeTheGreeting) {
+  for (int kind = 0; kind < 4; ++kind) {
+    open_door(false);
+    ToMonitor message = about(1);
+    if (kind == 0) message.mutable_open();
+    if (kind == 1) message.mutable_proof();
+    if (kind == 2) message.mutable_next_part();
+    if (kind == 3) message.mutable_closed();
+    send(message);
+    expect_broken("not allowed in this state");
+  }
+}
+
+TEST_F(NetworkerDoorTest, EveryMessageOutsideItsStateBreaksTheDoor) {
+  enum Kind { kOpen, kProof, kNextPart, kClosed, kGreeting };
+  const auto make = [this](Kind kind, std::uint32_t connection) {
+    ToMonitor message = about(connection);
+    if (kind == kOpen) message.mutable_open();
+    if (kind == kProof) message.mutable_proof()->set_transcript("x");
+    if (kind == kNextPart) message.mutable_next_part();
+    if (kind == kClosed) message.mutable_closed()->set_delivered(true);
+    if (kind == kGreeting) message.mutable_greeting();
+    return message;
+  };
+  // No such connection.
+  for (const Kind kind : {kProof, kNextPart, kClosed, kGreeting}) {
+    open_door(true);
+    send(make(kind, 7));
+    expect_broken("not allowed in this state");
+  }
+  // A nonce was given.
+  for (const Kind kind : {kOpen, kNextPart, kGreeting}) {
+    open_door(true);
+    open(7);
+    send(make(kind, 7));
+    expect_broken("not allowed in this state");
+  }
+  // The secret was sent.
+  for (const Kind kind : {kOpen, kProof, kNextPart, kGreeting}) {
+    open_door(true);
+    const auto answer = prove(7, transcript(open(7), good_key_));
+    EXPECT_TRUE(answer && answer->has_part());
+    send(make(kind, 7));
+    expect_broken("not allowed in this state");
+  }
+  // It was refused.
+  for (const Kind kind : {kOpen, kProof, kNextPart, kGreeting}) {
+    open_door(true);
+    const auto answer = prove(7, transcript(open(7), unknown_key_));
+    EXPECT_TRUE(answer && answer->has_refused());
+    send(make(kind, 7));
+    expect_broken("not allowed in this state");
+  }
+}
+
+TEST_F(NetworkerDoorTest, WhatIsNoMessageBreaksTheDoor) {
+  send_bytes("\xff\xff\xff\xff");
+  expect_broken("not a message of this door");
+  open_door(true);
+  send_bytes(std::string("\x08\x07", 2));  // a connection and no message
+  expect_broken("a message that is not in the table");
+}
+
+TEST_F(NetworkerDoorTest, WhatIsTooLongBreaksTheDoor) {
+  ToMonitor message = about(1);
+  message.mutable_open()->set_address(std::string(200, 'a'));
+  send(message);
+  expect_broken("longer than this message may be");
+  open_door(true);
+  open(1);
+  message = about(1);
+  message.mutable_proof()->set_transcript(std::string(4200, 'a'));
+  send(message);
+  expect_broken("a message longer than allowed");
+}
+
+TEST_F(NetworkerDoorTest, MoreConnectionsThanAgreedBreakTheDoor) {
+  for (std::uint32_t number = 0; number < 2 * kMaxConnections; ++number) open(number);
+  ToMonitor message = about(1000);
+  message.mutable_open();
+  send(message);
+  expect_broken("more connections, or a longer address, than allowed");
+}
+
+TEST_F(NetworkerDoorTest, AFloodOfGreetingsOrClosedBreaksTheDoor) {
+  for (int i = 0; i < 3; ++i) {
+    ToMonitor greeting;
+    greeting.mutable_greeting();
+    if (broken_.empty()) send(greeting);
+    loop_.run_once(Milliseconds(1));
+  }
+  expect_broken("not allowed in this state");
+}
+
+TEST_F(NetworkerDoorTest, AForeignDescriptorBreaksTheDoor) {
+  ToMonitor message = about(1);
+  message.mutable_open();
+  const std::string bytes = message.SerializeAsString();
+  iovec part{const_cast<char*>(bytes.data()), bytes.size()};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  header.msg_control = control.data();
+  header.msg_controllen = control.size();
+  cmsghdr* c = CMSG_FIRSTHDR(&header);
+  c->cmsg_level = SOL_SOCKET;
+  c->cmsg_type = SCM_RIGHTS;
+  c->cmsg_len = CMSG_LEN(sizeof(int));
+  const int fd = networker_.get();
+  std::memcpy(CMSG_DATA(c), &fd, sizeof fd);
+  ASSERT_GT(sendmsg(networker_.get(), &header, MSG_NOSIGNAL), 0);
+  expect_broken("descriptors that nobody asked for");
+}
+
+TEST_F(NetworkerDoorTest, OneThatNeverReadsIsNotWaitedFor) {
+  // Each Open is answered; the answers are bounded by the connections that may be open, so the
+  // monitor neither blocks nor grows.
+  std::uint32_t sent = 0;
+  for (std::uint32_t round = 0; round < 20000 && broken_.empty(); ++round) {
+    ToMonitor message = about(1);
+    if (round % 2 == 0) {
+      message.mutable_open();
+    } else {
+      message.mutable_closed();
+    }
+    const std::string bytes = message.SerializeAsString();
+    if (::send(networker_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
+      ++sent;
+    }
+    loop_.run_once(Milliseconds(0));
+  }
+  EXPECT_GT(sent, 1000U);
+}
+
+TEST_F(NetworkerDoorTest, ABigSecretComesInPartsOnDemand) {
+  Registry::Entry entry;
+  const SigningKey key = mandos::test::ed25519_key(9);
+  std::string big;
+  for (int i = 0; big.size() < (1 << 20); ++i) big += std::to_string(i);
+  big.resize(1 << 20);
+  entry.client.name = "big";
+  entry.client.settings.key_id = KeyId{};
+  const auto digest = mandos::test::hash_with(nettle_sha256, key.public_key);
+  std::copy(digest.begin(), digest.end(), entry.client.settings.key_id->bytes.begin());
+  entry.client.settings.secret = std::make_shared<const Secret>(as_bytes(big));
+  entry.file = entry.client.settings;
+  registry_.add(std::move(entry));
+  auto answer = prove(1, transcript(open(1), key));
+  std::string whole;
+  int parts = 0;
+  while (answer && answer->has_part()) {
+    whole += answer->blob();
+    ++parts;
+    EXPECT_LE(answer->blob().size(), 32U * 1024);
+    if (answer->part().last()) break;
+    EXPECT_FALSE(receive()) << "a part that nobody asked for";
+    ToMonitor next = about(1);
+    next.mutable_next_part();
+    send(next);
+    answer = receive();
+  }
+  EXPECT_EQ(parts, 32);
+  EXPECT_TRUE(whole == big);
+}
+
+TEST_F(NetworkerDoorTest, DyingWhileAClientWaitsForgetsIt) {
+  ASSERT_TRUE(registry_.change("good", Set{Property::kApprovalDelay, Milliseconds(3600000)}));
+  const Nonce nonce = open(1);
+  const auto bytes = transcript(nonce, good_key_);
+  ToMonitor message = about(1);
+  message.mutable_proof()->set_transcript(bytes.data(), bytes.size());
+  send(message);
+  ASSERT_TRUE(run_until([this] { return registry_.find("good")->client.approval_pending(); }));
+  monitor_.reset();
+  EXPECT_FALSE(registry_.find("good")->client.approval_pending());
+  // An approval that comes too late reaches nobody.
+  EXPECT_TRUE(registry_.change("good", Approve{true}));
+}
+
+TEST_F(NetworkerDoorTest, PolicyIsLookedAtAgainWhenAnApprovalIsReleased) {
+  ASSERT_TRUE(registry_.change("good", Set{Property::kApprovalDelay, Milliseconds(3600000)}));
+  const auto bytes = transcript(open(1), good_key_);
+  ToMonitor message = about(1);
+  message.mutable_proof()->set_transcript(bytes.data(), bytes.size());
+  send(message);
+  ASSERT_TRUE(run_until([this] { return registry_.find("good")->client.approval_pending(); }));
+  ASSERT_TRUE(registry_.change("good", Set{Property::kEnabled, false}));
+  ASSERT_TRUE(registry_.change("good", Approve{true}));
+  const auto answer = receive();
+  EXPECT_TRUE(answer && answer->has_refused());
+  EXPECT_FALSE(receive());
+}
+
+}  // namespace
+}  // namespace mandos::monitor::test
