@@ -136,6 +136,7 @@ void Server::started(Role role, std::uint32_t index, pid_t pid, UniqueFd door, U
 
 void Server::serve() {
   if (!load_clients_first()) return;
+  null_.reset(open("/dev/null", O_RDWR | O_CLOEXEC));  // out of reach from here on
   // Before the first byte from another process is read, and for ever.
   auto jailed = jail::enter(monitor_jail({settings_.configdir, "/etc/passwd", "/etc/nsswitch.conf"},
                                          {settings_.statedir}));
@@ -225,11 +226,11 @@ void Server::greeted(std::uint32_t index, const std::string& problem) {
   supervisor_.ready(status);
   log_.info(status);
   if (!settings_.foreground) {
-    const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
-    dup2(null.get(), STDOUT_FILENO);
-    dup2(null.get(), STDERR_FILENO);
+    dup2(null_.get(), STDOUT_FILENO);
+    dup2(null_.get(), STDERR_FILENO);
     log_.set_stderr(false);
   }
+  null_.reset();
 }
 
 void Server::reload() {

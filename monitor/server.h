@@ -55,6 +55,7 @@ class Server {
   CommandLine command_line_;
   Settings settings_;
   std::vector<UniqueFd> listeners_;
+  UniqueFd null_;  // /dev/null, from the jail until everybody is served
   StateStore state_;
   Registry registry_;
   std::map<Key, std::unique_ptr<LogInlet>> log_inlets_;

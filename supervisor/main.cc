@@ -152,7 +152,7 @@ int start(const std::vector<std::string>& arguments) {
          static_cast<void>(!write(ready_pipe.get(), &well, 1));
          ready_pipe.reset();
        }});
-  log.write(LogLevel::kInfo, concat("supervisor: jail: ", *jailed));
+  if (foreground) log.write(LogLevel::kInfo, concat("supervisor: jail: ", *jailed));
   supervisor.adopt_monitor(*monitor, std::move(door->first));
   const int status = supervisor.run();
   if (!foreground) unlink(MANDOS_PID_FILE);
