@@ -14,6 +14,7 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <fstream>
@@ -530,6 +531,7 @@ int run(int argc, char** argv) {
   if (options.connections == 0 && options.seconds == 0 && !options.first)
     return fail("neither --connections nor --seconds: it would never end");
 
+  std::signal(SIGPIPE, SIG_IGN);
   rlimit descriptors{};
   getrlimit(RLIMIT_NOFILE, &descriptors);
   descriptors.rlim_cur = descriptors.rlim_max;

@@ -40,14 +40,19 @@ def bind(source, target):
 
 
 def stage():
-    """Installs the build below itself and lays it over the prefix."""
+    """Installs the build: in place when the prefix is inside the build folder, else below the build
+    folder, and lays it over the prefix."""
     if os.environ.get("MANDOS_STAGED") == "1":
         return
+    in_place = BUILD.resolve() in PREFIX.parents
     root = BUILD / "stage"
     with open(BUILD / ".stage-lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         subprocess.run(["meson", "install", "--no-rebuild", "--quiet", "-C", BUILD,
-                        "--destdir", root], check=True, stdout=subprocess.DEVNULL)
+                        *([] if in_place else ["--destdir", root])],
+                       check=True, stdout=subprocess.DEVNULL)
+    if in_place:
+        return
     over = PREFIX
     while not over.exists():
         over = over.parent
@@ -348,6 +353,16 @@ def expect_nothing_left(seconds=2):
     expect_equal(rest(), {}, "processes left")
 
 
+def kill_rest():
+    """Ends everything in this namespace, which holds nobody else's."""
+    end = time.monotonic() + 10
+    while (rest := set(processes()) - {os.getpid()}) and time.monotonic() < end:
+        for pid in rest:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
 # ---------------------------------------------------------------- clients
 
 Fetched = collections.namedtuple("Fetched", "outcome blob detail")
@@ -421,8 +436,6 @@ def main():
                 story += ["-- stderr"] + Server.current.stderr().splitlines()[-60:]
                 story += ["-- log"] + Server.current.log.lines[-60:]
             print("\n".join("# " + line for line in story), flush=True)
-        for pid in set(processes()) - {os.getpid()}:  # the namespace holds nobody else's
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill_rest()
     shutil.rmtree(temporary(), ignore_errors=True)
     sys.exit(1 if failed else 0)
