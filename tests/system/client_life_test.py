@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A client's life in the running server: real checkers, expiry, reload, state that survives."""
+import os, pathlib, shutil, signal, sys, time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from harness import *
+
+SHORT = {"timeout": "PT3S", "extended_timeout": "PT3S", "interval": "PT1S"}
+
+
+def refused(key, seconds=5):
+    """Expects that the client has expired after so long. Asked only once: each secret that is given
+    moves the expiry."""
+    time.sleep(seconds * SLACK)
+    expect(fetch(key=key).outcome != "blob", "the client has expired")
+
+
+def running(word):
+    """Process IDs whose command line holds `word`."""
+    found = []
+    for pid in processes():
+        try:
+            if word in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode():
+                found.append(pid)
+        except OSError:
+            pass
+    return [pid for pid in found if pid != os.getpid()]
+
+
+@case("the default checker, fping, works without privileges for 127.0.0.1 and ::1")
+def fping():
+    config = Configuration()
+    keys = {}
+    for name, host in (("four", "127.0.0.1"), ("six", "::1"), ("gone", "192.0.2.1")):
+        keys[name], key_id = test_key()
+        config.client(name, key_id, name.encode(), host=host, **SHORT)
+        del config.clients[name]["checker"]
+    with Server(config):
+        refused(keys["gone"], 8)
+        for name in ("four", "six"):
+            # Each secret that is given moves the expiry, so these are asked once only.
+            fetched = fetch(key=keys[name])
+            expect_equal((fetched.outcome, fetched.blob), ("blob", name.encode()), name)
+
+
+@case("a client whose checker fails expires, and stays refused over kill -9 and restart")
+def expiry_survives():
+    config = Configuration()
+    key, key_id = test_key()
+    config.client("lost", key_id, b"x", checker="false", **SHORT)
+    with Server(config) as server:
+        refused(key)
+        wait_until(lambda: list(config.state.glob("lost.client")), "the state is on disk")
+        # The change of the client is gathered for some seconds.
+        time.sleep(6)
+        server.process.kill()
+        server.process.wait()
+        expect_nothing_left()
+    with Server(config):
+        expect(fetch(key=key).outcome != "blob", "refused after the restart")
+    with Server(config, "--no-restore"):
+        expect_equal(fetch(key=key).outcome, "blob", "with --no-restore")
+
+
+@case("a hanging checker, what it forks, and what ignores SIGTERM die with the client's expiry")
+def hanging():
+    config = Configuration()
+    key, key_id = test_key()
+    config.client("hang", key_id, b"x",
+                  checker="trap '' TERM; sleep 4711 & sleep 4712; :", **SHORT)
+    with Server(config):
+        wait_until(lambda: running("sleep 4711") and running("sleep 4712"), "the checker hangs")
+        wait_until(lambda: not running("sleep 471"), "the checker's processes are gone", 15)
+        refused(key)
+
+
+@case("checkers that hang leave nothing behind when the server ends, nor when it is killed")
+def stopping():
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        config = Configuration()
+        config.client("hang", test_key()[1], b"x", checker="setsid sleep 4713 & sleep 4714", interval="PT1S")
+        with Server(config) as server:
+            wait_until(lambda: running("sleep 4714"), "the checker hangs", 20)
+            if number == signal.SIGKILL:
+                server.process.kill()
+                server.process.wait()
+                expect_nothing_left(5)
+            else:
+                expect_equal(server.stop(number), 0, "exit status")
+
+
+@case("values are quoted for the shell, whatever they hold")
+def quoting():
+    config = Configuration()
+    out = temporary() / "quoting"
+    out.mkdir()
+    out.chmod(0o777)
+    os.chmod(out.parent, 0o711)
+    hosts = ["$(touch /tmp/owned)", "a; touch /tmp/owned #", "'; touch /tmp/owned; '", "`id`", "a b\\n",
+             "-n", "ö\"'\\"]
+    for number, host in enumerate(hosts):
+        config.client(f"c{number}", test_key()[1], b"x", host=host.replace("%", "%%"),
+                      checker=f"printf '%%%%s' %%(host)s > {out}/{number}.tmp && mv {out}/{number}.tmp {out}/{number}",
+                      interval="PT1S")
+    with Server(config):
+        for number, host in enumerate(hosts):
+            wait_until((out / str(number)).exists, f"the checker of {host!r} has run", 20)
+            expect_equal((out / str(number)).read_text(), host, "what the shell received")
+    expect(not pathlib.Path("/tmp/owned").exists(), "nothing was executed")
+
+
+@case("SIGUSR1 reads the clients again: new, changed and removed ones take effect")
+def reload():
+    config = Configuration()
+    old, old_id = test_key()
+    stays, stays_id = test_key()
+    new, new_id = test_key()
+    config.client("old", old_id, b"old").client("stays", stays_id, b"before")
+    with Server(config) as server:
+        expect_equal(fetch(key=old).blob, b"old", "the old client")
+        expect(fetch(key=new).outcome != "blob", "the new client is unknown")
+        del config.clients["old"]
+        config.client("new", new_id, b"new").client("stays", stays_id, b"after")
+        config.write()
+        server.process.send_signal(signal.SIGUSR1)
+        server.log.wait_for("read again: 2 clients")
+        expect_equal(fetch(key=new).blob, b"new", "the new client")
+        expect_equal(fetch(key=stays).blob, b"after", "the changed client")
+        expect(fetch(key=old).outcome != "blob", "the removed client")
+        expect(not (config.state / "old.client").exists(), "its state file is gone")
+        # Errors: every one is told, and nothing changes.
+        (config.directory / "clients.conf").write_text("[new]\ntimeout = soon\n[x]\ninterval = never\n")
+        start = len(server.log.lines)
+        server.process.send_signal(signal.SIGUSR1)
+        server.log.wait_for("nothing was changed", start=start)
+        expect(server.log.find("timeout.*soon", start) and server.log.find("interval.*never", start),
+               "every error is told")
+        expect_equal(fetch(key=new).blob, b"new", "the client after a bad reload")
+
+
+@case("a state directory of the Python server is taken over and its pickle named")
+def takeover():
+    config = Configuration()
+    key, key_id = test_key()
+    config.client("a", key_id, b"a")
+    (config.state / "clients.pickle").write_bytes(b"x")
+    shutil.chown(config.state, "_mandos", "_mandos")
+    with Server(config) as server:
+        expect_equal(fetch(key=key).blob, b"a", "served")
+        expect(server.log.find("taken over"), "the take-over is told")
+        expect(server.log.find("clients.pickle"), "the pickle is named")
+        expect_equal(os.stat(config.state).st_uid, 0, "owner")
+
+
+@case("a full disk is told once, and service goes on")
+def full_disk():
+    config = Configuration()
+    keys = {}
+    for number in range(20):
+        keys[number], key_id = test_key()
+        config.client(f"client{number}", key_id, b"a" * 2000, checker="true", interval="PT1S")
+    mount("tmpfs", config.state, "tmpfs", data="size=16k,mode=700")
+    with Server(config) as server:
+        server.log.wait_for("state is not on disk")
+        for number in range(3):
+            expect_equal(fetch(key=keys[number]).blob, b"a" * 2000, "served")
+
+
+@case("a damaged state file costs that client its changes, loudly, and never the start")
+def damaged():
+    config = Configuration()
+    key, key_id = test_key()
+    config.client("a", key_id, b"a")
+    (config.state / "a.client").write_bytes(b"junk")
+    os.mkfifo(config.state / "b.client")
+    with Server(config) as server:
+        expect_equal(fetch(key=key).blob, b"a", "served")
+        expect(server.log.find("a.client.*lost"), "the damage is told")
+
+
+main()
