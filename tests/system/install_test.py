@@ -24,6 +24,9 @@ WANTED = {
     PREFIX + f"/share/bash-completion/completions/{SERVICE}": 0o644,
     PREFIX + "/share/mandos-separated/mandos.conf": 0o644,
     PREFIX + "/share/mandos-separated/clients.conf": 0o644,
+    PREFIX + "/share/mandos-separated/selinux/mandos.te": 0o644,
+    PREFIX + "/share/mandos-separated/selinux/mandos.if": 0o644,
+    PREFIX + "/share/mandos-separated/selinux/mandos.fc": 0o644,
     GIVEN["mandir"] + f"/man8/{SERVICE}.8": 0o644,
     GIVEN["mandir"] + f"/man5/{SERVICE}.conf.5": 0o644,
     GIVEN["mandir"] + f"/man5/{SERVICE}-clients.conf.5": 0o644,
@@ -117,8 +120,8 @@ class Install(unittest.TestCase):
         # "Go on, into the background": common/inspection.h.
         self.assertEqual((done.returncode, done.stderr), (65, ""))
         # Every setting stands there.
-        table = (SOURCE / "monitor/settings.cc").read_text()
-        known = set(re.findall(r'\{"(\w+)", (?:true|false),', table))
+        page = (SOURCE / "man/mandos.conf.5.in").read_text()
+        known = set(re.findall(r"^\.It Ic (\w+) Li = ", page, re.M))
         self.assertEqual(set(re.findall(r"^;(\w+) =", text, re.M)), known)
 
     def test_the_completion_knows_the_options_of_help(self):

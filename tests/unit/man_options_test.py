@@ -66,10 +66,11 @@ def stated_default(text):
     return re.sub(r"\\[:&]", "", match[1])
 
 
-ARGUMENTS = re.findall(r'\{"([a-z0-9-]+)", (0|\'.\'), (nullptr|"\w+"),',
-                       table("monitor/settings.cc", "kArguments"))
-SETTINGS = set(re.findall(r'\{"(\w+)", (?:true|false),',
-                          table("monitor/settings.cc", "kSettings")))
+# (setting, its function, expanded, argument, letter, operand), empty where there is none.
+ROWS = re.findall(r'\{"(\w*)", (\S.*?), (true|false)(?:, "([a-z0-9-]+)", (0|\'.\'), (nullptr|"\w+"))?[,}]',
+                  " ".join(table("monitor/settings.cc", "kRows").split()))
+ARGUMENTS = [row[3:] for row in ROWS if row[3]]
+SETTINGS = {row[0] for row in ROWS if row[0]}
 
 
 @case("every command line option stands in mandos.8, with its letter and operand, and no other")
@@ -109,7 +110,7 @@ def server_settings():
 
 @case("mandos.conf.5 says which settings are expanded")
 def expansion():
-    expanded = set(re.findall(r'\{"(\w+)", true,', table("monitor/settings.cc", "kSettings")))
+    expanded = {row[0] for row in ROWS if row[0] and row[2] == "true"}
     same({name for name, text in settings_items("mandos.conf.5").items() if "\nExpanded.\n" in text},
          expanded, "expanded")
 
@@ -139,35 +140,36 @@ def server_defaults():
 @case("the ranges in mandos.conf.5 are those of the source")
 def ranges():
     items = settings_items("mandos.conf.5")
-    rows = re.findall(r'\{"(\w+)", true, number<&Settings::\w+, (\d+), ([^>]+)>\}',
-                      table("monitor/settings.cc", "kSettings"))
+    rows = [(row[0], *match.groups()) for row in ROWS
+            if (match := re.match(r"set_number<&Settings::\w+, (\d+), (\w+)>$", row[1]))]
     assert len(rows) >= 5, "numbers were not found"
     for name, least, most in rows:
         if most == "INT_MAX":
             wanted = f"{least} or higher"
         else:
-            low, _, shift = most.partition(" << ")
-            wanted = f"{least} to {int(low) << int(shift or 0)}"
+            wanted = f"{least} to {most}"
         assert wanted in " ".join(items[name].split()), f"{name}: expected {wanted!r}"
 
 
-def presets():
-    return dict(re.findall(r'\{"(\w+)", "([^"]*)", &ClientSettings',
-                           source("monitor/clients_conf.cc")))
+def client_rows():
+    """Setting of a client -> its default as text, or None."""
+    rows = re.findall(r'\{"(\w+)", (?:nullptr|"([^"]*)")', table("monitor/clients_conf.cc", "kFields"))
+    text = table("monitor/clients_conf.cc", "kFields")
+    return {name: None if re.search(rf'\{{"{name}", nullptr', text) else preset
+            for name, preset in rows}
 
 
 @case("every setting of a client stands in mandos-clients.conf.5, and no other")
 def client_settings():
-    named = set(re.findall(r'name == "(\w+)"', re.search(
-        r"bool is_known\(.*?\n\}", source("monitor/clients_conf.cc"), re.S)[0]))
-    same(set(settings_items("mandos-clients.conf.5")), set(presets()) | named, "settings")
+    same(set(settings_items("mandos-clients.conf.5")), set(client_rows()), "settings")
 
 
 @case("the defaults in mandos-clients.conf.5 are those of the source")
 def client_defaults():
     items = settings_items("mandos-clients.conf.5")
-    assert len(presets()) >= 9, "presets were not found"
-    for name, value in presets().items():
+    presets = {name: preset for name, preset in client_rows().items() if preset is not None}
+    assert len(presets) >= 9, "presets were not found"
+    for name, value in presets.items():
         said = stated_default(items[name])
         assert re.search(rf"(^|\W){re.escape(value or 'empty')}(\W|$)", said), \
             f"{name}: {value!r} is not in {said!r}"
