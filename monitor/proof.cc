@@ -8,9 +8,8 @@
 #include <nettle/eddsa.h>
 #include <nettle/rsa.h>
 #include <nettle/sha2.h>
-#include <sys/random.h>
+#include <unistd.h>
 
-#include <cerrno>
 #include <cstdlib>
 #include <initializer_list>
 #include <string_view>
@@ -72,34 +71,31 @@ struct KeyKind {
   std::string_view prefix;  // of the SubjectPublicKeyInfo, up to the key's own bytes
   std::size_t key_size;     // of those, in bytes
   std::size_t scheme;       // the one SignatureScheme that goes with the key
-  // EdDSA:
-  std::size_t signature_size;
-  decltype(&ed25519_sha512_verify) eddsa_verify;
-  // ECDSA, with uncompressed points:
+  decltype(&ed25519_sha512_verify) eddsa_verify;  // null: ECDSA, with uncompressed points
   const ecc_curve* (*curve)() = nullptr;
   const nettle_hash* hash = nullptr;
 };
 // RFC 8410 section 4, RFC 5480 section 2; the schemes: RFC 8446 section 4.2.3.
 constexpr KeyKind kKeyKinds[] = {
     {"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00"sv, ED25519_KEY_SIZE, 0x0807,
-     ED25519_SIGNATURE_SIZE, ed25519_sha512_verify},
+     ed25519_sha512_verify},
     {"\x30\x43\x30\x05\x06\x03\x2b\x65\x71\x03\x3a\x00"sv, ED448_KEY_SIZE, 0x0808,
-     ED448_SIGNATURE_SIZE, ed448_shake256_verify},
+     ed448_shake256_verify},
     {"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07"
      "\x03\x42\x00\x04"sv,
-     64, 0x0403, 0, nullptr, nettle_get_secp_256r1, &nettle_sha256},
+     64, 0x0403, nullptr, nettle_get_secp_256r1, &nettle_sha256},
     {"\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22"
      "\x03\x62\x00\x04"sv,
-     96, 0x0503, 0, nullptr, nettle_get_secp_384r1, &nettle_sha384},
+     96, 0x0503, nullptr, nettle_get_secp_384r1, &nettle_sha384},
     {"\x30\x81\x9b\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x23"
      "\x03\x81\x86\x00\x04"sv,
-     132, 0x0603, 0, nullptr, nettle_get_secp_521r1, &nettle_sha512},
+     132, 0x0603, nullptr, nettle_get_secp_521r1, &nettle_sha512},
 };
 
 bool verify_eddsa(const KeyKind& kind, Bytes key, Bytes content, Bytes signature) {
-  if (signature.size() != kind.signature_size) return false;
+  if (signature.size() != 2 * key.size()) return false;
   // The last byte of an Ed448 signature is always 0; nettle 3.8 does not look at it.
-  if (signature.size() == ED448_SIGNATURE_SIZE && signature.back() != 0) return false;
+  if (key.size() == ED448_KEY_SIZE && signature.back() != 0) return false;
   return kind.eddsa_verify(key.data(), content.size(), content.data(), signature.data()) == 1;
 }
 
@@ -181,7 +177,7 @@ const char* verify_signature(const Transcript& transcript) {
     if (spki.size() != prefix.size() + kind.key_size) continue;
     if (!std::ranges::equal(spki.first(prefix.size()), prefix)) continue;
     if (transcript.scheme != kind.scheme) return kWrongScheme;
-    const auto verify = kind.curve == nullptr ? verify_eddsa : verify_ecdsa;
+    const auto verify = kind.eddsa_verify != nullptr ? verify_eddsa : verify_ecdsa;
     const bool good = verify(kind, spki.subspan(prefix.size()), content, transcript.signature);
     return good ? nullptr : kBadSignature;
   }
@@ -192,11 +188,7 @@ const char* verify_signature(const Transcript& transcript) {
 
 Nonce fresh_nonce() {
   Nonce nonce;
-  ssize_t size = -1;
-  do {
-    size = getrandom(nonce.data(), nonce.size(), 0);
-  } while (size < 0 && errno == EINTR);
-  if (size != static_cast<ssize_t>(nonce.size())) std::abort();
+  if (getentropy(nonce.data(), nonce.size()) != 0) std::abort();
   return nonce;
 }
 

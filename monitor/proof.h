@@ -16,7 +16,7 @@ namespace mandos::monitor {
 /// one check_proof() only, whatever the outcome, and for seconds only, is the caller's affair.
 using Nonce = std::array<std::uint8_t, 32>;
 
-/// From getrandom(2); ends the process if the kernel has no random bytes to give.
+/// From getrandom(2) by getentropy(3); ends the process if the kernel has no random bytes to give.
 Nonce fresh_nonce();
 
 struct ProofResult {

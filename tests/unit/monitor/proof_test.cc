@@ -316,6 +316,12 @@ TEST_P(ProofTest, RefusesOtherEncryptedExtensions) {
   for (const auto& list : lists) {
     EXPECT_TRUE(refused(spoiled([&](Handshake& h) { h.encrypted_extensions = list; }), why));
   }
+  // The last extension is longer than the list.
+  EXPECT_TRUE(
+      refused(spoiled_messages([](Messages& m) {
+                m.at(m.size() - 2).body = test::prefixed(2, {0, 20, 0, 1, 2, 0, 28, 0, 2, 64});
+              }),
+              why));
 }
 
 TEST_P(ProofTest, RefusesOtherCertificates) {
@@ -338,7 +344,10 @@ TEST_P(ProofTest, RefusesTrailingBytes) {
   auto transcript = test::sign(normal(), key_);
   transcript.push_back(0);
   EXPECT_TRUE(refused(transcript, "malformed CertificateVerify"));
-  // Inside of CertificateVerify.
+  // Inside of CertificateVerify, after the signature and as a part of it.
+  ++transcript[transcript.size() - 1 - (4 + 64) - 1];
+  EXPECT_EQ(transcript[transcript.size() - 1 - (4 + 64) - 1], 4 + 64 + 1);
+  EXPECT_TRUE(refused(transcript, "malformed CertificateVerify"));
   const auto& key = key_;
   SigningKey slack = key_;
   slack.sign = [&](const ByteVector& content) { return test::join({key.sign(content), {0}}); };
@@ -515,6 +524,111 @@ TEST_P(ProofTest, RefusesKeysThatAreNotQuiteRight) {
   compressed[1] = 0x39;
   compressed[24] = 0x22;
   EXPECT_TRUE(refused(with_key(compressed, p256), unsupported));
+}
+
+/// Parts of an RSA SubjectPublicKeyInfo, for a test to spoil.
+struct RsaKey {
+  ByteVector algorithm = {0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86,
+                          0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00};
+  ByteVector modulus;  // contents of INTEGERs
+  ByteVector exponent = {1, 0, 1};
+  ByteVector unused_bits = {0};
+  ByteVector after_key, after_info, after;
+  explicit RsaKey(std::size_t bits) {
+    modulus = ByteVector(bits / 8 + 1, 0xff);
+    modulus[0] = static_cast<unsigned char>((1u << bits % 8) - 1);
+    if (bits % 8 != 0 && modulus[0] >= 0x80) modulus.insert(modulus.begin(), 0);
+  }
+  ByteVector encode() const {
+    using test::der;
+    using test::join;
+    const auto key = der(0x30, join({der(2, modulus), der(2, exponent), after_key}));
+    return join(
+        {der(0x30, join({algorithm, der(3, join({unused_bits, key})), after_info})), after});
+  }
+};
+
+TEST_P(ProofTest, RsaKeysHaveOneShapeOnly) {
+  const auto reason = [&](const ByteVector& public_key, unsigned scheme = 0x0804) {
+    const SigningKey forger = {public_key, scheme, [](auto&) { return ByteVector(384, 1); }};
+    return std::string(
+        check(test::sign(Handshake::normal(kNonce, forger, GetParam()), forger)).reason);
+  };
+  const std::string supported = "signature does not verify";
+  const std::string unsupported = "unsupported public key";
+  for (const std::size_t bits : {3072, 3073, 3079, 4096, 8191, 8192}) {
+    EXPECT_EQ(reason(RsaKey(bits).encode()), supported) << bits;
+  }
+  for (const std::size_t bits : {512, 1024, 2048, 3064, 3071, 8193, 16384}) {
+    EXPECT_EQ(reason(RsaKey(bits).encode()), unsupported) << bits;
+  }
+  for (const unsigned scheme : {0x0804u, 0x0805u, 0x0806u}) {
+    EXPECT_EQ(reason(RsaKey(3072).encode(), scheme), supported);
+  }
+  // PKCS #1 v1.5, rsa_pss_pss_*, and those of other kinds of key.
+  for (const unsigned scheme : {0x0401u, 0x0501u, 0x0809u, 0x080au, 0x0807u, 0x0403u, 0u}) {
+    EXPECT_EQ(reason(RsaKey(3072).encode(), scheme), "signature scheme does not fit the key");
+  }
+  for (const ByteVector& exponent :
+       {ByteVector{3}, {0x11}, {0, 0x81}, {0, 0xff, 0xff, 0xff, 0xff}}) {
+    RsaKey key(3072);
+    key.exponent = exponent;
+    EXPECT_EQ(reason(key.encode()), supported);
+  }
+  const std::function<void(RsaKey&)> spoils[] = {
+      [](auto& k) { k.exponent = {}; },
+      [](auto& k) { k.exponent = {0}; },
+      [](auto& k) { k.exponent = {1}; },
+      [](auto& k) { k.exponent = {2}; },
+      [](auto& k) { k.exponent = {4}; },
+      [](auto& k) { k.exponent = {0x81}; },  // negative
+      [](auto& k) {
+        k.exponent = {0, 3};
+      },  // not the shortest
+      [](auto& k) {
+        k.exponent = {1, 0, 0, 0, 1};
+      },  // 33 bits
+      [](auto& k) { k.exponent = ByteVector(300, 1); },
+      [](auto& k) { k.modulus.back() = 0xfe; },             // even
+      [](auto& k) { k.modulus.erase(k.modulus.begin()); },  // negative
+      [](auto& k) { k.modulus.insert(k.modulus.begin(), 0); },
+      [](auto& k) { k.modulus = {}; },
+      [](auto& k) { k.unused_bits = {1}; },
+      [](auto& k) { k.unused_bits = {}; },
+      [](auto& k) { k.after_key = {0}; },
+      [](auto& k) {
+        k.after_key = {2, 1, 1};
+      },
+      [](auto& k) { k.after_info = {0}; },
+      [](auto& k) { k.after = {0}; },
+      [](auto& k) { k.algorithm.back() = 1; },
+      [](auto& k) { k.algorithm = {}; },
+      [](auto& k) { k.algorithm[12] = 0x0a; },  // id-RSASSA-PSS
+      [](auto& k) {                             // no parameters
+        k.algorithm.resize(13);
+        k.algorithm[1] = 0x0b;
+      },
+  };
+  int number = 0;
+  for (const auto& spoil : spoils) {
+    RsaKey key(3072);
+    spoil(key);
+    EXPECT_EQ(reason(key.encode()), unsupported) << number++;
+  }
+  // Lengths longer than need be, and tags of other types.
+  const ByteVector good = RsaKey(3072).encode();
+  for (std::size_t at = 0; at < 40; ++at) {
+    ByteVector spoiled = good;
+    if (good[at] == 0x82) {
+      spoiled[at] = 0x83;
+      spoiled.insert(spoiled.begin() + static_cast<std::ptrdiff_t>(at) + 1, 0);
+    } else {
+      spoiled[at] ^= 0x20;
+    }
+    // The first bytes of the modulus may hold anything.
+    const bool in_modulus = at > 31;
+    EXPECT_EQ(reason(spoiled), in_modulus ? supported : unsupported) << at;
+  }
 }
 
 TEST(Nonce, IsFresh) {
