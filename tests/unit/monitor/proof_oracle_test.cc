@@ -277,6 +277,16 @@ TEST(OracleRsa, TooShortAKeyIsRefused) {
   }
 }
 
+TEST(OracleRsa, ASignatureIsAsLongAsTheKey) {
+  const auto key = test::signing_key(key_of("rsa3072"), 0x0804, GNUTLS_SIGN_RSA_PSS_RSAE_SHA256);
+  ASSERT_TRUE(key);
+  SigningKey longer = *key;
+  longer.sign = [&](const ByteVector& content) { return test::join({{0}, key->sign(content)}); };
+  const Nonce nonce = fresh_nonce();
+  EXPECT_TRUE(both_accept(test::sign(Handshake::normal(nonce, *key, false), *key), nonce));
+  EXPECT_FALSE(both_accept(test::sign(Handshake::normal(nonce, longer, false), longer), nonce));
+}
+
 TEST(OracleRsa, Pkcs1SignaturesAreRefused) {
   const std::pair<unsigned, gnutls_sign_algorithm_t> schemes[] = {{0x0401, GNUTLS_SIGN_RSA_SHA256},
                                                                   {0x0804, GNUTLS_SIGN_RSA_SHA256}};

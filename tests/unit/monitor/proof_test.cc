@@ -533,7 +533,7 @@ struct RsaKey {
   ByteVector modulus;  // contents of INTEGERs
   ByteVector exponent = {1, 0, 1};
   ByteVector unused_bits = {0};
-  ByteVector after_key, after_info, after;
+  ByteVector after_exponent, after_key, after_info, after;
   explicit RsaKey(std::size_t bits) {
     modulus = ByteVector(bits / 8 + 1, 0xff);
     modulus[0] = static_cast<unsigned char>((1u << bits % 8) - 1);
@@ -542,9 +542,10 @@ struct RsaKey {
   ByteVector encode() const {
     using test::der;
     using test::join;
-    const auto key = der(0x30, join({der(2, modulus), der(2, exponent), after_key}));
+    const auto key = der(0x30, join({der(2, modulus), der(2, exponent), after_exponent}));
     return join(
-        {der(0x30, join({algorithm, der(3, join({unused_bits, key})), after_info})), after});
+        {der(0x30, join({algorithm, der(3, join({unused_bits, key, after_key})), after_info})),
+         after});
   }
 };
 
@@ -595,9 +596,10 @@ TEST_P(ProofTest, RsaKeysHaveOneShapeOnly) {
       [](auto& k) { k.modulus = {}; },
       [](auto& k) { k.unused_bits = {1}; },
       [](auto& k) { k.unused_bits = {}; },
+      [](auto& k) { k.after_exponent = {0}; },
       [](auto& k) { k.after_key = {0}; },
       [](auto& k) {
-        k.after_key = {2, 1, 1};
+        k.after_exponent = {2, 1, 1};
       },
       [](auto& k) { k.after_info = {0}; },
       [](auto& k) { k.after = {0}; },
