@@ -113,7 +113,7 @@ class Reaction {
   }
 
   void operator()(const CheckedOk&) {
-    durable_ = true;
+    keep(true);
     checked_ok();
   }
 
@@ -122,7 +122,7 @@ class Reaction {
     if (set.property == Property::kCheckerRunning) {
       return std::get<bool>(set.value) ? start_checker() : stop_checker();
     }
-    durable_ = true;
+    keep(true);
     if (set.property == Property::kLastCheckedOk) return checked_ok();
     if (set.property == Property::kEnabled) {
       return std::get<bool>(set.value) ? enable(1.0) : disable();
@@ -161,7 +161,7 @@ class Reaction {
 
   void finish() {
     if (changed_.any()) out_.emplace_back(Changed{changed_});
-    if (save_) out_.emplace_back(Save{durable_});
+    if (save_) out_.emplace_back(Save{*save_});
   }
 
  private:
@@ -174,15 +174,16 @@ class Reaction {
   }
 
   void touch(Property property) { changed_.set(static_cast<std::size_t>(property)); }
+  void keep(bool durable) { save_ = save_.value_or(false) || durable; }
   void stamp(std::optional<WallTime>& field, Property property) {
     field = now_.wall;
     touch(property);
-    save_ = true;
+    keep(false);
   }
   void checker_status(std::int16_t status) {
     if (c_.last_checker_status != status) touch(Property::kLastCheckerStatus);
     c_.last_checker_status = status;
-    save_ = true;
+    keep(false);
   }
   void expire_at(std::optional<Instant> when) {
     c_.expires = when;
@@ -190,7 +191,7 @@ class Reaction {
     if (when)
       c_.expires_shown = now_.wall + std::chrono::floor<WallTime::duration>(*when - now_.boot);
     touch(Property::kExpires);
-    save_ = true;
+    keep(false);
   }
 
   /// A new cycle: the client has until one interval after its first check.
@@ -265,7 +266,7 @@ class Reaction {
     const Milliseconds old_timeout = bounded(c_.settings.timeout);
     field = value;
     touch(property);
-    save_ = true;
+    keep(false);
     if (property == Property::kTimeout && c_.expires) {
       expire_at(*c_.expires + (bounded(c_.settings.timeout) - old_timeout));
       if (*c_.expires <= now_.boot) disable();
@@ -277,8 +278,7 @@ class Reaction {
   std::vector<Effect>& out_;
   const bool was_enabled_;
   Properties changed_;
-  bool save_ = false;
-  bool durable_ = false;
+  std::optional<bool> save_;
 };
 
 }  // namespace
