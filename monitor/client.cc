@@ -15,6 +15,10 @@ Milliseconds bounded(Milliseconds duration) {
   return std::clamp(duration, Milliseconds(0), kLongestDuration);
 }
 
+/// Whether a Set can carry it.
+template <class T>
+constexpr bool kSettable = std::is_constructible_v<Set::Value, std::in_place_type_t<T>, T>;
+
 /// What one event does to a client.
 class Reaction {
  public:
@@ -113,7 +117,7 @@ class Reaction {
   }
 
   void operator()(const CheckedOk&) {
-    keep(true);
+    durable_ = true;
     checked_ok();
   }
 
@@ -122,14 +126,13 @@ class Reaction {
     if (set.property == Property::kCheckerRunning) {
       return std::get<bool>(set.value) ? start_checker() : stop_checker();
     }
-    keep(true);
+    durable_ = true;
     if (set.property == Property::kLastCheckedOk) return checked_ok();
     if (set.property == Property::kEnabled) {
       return std::get<bool>(set.value) ? enable(1.0) : disable();
     }
-    for_each_setting([&](Property property, auto member) {
-      using T = std::remove_reference_t<decltype(c_.settings.*member)>;
-      if constexpr (std::is_constructible_v<Set::Value, std::in_place_type_t<T>, T>) {
+    for_each_setting([&]<class T>(Property property, T ClientSettings::*member) {
+      if constexpr (kSettable<T>) {
         if (property == set.property) change(property, member, std::get<T>(set.value));
       }
     });
@@ -161,7 +164,7 @@ class Reaction {
 
   void finish() {
     if (changed_.any()) out_.emplace_back(Changed{changed_});
-    if (save_) out_.emplace_back(Save{*save_});
+    if (save_) out_.emplace_back(Save{durable_});
   }
 
  private:
@@ -174,16 +177,15 @@ class Reaction {
   }
 
   void touch(Property property) { changed_.set(static_cast<std::size_t>(property)); }
-  void keep(bool durable) { save_ = save_.value_or(false) || durable; }
   void stamp(std::optional<WallTime>& field, Property property) {
     field = now_.wall;
     touch(property);
-    keep(false);
+    save_ = true;
   }
   void checker_status(std::int16_t status) {
     if (c_.last_checker_status != status) touch(Property::kLastCheckerStatus);
     c_.last_checker_status = status;
-    keep(false);
+    save_ = true;
   }
   void expire_at(std::optional<Instant> when) {
     c_.expires = when;
@@ -191,7 +193,7 @@ class Reaction {
     if (when)
       c_.expires_shown = now_.wall + std::chrono::floor<WallTime::duration>(*when - now_.boot);
     touch(Property::kExpires);
-    keep(false);
+    save_ = true;
   }
 
   /// A new cycle: the client has until one interval after its first check.
@@ -266,7 +268,7 @@ class Reaction {
     const Milliseconds old_timeout = bounded(c_.settings.timeout);
     field = value;
     touch(property);
-    keep(false);
+    save_ = true;
     if (property == Property::kTimeout && c_.expires) {
       expire_at(*c_.expires + (bounded(c_.settings.timeout) - old_timeout));
       if (*c_.expires <= now_.boot) disable();
@@ -278,7 +280,8 @@ class Reaction {
   std::vector<Effect>& out_;
   const bool was_enabled_;
   Properties changed_;
-  std::optional<bool> save_;
+  bool save_ = false;
+  bool durable_ = false;
 };
 
 }  // namespace
@@ -301,46 +304,25 @@ std::optional<Instant> next_deadline(const Client& client) {
 }
 
 bool writable(const Set& set) {
-  switch (set.property) {
-    case Property::kApprovedByDefault:
-    case Property::kCheckerRunning:
-    case Property::kEnabled:
-      return std::holds_alternative<bool>(set.value);
-    case Property::kApprovalDelay:
-    case Property::kApprovalDuration:
-    case Property::kExtendedTimeout:
-    case Property::kInterval:
-    case Property::kTimeout:
-      return std::holds_alternative<Milliseconds>(set.value);
-    case Property::kChecker:
-    case Property::kHost:
-    case Property::kLastCheckedOk:
-      return std::holds_alternative<std::string>(set.value);
-    case Property::kSecret: {
-      const auto* secret = std::get_if<SecretPtr>(&set.value);
-      return secret != nullptr && *secret != nullptr;
-    }
-    default:
-      return false;
+  if (set.property == Property::kCheckerRunning) return std::holds_alternative<bool>(set.value);
+  if (set.property == Property::kLastCheckedOk) {
+    return std::holds_alternative<std::string>(set.value);
   }
+  const auto* secret = std::get_if<SecretPtr>(&set.value);
+  bool found = false;
+  for_each_setting([&]<class T>(Property property, T ClientSettings::*) {
+    if constexpr (kSettable<T>) {
+      found |= property == set.property && std::holds_alternative<T>(set.value);
+    }
+  });
+  return found && set.property != Property::kFingerprint && (secret == nullptr || *secret);
 }
 
 std::string_view text(Verdict verdict) {
-  switch (verdict) {
-    case Verdict::kNoApprovalNeeded:
-      return "No approval needed";
-    case Verdict::kApproved:
-      return "Approved";
-    case Verdict::kApprovedByDefault:
-      return "Approved by default";
-    case Verdict::kDisabled:
-      return "Disabled";
-    case Verdict::kDenied:
-      return "Denied";
-    case Verdict::kApprovalTimedOut:
-      return "Approval timed out";
-  }
-  return "";
+  static constexpr std::string_view kTexts[] = {
+      "No approval needed", "Approved", "Approved by default",
+      "Disabled",           "Denied",   "Approval timed out"};
+  return kTexts[static_cast<std::size_t>(verdict)];
 }
 
 bool same_setting(const SecretPtr& one, const SecretPtr& other) {
