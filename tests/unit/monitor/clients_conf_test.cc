@@ -116,10 +116,19 @@ TEST_F(ClientsConfTest, DecodesBase64AsPythonDoes) {
     const char* value;
     std::size_t warnings;
   } cases[] = {
-      {"QUI=", "AB", 0},   {"QQ==", "A", 0},       {"QQ", "A", 1},
-      {"QUI", "AB", 1},    {"\"QUJD\"", "ABC", 1}, {"Q U\n  JD", "ABC", 0},
-      {"QUI==", "AB", 0},  {"QUI=QUJD", "AB", 1},  {"=QUJD", "ABC", 0},
-      {"Q=UJD", "ABC", 0}, {"QU=I", "AB", 1},      {"//+/", "\xff\xff\xbf", 0},
+      {"QUI=", "AB", 0},
+      {"QQ==", "A", 0},
+      {"QQ", "A", 1},
+      {"QUI", "AB", 1},
+      {"\"QUJD\"", "ABC", 1},
+      {"Q U\n  JD", "ABC", 0},
+      {"QUI==", "AB", 0},
+      {"QUI=QUJD", "AB", 1},
+      {"=QUJD", "ABC", 0},
+      {"Q=UJD", "ABC", 0},
+      {"QU=I", "AB", 1},
+      {"QU=JDQQ=JD", "ABCA\x02\x43", 0},
+      {"//+/", "\xff\xff\xbf", 0},
   };
   for (const auto& each : cases) {
     const auto loaded = load(secret_section(concat("secret = ", each.text)));

@@ -94,7 +94,6 @@ def random_value(rng, broken):
 
 def random_file(rng):
     broken = rng.choice([0, 0, 0, .02, .1])
-    # Options refer only to those before them, mostly, so that not every file is a loop.
     lines = []
     free_sections = ["one", "Two", " three ", "f]our", "five six", "s\u00e9ven", "default", "[", "]"]
     rng.shuffle(free_sections)
@@ -130,6 +129,11 @@ def random_file(rng):
         if rng.random() < broken:
             lines.append(rng.choice(["junk", "= no name", ": no name", "[]", "[ ", "]", "[open", "[]]", "[]=1",
                                      "a = 1", "\ufeff[bom]", "[x] y ] z"]))
+    if rng.random() < .1:
+        length = rng.randrange(8, 13)
+        lines.append("[chain]")
+        lines += [f"o{i} = %(o{i + 1})s" for i in range(1, length)]
+        lines.append(f"o{length} = " + rng.choice(["end", "%%"]))
     if rng.random() < broken and lines:
         lines.insert(rng.randrange(len(lines) + 1), random_value(rng, .5))
     end = rng.choice(["\n", "\n", "\n", "\r\n", "\r"])
