@@ -83,7 +83,7 @@ int serve(Log& log) {
   });
   monitor = std::make_unique<Door>(
       loop, UniqueFd(kDoor), Channel::Limits{.receive = kLongestMessage, .queue = kQueue},
-      [&](Channel::Datagram datagram) {
+      [&](const Channel::Datagram& datagram) {
         ToCheckerRunner message;
         if (!message.ParseFromArray(datagram.bytes.data(),
                                     static_cast<int>(datagram.bytes.size())) ||
