@@ -2,10 +2,12 @@
 #include "common/log.h"
 
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "config.h"
@@ -24,13 +26,26 @@ Log Log::to_socket(int log_socket, LogLevel level) {
   return log;
 }
 
+namespace {
+
+/// Whether standard error leads to the journal, which gets the same lines by the syslog socket
+/// (JOURNAL_STREAM, systemd.exec(5)).
+bool stderr_is_journal() {
+  const char* stream = std::getenv("JOURNAL_STREAM");
+  struct stat status {};
+  return stream != nullptr && fstat(STDERR_FILENO, &status) == 0 &&
+         concat(status.st_dev, ":", status.st_ino) == stream;
+}
+
+}  // namespace
+
 Log Log::to_system(std::string_view tag, LogLevel level, bool to_stderr) {
   Log log;
   // Not connected: a syslog daemon that is restarted makes a new socket under the same name.
   log.owned_.reset(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   log.tag_ = concat(tag, "[", getpid(), "]: ");
   log.level_ = level;
-  log.to_stderr_ = to_stderr;
+  log.to_stderr_ = to_stderr && !stderr_is_journal();
   return log;
 }
 

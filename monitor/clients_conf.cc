@@ -164,6 +164,8 @@ SecretPtr Loader::read_secret(const Values& values) {
     if (!whole) return nullptr;
   } else {
     const auto path = expand_path(*source.second.text);
+    const auto slash = path.rfind('/');
+    out_.secret_folders.insert(slash == path.npos ? "." : path.substr(0, slash + 1));
     auto read = read_file(path, {.is_private = true, .limit = kLargestSecret});
     if (!read || !*read) {
       wrong(source, read ? concat("no file ", path) : read.error(), "a file that can be used");

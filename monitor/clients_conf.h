@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,8 @@ struct LoadedClients {
   /// what was found (never a secret) and what was expected.
   std::vector<std::string> problems;
   std::vector<std::string> warnings;
+  /// Where the files lie that `secfile` options name.
+  std::set<std::string> secret_folders;
 };
 
 /// Reads CONFIGDIR/clients.conf and then CONFIGDIR/clients.d/*.conf by order of name, as though

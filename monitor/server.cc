@@ -138,8 +138,10 @@ void Server::serve() {
   if (!load_clients_first()) return;
   null_.reset(open("/dev/null", O_RDWR | O_CLOEXEC));  // out of reach from here on
   // Before the first byte from another process is read, and for ever.
-  auto jailed = jail::enter(monitor_jail({settings_.configdir, "/etc/passwd", "/etc/nsswitch.conf"},
-                                         {settings_.statedir}));
+  // A reload finds the folders of the secfiles that were named at start, and no others.
+  std::vector<std::string> readable(secret_folders_.begin(), secret_folders_.end());
+  readable.insert(readable.end(), {settings_.configdir, "/etc/passwd", "/etc/nsswitch.conf"});
+  auto jailed = jail::enter(monitor_jail(std::move(readable), {settings_.statedir}));
   if (!jailed) return fail(concat("jail: ", jailed.error()));
   log_.info("monitor: jail: ", *jailed, " secrets=", secret_memory_kind());
   serving_ = true;
@@ -156,6 +158,7 @@ bool Server::load_clients_first() {
     fail("wrong clients");
     return false;
   }
+  secret_folders_ = std::move(loaded.secret_folders);
   std::vector<std::string> warnings;
   state_ = StateStore(settings_.statedir, warnings);
   auto kept = state_.load(warnings);

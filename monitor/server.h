@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -61,6 +62,7 @@ class Server {
   std::map<Key, std::unique_ptr<LogInlet>> log_inlets_;
   std::map<Key, pid_t> wanted_;  // what we asked for, and its process once it runs
   std::vector<Arrival> arrivals_;
+  std::set<std::string> secret_folders_;
   std::map<std::uint32_t, std::unique_ptr<NetworkerDoor>> networkers_;
   std::unique_ptr<CheckerRunnerDoor> checker_runner_;
   std::size_t greeted_ = 0;

@@ -139,6 +139,27 @@ def reload():
         expect_equal(fetch(key=new).blob, b"new", "the client after a bad reload")
 
 
+@case("a secfile is read again at a reload, also when it was replaced, though the monitor is jailed")
+def secfile_reload():
+    config = Configuration()
+    key, key_id = test_key()
+    folder = temporary() / "secrets"
+    folder.mkdir(mode=0o700)
+    file = folder / "blob"
+    file.write_bytes(b"before")
+    file.chmod(0o600)
+    config.client("filed", key_id, secfile=file)
+    with Server(config) as server:
+        expect_equal(fetch(key=key).blob, b"before", "before")
+        other = folder / "new"
+        other.write_bytes(b"after")
+        other.chmod(0o600)
+        other.rename(file)
+        server.process.send_signal(signal.SIGUSR1)
+        server.log.wait_for("read again: 1 clients")
+        expect_equal(fetch(key=key).blob, b"after", "after")
+
+
 @case("a state directory of the Python server is taken over and its pickle named")
 def takeover():
     config = Configuration()
