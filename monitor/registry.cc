@@ -12,6 +12,7 @@ void Registry::add(Entry entry) {
   auto slot = std::make_unique<Slot>();
   static_cast<Entry&>(*slot) = std::move(entry);
   slot->client.number = next_number_++;
+  slot->client.object_path = outlets_.object_path(slot->client.name);
   by_number_[slot->client.number] = slot.get();
   index(*slot);
   by_name_[slot->client.name] = std::move(slot);
@@ -155,12 +156,12 @@ Status Registry::deliver(Slot& slot, const Event& event) {
   for (const auto& effect : effects) {
     if (auto done = carry_out(slot, effect); !done) status = std::move(done);
   }
+  outlets_.effects(slot.client, effects);
   schedule(slot);
   return status;
 }
 
 Status Registry::carry_out(Slot& slot, const Effect& effect) {
-  outlets_.effect(slot.client, effect);
   if (const auto* decided = std::get_if<Decided>(&effect)) {
     const bool granted_now = granted(decided->verdict);
     const auto& connection = connections_.at(decided->connection);

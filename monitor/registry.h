@@ -37,7 +37,12 @@ class Registry {
     /// Removes what is kept of a client.
     std::function<Status(const std::string& name)> forget;
     // For the bus.
-    std::function<void(const Client&, const Effect&)> effect = [](const auto&, const auto&) {};
+    /// Where a client's object lies; asked before anything else happens to it.
+    std::function<std::string(const std::string& name)> object_path = [](const auto&) {
+      return std::string();
+    };
+    /// All effects of one event, once they are carried out.
+    std::function<void(const Client&, std::span<const Effect>)> effects = [](const auto&, auto) {};
     std::function<void(const Client&)> added = [](const auto&) {};
     std::function<void(const Client&)> removed = [](const auto&) {};
     std::function<void(const KeyId&, const std::string& address)> not_found = [](const auto&,

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <net/if.h>
 
 #include <algorithm>
 #include <csignal>
@@ -22,6 +23,8 @@ using door::supervisor::NETWORKER;
 // How long a stamp may lag behind on disk.
 constexpr Milliseconds kGather = std::chrono::seconds(5);
 constexpr Milliseconds kLastWord(100);
+// How long the end waits for the announcement to be taken back.
+constexpr Milliseconds kWithdrawal = std::chrono::seconds(1);
 
 const char* label(Role role) {
   return role == NETWORKER        ? "networker: "
@@ -91,7 +94,27 @@ Registry::Outlets Server::outlets() {
                 }
                 return state_.save(saved);
               },
-          .forget = [this](const std::string& name) { return state_.remove(name); }};
+          .forget = [this](const std::string& name) { return state_.remove(name); },
+          .object_path =
+              [this](const std::string& name) {
+                return settings_.use_dbus ? object_paths_.of(name) : std::string();
+              },
+          .effects =
+              [this](const Client& client, std::span<const Effect> effects) {
+                if (bus_agent_) bus_agent_->effects(client, effects);
+              },
+          .added =
+              [this](const Client& client) {
+                if (bus_agent_) bus_agent_->added(client);
+              },
+          .removed =
+              [this](const Client& client) {
+                if (bus_agent_) bus_agent_->removed(client);
+              },
+          .not_found =
+              [this](const KeyId& key_id, const std::string& address) {
+                if (bus_agent_) bus_agent_->not_found(key_id, address);
+              }};
 }
 
 void Server::begin(bool restarted, std::vector<UniqueFd> kept) {
@@ -109,6 +132,7 @@ void Server::begin(bool restarted, std::vector<UniqueFd> kept) {
   if (!loaded.problems.empty() || !loaded.usage_error.empty()) return fail("wrong settings");
   settings_ = std::move(loaded.settings);
   log_.set_level(settings_.level);
+  if (!settings_.interface.empty()) interface_index_ = if_nametoindex(settings_.interface.c_str());
   if (restarted) log_.warning("started again after the monitor had ended");
 
   std::vector<std::string> warnings;
@@ -121,6 +145,12 @@ void Server::begin(bool restarted, std::vector<UniqueFd> kept) {
   for (const auto& listener : listeners_) descriptors.push_back(listener.get());
   supervisor_.keep_listeners(descriptors);
   for (std::uint32_t index = 1; index < settings_.networkers; ++index) want(NETWORKER, index);
+  greetings_awaited_ = settings_.networkers;
+  if (settings_.use_dbus || settings_.zeroconf) {
+    if (MANDOS_BUS == 0) return log_.warning("built without D-Bus and Zeroconf");
+    want(BUS_AGENT, 0);
+    ++greetings_awaited_;
+  }
 }
 
 void Server::started(Role role, std::uint32_t index, pid_t pid, UniqueFd door, UniqueFd log) {
@@ -196,13 +226,32 @@ void Server::open_door(Arrival arrival) {
         .index = arrival.index,
         .settings = networker_settings(settings_),
         .listeners = {},
-        .on_greeting =
-            [this, index = arrival.index](const std::string& problem) { greeted(index, problem); },
+        .on_greeting = [this](const std::string& problem) { greeted(NETWORKER, problem); },
         .on_broken = on_broken};
     for (const auto& listener : listeners_) options.listeners.push_back(listener.get());
     networkers_[arrival.index] = std::make_unique<NetworkerDoor>(
         loop_, registry_, std::move(arrival.door), std::move(options));
+  } else {
+    BusAgentDoor::Options options{.settings = {},
+                                  .on_greeting = [this] { greeted(BUS_AGENT, ""); },
+                                  .on_withdrawn = [this] { finish(0); },
+                                  .on_broken = on_broken};
+    options.settings.set_log_level(static_cast<std::uint32_t>(settings_.level));
+    options.settings.set_dbus(settings_.use_dbus);
+    bus_agent_ = std::make_unique<BusAgentDoor>(loop_, log_, registry_, std::move(arrival.door),
+                                                std::move(options));
+    if (ready_) announce();
   }
+}
+
+void Server::announce() {
+  if (!settings_.zeroconf || !bus_agent_ || stopping_) return;
+  door::bus_agent::ToBusAgent::Announce announcement;
+  announcement.set_service(settings_.servicename);
+  announcement.set_port(port_of(listeners_.front()));
+  announcement.set_interface(interface_index_);
+  announcement.set_ipv6(settings_.use_ipv6);
+  bus_agent_->announce(announcement);
 }
 
 void Server::broke(Key key, pid_t pid, const std::string& why) {
@@ -215,18 +264,20 @@ void Server::broke(Key key, pid_t pid, const std::string& why) {
     if (wanted_[key] > 0) return;  // the next one has come already and took its place
     if (key.first == NETWORKER) networkers_.erase(key.second);
     if (key.first == CHECKER_RUNNER) checker_runner_.reset();
+    if (key.first == BUS_AGENT) bus_agent_.reset();
   });
 }
 
-void Server::greeted(std::uint32_t index, const std::string& problem) {
-  if (!problem.empty()) return fail(concat("networker ", index, ": ", escaped(problem)));
-  if (ready_ || ++greeted_ < settings_.networkers) return;
+void Server::greeted(Role role, const std::string& problem) {
+  if (!problem.empty()) return fail(concat(label(role), escaped(problem)));
+  if (ready_ || --greetings_awaited_ > 0) return;
   ready_ = true;
   std::size_t clients = 0;
   registry_.for_each([&clients](const Client&) { ++clients; });
   const std::string status =
       concat("Serving ", clients, " clients on port ", port_of(listeners_.front()));
   supervisor_.ready(status);
+  announce();
   log_.info(status);
   if (!settings_.foreground) {
     dup2(null_.get(), STDOUT_FILENO);
@@ -255,6 +306,16 @@ void Server::stop(int status) {
   // A start that failed: the word of the process that it failed in may still lie in its door.
   if (!ready_)
     return static_cast<void>(loop_.after(kLastWord, [this, status] { loop_.stop(status); }));
+  if (ready_ && settings_.zeroconf && bus_agent_ && !stopping_) {
+    stopping_ = true;
+    bus_agent_->withdraw();
+    loop_.after(kWithdrawal, [this, status] { finish(status); });
+    return;
+  }
+  finish(status);
+}
+
+void Server::finish(int status) {
   if (serving_) registry_.save_gathered();
   loop_.stop(status);
 }

@@ -11,10 +11,12 @@
 
 #include "common/event_loop.h"
 #include "common/log.h"
+#include "monitor/doors/bus_agent.h"
 #include "monitor/doors/checker_runner.h"
 #include "monitor/doors/networker.h"
 #include "monitor/doors/supervisor.h"
 #include "monitor/log_inlet.h"
+#include "monitor/object_path.h"
 #include "monitor/registry.h"
 #include "monitor/settings.h"
 #include "monitor/state.h"
@@ -43,11 +45,13 @@ class Server {
   void serve();
   void open_door(Arrival arrival);
   void broke(Key key, pid_t pid, const std::string& why);
-  void greeted(std::uint32_t index, const std::string& problem);
+  void greeted(Role role, const std::string& problem);
+  void announce();
   bool load_clients_first();
   void reload();
   void save_regularly();
   void stop(int status);
+  void finish(int status);
   void fail(const std::string& why);
   Registry::Outlets outlets();
 
@@ -57,6 +61,7 @@ class Server {
   Settings settings_;
   std::vector<UniqueFd> listeners_;
   UniqueFd null_;  // /dev/null, from the jail until everybody is served
+  ObjectPaths object_paths_;
   StateStore state_;
   Registry registry_;
   std::map<Key, std::unique_ptr<LogInlet>> log_inlets_;
@@ -65,9 +70,12 @@ class Server {
   std::set<std::string> secret_folders_;
   std::map<std::uint32_t, std::unique_ptr<NetworkerDoor>> networkers_;
   std::unique_ptr<CheckerRunnerDoor> checker_runner_;
-  std::size_t greeted_ = 0;
+  std::unique_ptr<BusAgentDoor> bus_agent_;
+  std::size_t greetings_awaited_ = 0;
+  unsigned interface_index_ = 0;
   bool serving_ = false;
   bool ready_ = false;
+  bool stopping_ = false;
   SupervisorDoor supervisor_;
 };
 

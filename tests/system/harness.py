@@ -274,14 +274,14 @@ class Server:
     current = None
 
     def __init__(self, config, *arguments, command=None, notify=True, wait=True,
-                 address="::1", **popen):
+                 address="::1", without=("--no-dbus", "--no-zeroconf"), **popen):
         Server.current = self
         self.config = config.write()
         self.log = DatagramSink("/dev/log")
         self.notices = DatagramSink("/run/notify")
         self.output = tempfile.TemporaryFile(dir=temporary())
-        self.arguments = [*(command or [PREFIX / "sbin/mandos"]), "--no-dbus", "--no-zeroconf",
-                          "--foreground", "--address", address, "--port", str(PORT), "--configdir",
+        self.arguments = [*(command or [PREFIX / "sbin/mandos"]), *without, "--foreground",
+                          "--address", address, "--port", str(PORT), "--configdir",
                           config.directory, "--statedir", config.state, *arguments]
         environment = dict(os.environ, **popen.pop("env", {}))
         if notify:

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "bus-agent/agent.h"
+
+#include <glib-unix.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "bus-agent/client_object.h"
+#include "bus-agent/main_loop.h"
+#include "bus-agent/server_object.h"
+
+namespace mandos::bus_agent {
+namespace {
+
+// Twice a text of 64 KiB and what is around it; the queue holds a few secrets.
+constexpr Channel::Limits kLimits{.receive = 2 * kMostText + 4096, .queue = 8 * 1024 * 1024};
+constexpr std::size_t kPart = 32 * 1024;
+// What the monitor may have to do at a time; who asks for more waits.
+constexpr std::size_t kMostOutstanding = 64;
+constexpr double kRequestsPerSecond = 2000;  // the monitor allows more
+constexpr unsigned kRateWaitMs = 10;
+constexpr int kDatagramsPerRound = 64;
+
+/// A copy of a secret on its way to the monitor.
+struct SecretCopy {
+  std::vector<unsigned char> bytes;
+  ~SecretCopy() { explicit_bzero(bytes.data(), bytes.size()); }
+};
+
+}  // namespace
+
+Agent::Agent(Log& log, UniqueFd door, std::string bus_path, Access access,
+             std::function<void(int status)> on_end)
+    : log_(log),
+      channel_(std::move(door), kLimits),
+      on_end_(std::move(on_end)),
+      bus_(log, std::move(bus_path), std::move(access),
+           [this](Message& call) { return handle(call); }),
+      announcer_(log),
+      emit_([this](const std::string& path, const char* interface, const char* member,
+                   GVariant* parameters) { bus_.emit(path, interface, member, parameters); }),
+      rate_(kRequestsPerSecond, kRequestsPerSecond / 10) {
+  watch();
+  ToMonitor greeting;
+  greeting.mutable_greeting();
+  send(greeting);
+}
+
+Agent::~Agent() { g_source_remove(watch_); }
+
+void Agent::watch() {
+  if (watch_ != 0 && watching_write_ == channel_.waiting()) return;
+  if (watch_ != 0) g_source_remove(watch_);
+  watching_write_ = channel_.waiting();
+  const int events = G_IO_IN | G_IO_HUP | G_IO_ERR | (watching_write_ ? G_IO_OUT : 0);
+  watch_ = g_unix_fd_add_full(
+      // Before the calls: what has happened is told before anybody asks.
+      G_PRIORITY_HIGH, channel_.fd(), static_cast<GIOCondition>(events),
+      [](gint, GIOCondition condition, gpointer self) -> gboolean {
+        return static_cast<Agent*>(self)->ready(condition) ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
+      },
+      this, nullptr);
+}
+
+bool Agent::ready(GIOCondition condition) {
+  const guint mine = watch_;
+  const auto end = [this](int status) {
+    on_end_(status);
+    return true;
+  };
+  if ((condition & G_IO_OUT) != 0) {
+    if (!channel_.flush()) return end(0);
+    watch();
+  }
+  for (int i = 0; i < kDatagramsPerRound; ++i) {
+    const auto received = channel_.receive();
+    if (!received) {
+      log_.debug("the monitor's door: ", received.error());
+      return end(0);
+    }
+    if (!*received) break;
+    ToBusAgent message;
+    const auto bytes = (*received)->bytes;
+    if (!message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) || !obey(message)) {
+      log_.critical("the monitor sends what it must not");
+      return end(1);
+    }
+  }
+  return watch_ == mine;
+}
+
+bool Agent::obey(const ToBusAgent& message) {
+  switch (message.message_case()) {
+    case ToBusAgent::kSettings:
+      log_.set_level(static_cast<LogLevel>(message.settings().log_level()));
+      dbus_ = message.settings().dbus();
+      return true;
+    case ToBusAgent::kAdded: {
+      if (!dbus_) return true;
+      const Client* client = mirror_.add(message.added());
+      if (client != nullptr && complete_) emit_added(*client, emit_);
+      return client != nullptr;
+    }
+    case ToBusAgent::kComplete:
+      if (dbus_ && !complete_) bus_.start();
+      complete_ = true;
+      return true;
+    case ToBusAgent::kChanged:
+      if (const Client* client = mirror_.change(message.changed())) {
+        emit_changed(*client, message.changed(), emit_);
+      }
+      return true;
+    case ToBusAgent::kRemoved:
+      if (const auto client = mirror_.remove(message.removed().name())) {
+        emit_removed(*client, emit_);
+      }
+      return true;
+    case ToBusAgent::kSignal:
+      if (const Client* client = mirror_.by_name(message.signal().name())) {
+        emit_signal(*client, message.signal(), emit_);
+      }
+      return true;
+    case ToBusAgent::kNotFound:
+      emit_not_found(message.not_found(), emit_);
+      return true;
+    case ToBusAgent::kAnnounce:
+      announcer_.announce({.name = message.announce().service(),
+                           .port = static_cast<std::uint16_t>(message.announce().port()),
+                           .interface = message.announce().interface(),
+                           .ipv6 = message.announce().ipv6()});
+      return true;
+    case ToBusAgent::kWithdraw: {
+      announcer_.withdraw();
+      ToMonitor answer;
+      answer.mutable_withdrawn();
+      send(answer);
+      return true;
+    }
+    case ToBusAgent::kReply:
+      replied(message.reply());
+      return true;
+    case ToBusAgent::MESSAGE_NOT_SET:
+      break;
+  }
+  return false;
+}
+
+void Agent::send(const ToMonitor& message, Channel::Tail tail) {
+  if (!channel_.send(message, {}, std::move(tail))) return on_end_(1);
+  watch();
+}
+
+Bus::Handled Agent::handle(Message& call) {
+  const auto text = [](const char* value) { return value == nullptr ? "" : value; };
+  GVariant* body = g_dbus_message_get_body(call.get());
+  const Variant none = own(g_variant_new("()"));
+  const Method method{text(g_dbus_message_get_interface(call.get())),
+                      text(g_dbus_message_get_member(call.get())),
+                      body == nullptr ? none.get() : body};
+  Outcome outcome = bus_agent::call(mirror_, text(g_dbus_message_get_path(call.get())), method);
+  if (const auto* answer = std::get_if<Answer>(&outcome)) {
+    bus_.answer(std::move(call), answer->body.get());
+    return Bus::Handled::kYes;
+  }
+  if (const auto* refusal = std::get_if<Refusal>(&outcome)) {
+    bus_.refuse(std::move(call), refusal->error, refusal->text);
+    return Bus::Handled::kYes;
+  }
+  auto& change = std::get<Change>(outcome);
+  const Bus::Caller* caller = bus_.caller_of(call.get());
+  if (caller == nullptr) return Bus::Handled::kUnsure;
+  if (!caller->may_change) {
+    log_.info("user ", caller->user, " was refused a change");
+    bus_.refuse(std::move(call), errors::kAccessDenied, "only administrators may change this");
+    return Bus::Handled::kYes;
+  }
+  if (outstanding_.size() >= kMostOutstanding || channel_.waiting()) return Bus::Handled::kLater;
+  if (!rate_.take(BootClock::now())) {
+    if (!std::exchange(waiting_, true)) {
+      run_after(kRateWaitMs, [this] {
+        waiting_ = false;
+        bus_.resume();
+      });
+    }
+    return Bus::Handled::kLater;
+  }
+  if (change.secret != nullptr) send_secret(change.secret.get());
+  change.request.set_serial(next_serial_);
+  change.request.set_uid(caller->user);
+  ToMonitor message;
+  *message.mutable_request() = std::move(change.request);
+  outstanding_[next_serial_++] = std::move(call);
+  send(message);
+  return Bus::Handled::kYes;
+}
+
+// The bytes are overwritten in the call as well: nothing reads them there again.
+void Agent::send_secret(GVariant* secret) {
+  gsize size = 0;
+  const auto* bytes =
+      static_cast<const unsigned char*>(g_variant_get_fixed_array(secret, &size, 1));
+  const auto copy = std::make_shared<SecretCopy>();
+  copy->bytes.assign(bytes, bytes + size);
+  if (size > 0) explicit_bzero(const_cast<unsigned char*>(bytes), size);
+  for (std::size_t at = 0; at < size; at += kPart) {
+    ToMonitor message;
+    message.mutable_secret_part();
+    send(message, {ToMonitor::kPartFieldNumber,
+                   std::span(copy->bytes).subspan(at, std::min(kPart, size - at)), copy});
+  }
+}
+
+void Agent::replied(const ToBusAgent::Reply& reply) {
+  const auto found = outstanding_.find(reply.serial());
+  if (found == outstanding_.end()) return;
+  Message call = std::move(found->second);
+  outstanding_.erase(found);
+  if (reply.error().empty()) {
+    bus_.answer(std::move(call), nothing().body.get());
+  } else {
+    const Variant why = own(text_variant(reply.error()));
+    bus_.refuse(std::move(call), errors::kFailed, g_variant_get_string(why.get(), nullptr));
+  }
+  if (!waiting_) bus_.resume();
+}
+
+}  // namespace mandos::bus_agent

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Between the monitor's door and the bus: decides nothing, carries both ways.
+#pragma once
+
+#include <bus_agent.pb.h>
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "bus-agent/announcer.h"
+#include "bus-agent/bus.h"
+#include "bus-agent/mirror.h"
+#include "bus-agent/outcome.h"
+#include "common/channel.h"
+#include "common/log.h"
+#include "common/token_bucket.h"
+
+namespace mandos::bus_agent {
+
+class Agent {
+ public:
+  /// `on_end` is called when the monitor has gone or broke the rules of the door.
+  Agent(Log& log, UniqueFd door, std::string bus_path, Access access,
+        std::function<void(int status)> on_end);
+  ~Agent();
+  Agent(const Agent&) = delete;
+  Agent& operator=(const Agent&) = delete;
+
+ private:
+  using ToMonitor = door::bus_agent::ToMonitor;
+  using ToBusAgent = door::bus_agent::ToBusAgent;
+
+  void watch();
+  bool ready(GIOCondition condition);
+  /// False: the monitor broke the rules of the door.
+  bool obey(const ToBusAgent& message);
+  Bus::Handled handle(Message& call);
+  void send(const ToMonitor& message, Channel::Tail tail = {});
+  void send_secret(GVariant* secret);
+  void replied(const ToBusAgent::Reply& reply);
+
+  Log& log_;
+  Channel channel_;
+  std::function<void(int status)> on_end_;
+  Mirror mirror_;
+  Bus bus_;
+  Announcer announcer_;
+  Emit emit_;
+  bool dbus_ = false;
+  bool complete_ = false;
+  guint watch_ = 0;
+  bool watching_write_ = false;
+  std::uint64_t next_serial_ = 1;
+  std::unordered_map<std::uint64_t, Message> outstanding_;
+  TokenBucket rate_;
+  bool waiting_ = false;  // for the rate
+};
+
+}  // namespace mandos::bus_agent

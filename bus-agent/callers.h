@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Method calls that wait, a queue a caller, served in turn: whoever calls without end waits for
+// himself alone.
+#pragma once
+
+#include <gio/gio.h>
+
+#include <deque>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace mandos::bus_agent {
+
+struct Unref {
+  void operator()(void* object) const { g_object_unref(object); }
+};
+using Message = std::unique_ptr<GDBusMessage, Unref>;
+
+/// What a call takes of a caller's share while it is not answered, in bytes.
+std::size_t weight(GDBusMessage* call);
+
+/// Between GDBus's own thread, which reads the bus, and ours.
+class Inbox {
+ public:
+  /// `wake` is called in the thread of put() when there is something to take.
+  explicit Inbox(std::function<void()> wake) : wake_(std::move(wake)) {}
+
+  /// False: the caller, or all together, have too much unanswered; `call` is untouched.
+  bool put(Message& call);
+  std::vector<Message> take();
+  /// A call that put() let in has been answered or dropped.
+  void answered(const std::string& caller, std::size_t weight);
+  void clear();
+
+ private:
+  std::function<void()> wake_;
+  std::mutex mutex_;
+  std::vector<Message> calls_;
+  std::unordered_map<std::string, std::size_t> unanswered_;
+  std::size_t all_unanswered_ = 0;
+};
+
+class Callers {
+ public:
+  void add(Message call);
+  /// The next caller's first call; the caller goes to the end of the line. Not when idle().
+  Message next();
+  /// Undoes next(). With `hold` the caller is not served until released.
+  void put_back(Message call, bool hold);
+  void release(const std::string& caller);
+  /// Removes everything of a caller.
+  std::deque<Message> drop(const std::string& caller);
+  void clear();
+  bool idle() const { return line_.empty(); }
+
+ private:
+  void line_up(const std::string& name);
+
+  struct Caller {
+    std::deque<Message> calls;
+    bool held = false;
+    bool in_line = false;
+  };
+  std::unordered_map<std::string, Caller> callers_;
+  std::list<std::string> line_;  // who has calls and is not held
+};
+
+}  // namespace mandos::bus_agent

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "bus-agent/client_object.h"
+
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <span>
+
+#include "common/text.h"
+
+namespace mandos::bus_agent {
+namespace {
+
+using Request = door::bus_agent::ToMonitor::Request;
+using Signal = door::bus_agent::ToBusAgent::Signal;
+
+enum class Emits { kValue, kInvalidation, kNever };
+
+struct Property {
+  const char* name;
+  const char* type;
+  Emits emits;
+  bool deprecated;
+  /// Null: write-only.
+  GVariant* (*get)(const Client& client);
+  bool (*present)(const Client& change);
+  /// Null: read-only. The value has the right type already.
+  void (*set)(Request& request, GVariant* value);
+};
+
+/// YYYY-MM-DDTHH:MM:SS.ffffff in UTC, or nothing.
+GVariant* time_variant(std::int64_t microseconds) {
+  using namespace std::chrono;
+  if (microseconds == 0) return g_variant_new_string("");
+  const sys_time<std::chrono::microseconds> time{std::chrono::microseconds(microseconds)};
+  const auto day = floor<days>(time);
+  const year_month_day date(day);
+  const hh_mm_ss clock(time - day);
+  std::array<char, 64> text{};
+  std::snprintf(text.data(), text.size(), "%04d-%02u-%02uT%02d:%02d:%02d.%06d", int{date.year()},
+                unsigned{date.month()}, unsigned{date.day()},
+                static_cast<int>(clock.hours().count()), static_cast<int>(clock.minutes().count()),
+                static_cast<int>(clock.seconds().count()),
+                static_cast<int>(clock.subseconds().count()));
+  return g_variant_new_string(text.data());
+}
+
+// One row of the table below for a field of the door's message.
+#define FIELD(field, make)                                      \
+  [](const Client& c) -> GVariant* { return make(c.field()); }, \
+      [](const Client& c) { return c.has_##field(); }
+#define BOOLEAN(field) FIELD(field, g_variant_new_boolean)
+#define SETTER(field, convert) \
+  [](Request& request, GVariant* value) { request.set_##field(convert); }
+#define SET_BOOLEAN(field) SETTER(field, g_variant_get_boolean(value) != FALSE)
+#define SET_NUMBER(field) SETTER(field, g_variant_get_uint64(value))
+#define SET_TEXT(field) SETTER(field, g_variant_get_string(value, nullptr))
+
+// In the order in which changes that happen at once are told: what was done, then what follows.
+constexpr Property kTable[] = {
+    {"Name", "s", Emits::kNever, false, [](const Client& c) { return text_variant(c.name()); },
+     [](const Client&) { return false; }, nullptr},
+    {"ObjectPath", "o", Emits::kNever, true,
+     [](const Client& c) { return g_variant_new_object_path(c.path().c_str()); },
+     [](const Client&) { return false; }, nullptr},
+    {"KeyID", "s", Emits::kNever, false, FIELD(key_id, text_variant), nullptr},
+    {"Fingerprint", "s", Emits::kNever, false, FIELD(fingerprint, text_variant), nullptr},
+    {"Created", "s", Emits::kNever, false, FIELD(created, time_variant), nullptr},
+    {"Host", "s", Emits::kValue, false, FIELD(host, text_variant), SET_TEXT(host)},
+    {"Checker", "s", Emits::kValue, false, FIELD(checker, text_variant), SET_TEXT(checker)},
+    {"Timeout", "t", Emits::kValue, false, FIELD(timeout, g_variant_new_uint64),
+     SET_NUMBER(timeout)},
+    {"ExtendedTimeout", "t", Emits::kValue, false, FIELD(extended_timeout, g_variant_new_uint64),
+     SET_NUMBER(extended_timeout)},
+    {"Interval", "t", Emits::kValue, false, FIELD(interval, g_variant_new_uint64),
+     SET_NUMBER(interval)},
+    {"ApprovedByDefault", "b", Emits::kValue, false, BOOLEAN(approved_by_default),
+     SET_BOOLEAN(approved_by_default)},
+    {"ApprovalDelay", "t", Emits::kValue, false, FIELD(approval_delay, g_variant_new_uint64),
+     SET_NUMBER(approval_delay)},
+    {"ApprovalDuration", "t", Emits::kValue, false, FIELD(approval_duration, g_variant_new_uint64),
+     SET_NUMBER(approval_duration)},
+    {"ApprovalPending", "b", Emits::kValue, false, BOOLEAN(approval_pending), nullptr},
+    {"LastApprovalRequest", "s", Emits::kValue, false, FIELD(last_approval_request, time_variant),
+     nullptr},
+    {"CheckerRunning", "b", Emits::kValue, false, BOOLEAN(checker_running),
+     SET_BOOLEAN(checker_running)},
+    {"LastCheckerStatus", "n", Emits::kValue, false,
+     [](const Client& c) {
+       return g_variant_new_int16(static_cast<gint16>(c.last_checker_status()));
+     },
+     [](const Client& c) { return c.has_last_checker_status(); }, nullptr},
+    // Whatever is written means "checked just now".
+    {"LastCheckedOK", "s", Emits::kValue, false, FIELD(last_checked_ok, time_variant),
+     [](Request& request, GVariant*) { request.set_checked_ok(true); }},
+    {"Enabled", "b", Emits::kValue, false, BOOLEAN(enabled), SET_BOOLEAN(enabled)},
+    {"LastEnabled", "s", Emits::kValue, false, FIELD(last_enabled, time_variant), nullptr},
+    {"Expires", "s", Emits::kValue, false, FIELD(expires, time_variant), nullptr},
+    {"Secret", "ay", Emits::kInvalidation, false, nullptr,
+     [](const Client& c) { return c.has_secret(); },
+     [](Request& request, GVariant*) { request.set_secret(true); }},
+};
+
+#undef FIELD
+#undef BOOLEAN
+#undef SETTER
+#undef SET_BOOLEAN
+#undef SET_NUMBER
+#undef SET_TEXT
+
+const Property* find_property(std::string_view name) {
+  for (const auto& property : kTable) {
+    if (name == property.name) return &property;
+  }
+  return nullptr;
+}
+
+bool is_client_interface(std::string_view name) {
+  return name == kClientInterfaces[0] || name == kClientInterfaces[1];
+}
+
+std::string introspection() {
+  constexpr char kEmits[] =
+      R"(<annotation name="org.freedesktop.DBus.Property.EmitsChangedSignal" value=")";
+  std::string body = R"(<method name="Approve"><arg direction="in" type="b" name="value"/></method>
+<method name="CheckedOK"/>
+)";
+  for (const char* method : {"Enable", "Disable", "StartChecker", "StopChecker"}) {
+    body += concat("<method name=\"", method, "\">", kDeprecated, "</method>\n");
+  }
+  body += concat(R"(<signal name="CheckerCompleted"><arg type="n" name="exitcode"/>)"
+                 R"(<arg type="x" name="waitstatus"/><arg type="s" name="command"/></signal>
+<signal name="CheckerStarted"><arg type="s" name="command"/></signal>
+<signal name="GotSecret"/>
+<signal name="NeedApproval"><arg type="t" name="timeout"/><arg type="b" name="default"/></signal>
+<signal name="Rejected"><arg type="s" name="reason"/></signal>
+<signal name="PropertyChanged"><arg type="s" name="property"/><arg type="v" name="value"/>)",
+                 kDeprecated, "</signal>\n");
+  for (const auto& property : kTable) {
+    body += concat("<property name=\"", property.name, "\" type=\"", property.type, "\" access=\"",
+                   property.get == nullptr   ? "write"
+                   : property.set == nullptr ? "read"
+                                             : "readwrite",
+                   "\">");
+    if (property.emits == Emits::kNever) body += concat(kEmits, "const\"/>");
+    if (property.emits == Emits::kInvalidation) body += concat(kEmits, "invalidates\"/>");
+    if (property.deprecated) body += kDeprecated;
+    body += "</property>\n";
+  }
+  return concat(kIntrospectionHead, "<node>\n", kIntrospectableXml,
+                R"(<interface name="org.freedesktop.DBus.Properties">
+<method name="Get"><arg direction="in" type="s" name="interface_name"/>)"
+                R"(<arg direction="in" type="s" name="property_name"/>)"
+                R"(<arg direction="out" type="v" name="value"/></method>
+<method name="Set"><arg direction="in" type="s" name="interface_name"/>)"
+                R"(<arg direction="in" type="s" name="property_name"/>)"
+                R"(<arg direction="in" type="v" name="value"/></method>
+<method name="GetAll"><arg direction="in" type="s" name="interface_name"/>)"
+                R"(<arg direction="out" type="a{sv}" name="props"/></method>
+<signal name="PropertiesChanged"><arg type="s" name="interface_name"/>)"
+                R"(<arg type="a{sv}" name="changed_properties"/>)"
+                R"(<arg type="as" name="invalidated_properties"/></signal>
+</interface>
+<interface name=")",
+                kClientInterfaces[0], "\">\n", body, "</interface>\n<interface name=\"",
+                kClientInterfaces[1], "\">\n", body, kDeprecated, "</interface>\n</node>\n");
+}
+
+Outcome unknown_property(std::string_view interface, std::string_view name) {
+  if (!is_client_interface(interface) && !interface.empty()) {
+    return Refusal{errors::kUnknownInterface, concat("no interface ", interface)};
+  }
+  return Refusal{errors::kUnknownProperty, concat("no property ", name)};
+}
+
+Outcome set_property(const Client& client, const Property& property, GVariant* value) {
+  if (property.set == nullptr) {
+    return Refusal{errors::kPropertyReadOnly, concat(property.name, " cannot be written")};
+  }
+  if (!g_variant_is_of_type(value, G_VARIANT_TYPE(property.type))) {
+    return Refusal{errors::kInvalidArgs, concat(property.name, " is of type ", property.type,
+                                                ", not ", g_variant_get_type_string(value))};
+  }
+  const bool secret = property.get == nullptr;
+  if (g_variant_get_size(value) > (secret ? kMostSecret : kMostText)) {
+    return Refusal{errors::kLimitsExceeded, concat(property.name, " is too long")};
+  }
+  Change change;
+  change.request.set_name(client.name());
+  property.set(change.request, value);
+  if (secret) change.secret.reset(g_variant_ref(value));
+  return change;
+}
+
+Outcome call_properties(const Client& client, const Method& method) {
+  const char* interface = nullptr;
+  const char* name = nullptr;
+  if (method.member == "GetAll") {
+    if (!method.has("(s)")) return Refusal{errors::kInvalidArgs, "GetAll takes (s)"};
+    g_variant_get(method.body, "(&s)", &interface);
+    if (*interface != '\0' && !is_client_interface(interface)) {
+      return Refusal{errors::kUnknownInterface, concat("no interface ", interface)};
+    }
+    return Answer{own(g_variant_new("(@a{sv})", readable_properties(client)))};
+  }
+  if (method.member == "Get") {
+    if (!method.has("(ss)")) return Refusal{errors::kInvalidArgs, "Get takes (ss)"};
+    g_variant_get(method.body, "(&s&s)", &interface, &name);
+    const Property* property = find_property(name);
+    if (property == nullptr || (*interface != '\0' && !is_client_interface(interface))) {
+      return unknown_property(interface, name);
+    }
+    if (property->get == nullptr) {
+      return Refusal{errors::kAccessDenied, concat(name, " cannot be read")};
+    }
+    return Answer{own(g_variant_new("(v)", property->get(client)))};
+  }
+  if (!method.has("(ssv)")) return Refusal{errors::kInvalidArgs, "Set takes (ssv)"};
+  GVariant* value = nullptr;
+  g_variant_get(method.body, "(&s&sv)", &interface, &name, &value);
+  const Variant owned(value);
+  const Property* property = find_property(name);
+  if (property == nullptr || (*interface != '\0' && !is_client_interface(interface))) {
+    return unknown_property(interface, name);
+  }
+  return set_property(client, *property, value);
+}
+
+struct Action {
+  const char* name;
+  const char* signature;
+  void (*fill)(Request& request, GVariant* body);
+};
+constexpr Action kActions[] = {
+    {"Approve", "(b)",
+     [](Request& request, GVariant* body) {
+       gboolean approved = FALSE;
+       g_variant_get(body, "(b)", &approved);
+       request.set_approve(approved != FALSE);
+     }},
+    {"CheckedOK", "()", [](Request& request, GVariant*) { request.set_checked_ok(true); }},
+    {"Enable", "()", [](Request& request, GVariant*) { request.set_enabled(true); }},
+    {"Disable", "()", [](Request& request, GVariant*) { request.set_enabled(false); }},
+    {"StartChecker", "()", [](Request& request, GVariant*) { request.set_checker_running(true); }},
+    {"StopChecker", "()", [](Request& request, GVariant*) { request.set_checker_running(false); }},
+};
+
+}  // namespace
+
+GVariant* text_variant(const std::string& bytes) {
+  if (g_utf8_validate(bytes.data(), static_cast<gssize>(bytes.size()), nullptr)) {
+    return g_variant_new_string(bytes.c_str());
+  }
+  return g_variant_new_take_string(
+      g_utf8_make_valid(bytes.data(), static_cast<gssize>(bytes.size())));
+}
+
+Outcome call_client(const Client& client, const Method& method) {
+  if (method.is(kIntrospectable, "Introspect")) {
+    static const std::string xml = introspection();
+    return Answer{own(g_variant_new("(s)", xml.c_str()))};
+  }
+  for (const char* member : {"Get", "Set", "GetAll"}) {
+    if (method.is(kProperties, member)) return call_properties(client, method);
+  }
+  for (const auto& action : kActions) {
+    if (!method.is(kClientInterfaces[0], action.name) &&
+        !method.is(kClientInterfaces[1], action.name)) {
+      continue;
+    }
+    if (!method.has(action.signature)) {
+      return Refusal{errors::kInvalidArgs, concat(action.name, " takes ", action.signature)};
+    }
+    Change change;
+    change.request.set_name(client.name());
+    action.fill(change.request, method.body);
+    return change;
+  }
+  return Refusal{errors::kUnknownMethod,
+                 concat("no method ", method.member, " of interface \"", method.interface, "\"")};
+}
+
+GVariant* readable_properties(const Client& client) {
+  GVariantBuilder builder;
+  g_variant_builder_init(&builder, G_VARIANT_TYPE("a{sv}"));
+  for (const auto& property : kTable) {
+    if (property.get == nullptr) continue;
+    g_variant_builder_add_value(
+        &builder, g_variant_new_dict_entry(g_variant_new_string(property.name),
+                                           g_variant_new_variant(property.get(client))));
+  }
+  return g_variant_builder_end(&builder);
+}
+
+GVariant* interfaces_and_properties(const Client& client) {
+  GVariant* properties = readable_properties(client);
+  GVariantBuilder builder;
+  g_variant_builder_init(&builder, G_VARIANT_TYPE("a{sa{sv}}"));
+  for (const char* interface : kClientInterfaces) {
+    g_variant_builder_add(&builder, "{s@a{sv}}", interface, properties);
+  }
+  for (const char* interface : {kIntrospectable, kProperties}) {
+    g_variant_builder_add(&builder, "{s@a{sv}}", interface,
+                          g_variant_new_array(G_VARIANT_TYPE("{sv}"), nullptr, 0));
+  }
+  return g_variant_builder_end(&builder);
+}
+
+GVariant* interface_names() {
+  constexpr const char* kNames[] = {kClientInterfaces[0], kClientInterfaces[1], kIntrospectable,
+                                    kProperties};
+  return g_variant_new_strv(kNames, std::size(kNames));
+}
+
+void emit_changed(const Client& client, const Client& change, const Emit& emit) {
+  const auto strings = [](const char* name) {
+    return g_variant_new_strv(name == nullptr ? nullptr : &name, name == nullptr ? 0 : 1);
+  };
+  for (const auto& property : kTable) {
+    if (!property.present(change)) continue;
+    GVariantBuilder changed;
+    g_variant_builder_init(&changed, G_VARIANT_TYPE("a{sv}"));
+    if (property.get != nullptr) {
+      const Variant value = own(property.get(client));
+      for (const char* interface : kClientInterfaces) {
+        emit(client.path(), interface, "PropertyChanged",
+             g_variant_new("(sv)", property.name, value.get()));
+      }
+      g_variant_builder_add(&changed, "{sv}", property.name, value.get());
+    }
+    emit(client.path(), kProperties, "PropertiesChanged",
+         g_variant_new("(sa{sv}@as)", kClientInterfaces[0], &changed,
+                       strings(property.get == nullptr ? property.name : nullptr)));
+  }
+}
+
+void emit_signal(const Client& client, const Signal& signal, const Emit& emit) {
+  const auto emit_both = [&](const char* member, GVariant* floating) {
+    const Variant parameters = own(floating);
+    for (const char* interface : kClientInterfaces) {
+      emit(client.path(), interface, member, parameters.get());
+    }
+  };
+  switch (signal.signal_case()) {
+    case Signal::kCheckerStarted:
+      return emit_both("CheckerStarted",
+                       g_variant_new("(@s)", text_variant(signal.checker_started())));
+    case Signal::kCheckerCompleted: {
+      const auto& completed = signal.checker_completed();
+      return emit_both(
+          "CheckerCompleted",
+          g_variant_new("(nx@s)", static_cast<gint16>(completed.exit_code()),
+                        gint64{completed.wait_status()}, text_variant(completed.command())));
+    }
+    case Signal::kNeedApproval:
+      return emit_both("NeedApproval",
+                       g_variant_new("(tb)", signal.need_approval().delay(),
+                                     signal.need_approval().approved_by_default() ? TRUE : FALSE));
+    case Signal::kGotSecret:
+      return emit_both("GotSecret", g_variant_new("()"));
+    case Signal::kRejected:
+      return emit_both("Rejected", g_variant_new("(@s)", text_variant(signal.rejected())));
+    case Signal::SIGNAL_NOT_SET:
+      return;
+  }
+}
+
+}  // namespace mandos::bus_agent

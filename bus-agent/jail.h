@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+
+#include "common/jail.h"
+
+namespace mandos::bus_agent {
+
+/// A client of the system bus and nothing else: no file, no network, no other program.
+jail::Jail bus_agent_jail();
+
+}  // namespace mandos::bus_agent

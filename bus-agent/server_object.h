@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The object / : the server itself, and the manager of the clients' objects; and /clients between.
+#pragma once
+
+#include "bus-agent/mirror.h"
+#include "bus-agent/outcome.h"
+
+namespace mandos::bus_agent {
+
+/// What a call of `method` on the object at `path` comes to, a client's object too.
+Outcome call(const Mirror& mirror, std::string_view path, const Method& method);
+
+void emit_added(const Client& client, const Emit& emit);
+void emit_removed(const Client& client, const Emit& emit);
+void emit_not_found(const door::bus_agent::ToBusAgent::NotFound& not_found, const Emit& emit);
+
+}  // namespace mandos::bus_agent

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "monitor/doors/bus_agent.h"
+
+namespace mandos::monitor {
+namespace {
+
+using door::bus_agent::ToBusAgent;
+using door::bus_agent::ToMonitor;
+
+constexpr std::size_t kMostText = 64 * 1024;
+constexpr std::size_t kMostPart = 32 * 1024;
+constexpr std::size_t kMostSecret = 1024 * 1024;
+constexpr std::size_t kLongestDatagram = kMostText + 4096;
+// Ten thousand clients of a few hundred bytes, twice over.
+constexpr Channel::Limits kLimits{.receive = kLongestDatagram, .queue = 32 * 1024 * 1024};
+
+std::string clipped(const std::string& text) { return text.substr(0, kMostText); }
+
+std::int64_t stamp(const std::optional<WallTime>& time) {
+  return time ? time->time_since_epoch().count() : 0;
+}
+
+std::uint64_t count(Milliseconds duration) { return static_cast<std::uint64_t>(duration.count()); }
+
+door::bus_agent::Client shown(const Client& client, const Properties& which) {
+  using enum Property;
+  const ClientSettings& settings = client.settings;
+  const auto has = [&which](Property p) { return which.test(static_cast<std::size_t>(p)); };
+  door::bus_agent::Client out;
+  out.set_name(client.name);
+  if (has(kObjectPath)) out.set_path(client.object_path);
+  if (has(kKeyId)) out.set_key_id(settings.key_id ? settings.key_id->text() : "");
+  if (has(kFingerprint)) out.set_fingerprint(clipped(settings.fingerprint));
+  if (has(kHost)) out.set_host(clipped(settings.host));
+  if (has(kChecker)) out.set_checker(clipped(settings.checker));
+  if (has(kApprovalDelay)) out.set_approval_delay(count(settings.approval_delay));
+  if (has(kApprovalDuration)) out.set_approval_duration(count(settings.approval_duration));
+  if (has(kExtendedTimeout)) out.set_extended_timeout(count(settings.extended_timeout));
+  if (has(kInterval)) out.set_interval(count(settings.interval));
+  if (has(kTimeout)) out.set_timeout(count(settings.timeout));
+  if (has(kCreated)) out.set_created(stamp(client.created));
+  if (has(kExpires)) out.set_expires(stamp(client.expires_shown));
+  if (has(kLastApprovalRequest)) out.set_last_approval_request(stamp(client.last_approval_request));
+  if (has(kLastCheckedOk)) out.set_last_checked_ok(stamp(client.last_checked_ok));
+  if (has(kLastEnabled)) out.set_last_enabled(stamp(client.last_enabled));
+  if (has(kLastCheckerStatus)) out.set_last_checker_status(client.last_checker_status);
+  if (has(kApprovalPending)) out.set_approval_pending(client.approval_pending());
+  if (has(kApprovedByDefault)) out.set_approved_by_default(settings.approved_by_default);
+  if (has(kCheckerRunning)) out.set_checker_running(client.checker_running());
+  if (has(kEnabled)) out.set_enabled(client.enabled());
+  if (has(kSecret)) out.set_secret(true);
+  return out;
+}
+
+}  // namespace
+
+std::span<const DoorRow<BusAgentDoor, ToMonitor>> BusAgentDoor::rows() {
+  static constexpr DoorRow<BusAgentDoor, ToMonitor> kRows[] = {
+      {ToMonitor::kGreeting, "Greeting", kUngreeted, 16, 1, &BusAgentDoor::greeting},
+      {ToMonitor::kSecretPart, "SecretPart", kGreeted, kMostPart + 16, 5000,
+       &BusAgentDoor::secret_part},
+      {ToMonitor::kRequest, "Request", kGreeted, kLongestDatagram, 5000, &BusAgentDoor::request},
+      {ToMonitor::kWithdrawn, "Withdrawn", kGreeted, 16, 1, &BusAgentDoor::withdrawn},
+  };
+  return kRows;
+}
+
+BusAgentDoor::BusAgentDoor(EventLoop& loop, Log& log, Registry& registry, UniqueFd door,
+                           Options options)
+    : log_(log),
+      registry_(registry),
+      options_(std::move(options)),
+      door_(
+          loop, std::move(door), kLimits,
+          [this](const Channel::Datagram& datagram) { on_datagram(datagram.bytes); },
+          [this](const std::string& why) { options_.on_broken(why); }) {
+  ToBusAgent message;
+  *message.mutable_settings() = options_.settings;
+  door_.send(message);
+  registry_.for_each([this](const Client& client) { added(client); });
+  message.mutable_complete();
+  door_.send(message);
+}
+
+void BusAgentDoor::on_datagram(std::string_view bytes) {
+  if (broken_) return;
+  const char* broken = table_.dispatch(*this, bytes);
+  door_.wipe_received();
+  if (broken == nullptr) return;
+  broken_ = true;
+  options_.on_broken(broken);
+}
+
+void BusAgentDoor::greeting(const ToMonitor&) {
+  greeted_ = true;
+  options_.on_greeting();
+}
+
+void BusAgentDoor::withdrawn(const ToMonitor&) { options_.on_withdrawn(); }
+
+void BusAgentDoor::added(const Client& client) {
+  Properties all;
+  all.set().reset(static_cast<std::size_t>(Property::kSecret));
+  ToBusAgent message;
+  *message.mutable_added() = shown(client, all);
+  door_.send(message);
+}
+
+void BusAgentDoor::removed(const Client& client) {
+  ToBusAgent message;
+  message.mutable_removed()->set_name(client.name);
+  door_.send(message);
+}
+
+void BusAgentDoor::not_found(const KeyId& key_id, const std::string& address) {
+  ToBusAgent message;
+  message.mutable_not_found()->set_key_id(key_id.text());
+  message.mutable_not_found()->set_address(address);
+  door_.send(message);
+}
+
+// A refusal comes before what it changes, every other signal after, as the original has it.
+// A refusal comes before what it changes, every other signal after, as the original has it.
+void BusAgentDoor::effects(const Client& client, std::span<const Effect> effects) {
+  std::vector<ToBusAgent> after;
+  for (const auto& effect : effects) {
+    ToBusAgent message;
+    auto& signal = *message.mutable_signal();
+    signal.set_name(client.name);
+    if (const auto* decided = std::get_if<Decided>(&effect);
+        decided && !granted(decided->verdict)) {
+      signal.set_rejected(std::string(text(decided->verdict)));
+      door_.send(message);
+    } else if (const auto* changed = std::get_if<Changed>(&effect)) {
+      *message.mutable_changed() = shown(client, changed->properties);
+      door_.send(message);
+    } else if (const auto* started = std::get_if<StartChecker>(&effect)) {
+      signal.set_checker_started(clipped(started->command));
+    } else if (const auto* completed = std::get_if<CheckerCompleted>(&effect)) {
+      auto& told = *signal.mutable_checker_completed();
+      told.set_exit_code(completed->exit_code);
+      told.set_wait_status(completed->wait_status);
+      told.set_command(clipped(completed->command));
+    } else if (const auto* need = std::get_if<NeedApproval>(&effect)) {
+      signal.mutable_need_approval()->set_delay(count(need->delay));
+      signal.mutable_need_approval()->set_approved_by_default(need->approved_by_default);
+    } else if (std::holds_alternative<GotSecret>(effect)) {
+      signal.set_got_secret(true);
+    }
+    using Signal = ToBusAgent::Signal;
+    if (message.has_signal() && signal.signal_case() != Signal::SIGNAL_NOT_SET &&
+        signal.signal_case() != Signal::kRejected) {
+      after.push_back(std::move(message));
+    }
+  }
+  for (const auto& message : after) door_.send(message);
+}
+
+void BusAgentDoor::announce(const ToBusAgent::Announce& announcement) {
+  ToBusAgent message;
+  *message.mutable_announce() = announcement;
+  door_.send(message);
+}
+
+void BusAgentDoor::withdraw() {
+  ToBusAgent message;
+  message.mutable_withdraw();
+  door_.send(message);
+}
+
+void BusAgentDoor::secret_part(const ToMonitor& message) {
+  const std::string& part = message.part();
+  // One byte more than allowed is enough to refuse the request that follows.
+  secret_.append(part, 0, kMostSecret + 1 - std::min(secret_.size(), kMostSecret + 1));
+  explicit_bzero(const_cast<char*>(part.data()), part.size());
+}
+
+void BusAgentDoor::request(const ToMonitor& message) {
+  const auto& request = message.request();
+  log_.info("bus: user ", request.uid(), " asks for change ", int{request.change_case()},
+            " of client \"", escaped(request.name()), "\"");
+  ToBusAgent answer;
+  answer.mutable_reply()->set_serial(request.serial());
+  if (auto done = carry_out(request); !done) answer.mutable_reply()->set_error(done.error());
+  secret_ = secret_string();
+  door_.send(answer);
+}
+
+Status BusAgentDoor::carry_out(const ToMonitor::Request& request) {
+  using enum Property;
+  using Request = ToMonitor::Request;
+  const auto set = [&](Property property, Set::Value value) {
+    return registry_.change(request.name(), Set{property, std::move(value)});
+  };
+  const auto set_duration = [&](Property property, std::uint64_t value) -> Status {
+    if (value > count(kLongestDuration)) return Error{"longer than 90 years"};
+    return set(property, Milliseconds(value));
+  };
+  switch (request.change_case()) {
+    case Request::kApprovalDelay:
+      return set_duration(kApprovalDelay, request.approval_delay());
+    case Request::kApprovalDuration:
+      return set_duration(kApprovalDuration, request.approval_duration());
+    case Request::kExtendedTimeout:
+      return set_duration(kExtendedTimeout, request.extended_timeout());
+    case Request::kInterval:
+      return set_duration(kInterval, request.interval());
+    case Request::kTimeout:
+      return set_duration(kTimeout, request.timeout());
+    case Request::kApprovedByDefault:
+      return set(kApprovedByDefault, request.approved_by_default());
+    case Request::kCheckerRunning:
+      return set(kCheckerRunning, request.checker_running());
+    case Request::kEnabled:
+      return set(kEnabled, request.enabled());
+    case Request::kChecker:
+      return set(kChecker, request.checker());
+    case Request::kHost:
+      return set(kHost, request.host());
+    case Request::kSecret:
+      if (secret_.size() > kMostSecret) return Error{"a secret longer than 1 MiB"};
+      return set(kSecret, std::make_shared<const Secret>(as_bytes(secret_)));
+    case Request::kApprove:
+      return registry_.change(request.name(), Approve{request.approve()});
+    case Request::kCheckedOk:
+      return registry_.change(request.name(), CheckedOk{});
+    case Request::kRemove:
+      return registry_.remove(request.name());
+    case Request::CHANGE_NOT_SET:
+      break;
+  }
+  return Error{"nothing asked for"};
+}
+
+}  // namespace mandos::monitor

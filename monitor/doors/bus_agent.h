@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The door to the bus-agent: keeps its mirror of the clients current, carries out what the bus
+// asks.
+#pragma once
+
+#include <bus_agent.pb.h>
+
+#include <functional>
+#include <string>
+
+#include "common/channel.h"
+#include "common/event_loop.h"
+#include "common/log.h"
+#include "monitor/doors/door_table.h"
+#include "monitor/registry.h"
+
+namespace mandos::monitor {
+
+class BusAgentDoor {
+ public:
+  struct Options {
+    door::bus_agent::ToBusAgent::Settings settings;
+    std::function<void()> on_greeting;
+    /// The announcement is taken back.
+    std::function<void()> on_withdrawn;
+    /// The bus-agent is gone or broke a rule: it must be started afresh, and this object destroyed.
+    std::function<void(const std::string& why)> on_broken;
+  };
+  /// Tells every client at once.
+  BusAgentDoor(EventLoop& loop, Log& log, Registry& registry, UniqueFd door, Options options);
+
+  // What the registry tells the bus (Registry::Outlets).
+  void effects(const Client& client, std::span<const Effect> effects);
+  void added(const Client& client);
+  void removed(const Client& client);
+  void not_found(const KeyId& key_id, const std::string& address);
+
+  void announce(const door::bus_agent::ToBusAgent::Announce& announcement);
+  /// on_withdrawn() follows.
+  void withdraw();
+
+ private:
+  using ToMonitor = door::bus_agent::ToMonitor;
+  using ToBusAgent = door::bus_agent::ToBusAgent;
+  friend class DoorTable<BusAgentDoor, ToMonitor>;
+  enum State : unsigned { kUngreeted = 1, kGreeted = 2 };
+  static std::span<const DoorRow<BusAgentDoor, ToMonitor>> rows();
+
+  unsigned state_of(const ToMonitor&) const { return greeted_ ? kGreeted : kUngreeted; }
+  void on_datagram(std::string_view bytes);
+  void greeting(const ToMonitor& message);
+  void secret_part(const ToMonitor& message);
+  void request(const ToMonitor& message);
+  void withdrawn(const ToMonitor& message);
+  Status carry_out(const ToMonitor::Request& request);
+
+  Log& log_;
+  Registry& registry_;
+  Options options_;
+  bool greeted_ = false;
+  bool broken_ = false;
+  SecretString secret_ = secret_string();  // the parts that have come
+  DoorTable<BusAgentDoor, ToMonitor> table_{rows()};
+  Door door_;
+};
+
+}  // namespace mandos::monitor

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "monitor/object_path.h"
+
+namespace mandos::monitor {
+namespace {
+
+bool letter_or_digit(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+std::string path(std::string_view name, std::string_view as_underscore) {
+  constexpr std::string_view kHex = "0123456789abcdef";
+  std::string out = "/clients/";
+  for (const char c : name) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (letter_or_digit(c)) {
+      out += c;
+    } else if (as_underscore.find(c) != std::string_view::npos) {
+      out += '_';
+    } else {
+      out += {'_', kHex[byte >> 4], kHex[byte & 15]};
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+const std::string& ObjectPaths::of(const std::string& name) {
+  if (const auto known = by_name_.find(name); known != by_name_.end()) return known->second;
+  std::string chosen = path(name, "_.-");
+  if (names_.contains(chosen)) chosen = path(name, "");
+  // What another name looks like by chance.
+  while (names_.contains(chosen)) chosen += '_';
+  names_[chosen] = name;
+  return by_name_[name] = chosen;
+}
+
+}  // namespace mandos::monitor
