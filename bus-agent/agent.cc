@@ -203,6 +203,7 @@ void Agent::send_secret(GVariant* secret) {
   const auto copy = std::make_shared<SecretCopy>();
   copy->bytes.assign(bytes, bytes + size);
   if (size > 0) explicit_bzero(const_cast<unsigned char*>(bytes), size);
+  bus_.overwrite_buffer(size);
   for (std::size_t at = 0; at < size; at += kPart) {
     ToMonitor message;
     message.mutable_secret_part();

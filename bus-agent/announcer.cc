@@ -114,8 +114,7 @@ void Announcer::publish() {
 
 void Announcer::rename() {
   char* other = avahi_alternative_service_name(name_.c_str());
-  log_.warning("the service name \"", escaped(name_), "\" is taken: trying \"", escaped(other),
-               "\"");
+  log_.warning("the service name ", name_, " is taken: trying ", other);
   name_ = other;
   avahi_free(other);
 }
@@ -126,7 +125,7 @@ void Announcer::group_changed(AvahiEntryGroup* group, AvahiEntryGroupState state
     case AVAHI_ENTRY_GROUP_ESTABLISHED:
       delay_ms_ = 0;
       log_.write(complained_ ? LogLevel::kWarning : LogLevel::kInfo,
-                 concat("announced by Avahi as \"", escaped(name_), "\""));
+                 concat("announced by Avahi as ", name_));
       complained_ = false;
       return;
     case AVAHI_ENTRY_GROUP_COLLISION:

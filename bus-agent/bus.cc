@@ -325,6 +325,18 @@ void Bus::emit(const std::string& path, const char* interface, const char* membe
                                 owned.get(), nullptr);
 }
 
+void Bus::overwrite_buffer(std::size_t size) {
+  if (connection_ == nullptr) return;
+  constexpr std::size_t kHead = 4096;  // longer than any message is around its arguments
+  const std::vector<guint8> zeros(size + kHead);
+  g_dbus_connection_emit_signal(
+      connection_.get(), g_dbus_connection_get_unique_name(connection_.get()), "/",
+      "se.recompile.Mandos.Internal", "Overwrite",
+      g_variant_new("(@ay)",
+                    g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, zeros.data(), zeros.size(), 1)),
+      nullptr);
+}
+
 void Bus::finish(Message call, GDBusMessage* reply) {
   const Message owned(reply);
   const char* sender = g_dbus_message_get_sender(call.get());

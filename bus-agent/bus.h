@@ -57,6 +57,9 @@ class Bus {
   /// Dropped when we are not on the bus. `parameters` is a tuple, perhaps floating.
   void emit(const std::string& path, const char* interface, const char* member,
             GVariant* parameters);
+  /// Has GDBus read so many bytes of nothing, after what it has read so far: its buffer is used
+  /// again and again, and would keep a secret.
+  void overwrite_buffer(std::size_t size);
   /// Answers a call with a tuple. One that wants no answer, or came over an earlier connection,
   /// gets none.
   void answer(Message call, GVariant* body);

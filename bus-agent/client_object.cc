@@ -4,7 +4,7 @@
 #include <array>
 #include <chrono>
 #include <cstdio>
-#include <span>
+#include <optional>
 
 #include "common/text.h"
 
@@ -173,7 +173,41 @@ Outcome unknown_property(std::string_view interface, std::string_view name) {
   return Refusal{errors::kUnknownProperty, concat("no property ", name)};
 }
 
-Outcome set_property(const Client& client, const Property& property, GVariant* value) {
+/// `value`, or as a "t" if it is a whole number of another type that is not negative: callers whose
+/// language has one kind of number send what they like.
+Variant as_written(GVariant* value, const Property& property) {
+  std::optional<gint64> number;
+  if (std::string_view(property.type) == "t") {
+    switch (g_variant_classify(value)) {
+      case G_VARIANT_CLASS_BYTE:
+        number = g_variant_get_byte(value);
+        break;
+      case G_VARIANT_CLASS_INT16:
+        number = g_variant_get_int16(value);
+        break;
+      case G_VARIANT_CLASS_UINT16:
+        number = g_variant_get_uint16(value);
+        break;
+      case G_VARIANT_CLASS_INT32:
+        number = g_variant_get_int32(value);
+        break;
+      case G_VARIANT_CLASS_UINT32:
+        number = g_variant_get_uint32(value);
+        break;
+      case G_VARIANT_CLASS_INT64:
+        number = g_variant_get_int64(value);
+        break;
+      default:
+        break;
+    }
+  }
+  if (number.value_or(-1) < 0) return Variant(g_variant_ref(value));
+  return own(g_variant_new_uint64(static_cast<guint64>(*number)));
+}
+
+Outcome set_property(const Client& client, const Property& property, GVariant* written) {
+  const Variant converted = as_written(written, property);
+  GVariant* value = converted.get();
   if (property.set == nullptr) {
     return Refusal{errors::kPropertyReadOnly, concat(property.name, " cannot be written")};
   }

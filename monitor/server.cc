@@ -306,7 +306,7 @@ void Server::stop(int status) {
   // A start that failed: the word of the process that it failed in may still lie in its door.
   if (!ready_)
     return static_cast<void>(loop_.after(kLastWord, [this, status] { loop_.stop(status); }));
-  if (ready_ && settings_.zeroconf && bus_agent_ && !stopping_) {
+  if (settings_.zeroconf && bus_agent_ && !stopping_) {
     stopping_ = true;
     bus_agent_->withdraw();
     loop_.after(kWithdrawal, [this, status] { finish(status); });

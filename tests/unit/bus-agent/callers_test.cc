@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "bus-agent/callers.h"
+
+#include <gtest/gtest.h>
+
+namespace mandos::bus_agent {
+namespace {
+
+Message call(const char* sender, const char* member = "M", gsize size = 0) {
+  Message made(g_dbus_message_new_method_call("se.recompile.Mandos", "/", nullptr, member));
+  g_dbus_message_set_sender(made.get(), sender);
+  if (size > 0) {
+    const std::string text(size, 'x');
+    g_dbus_message_set_body(made.get(), g_variant_new("(s)", text.c_str()));
+  }
+  return made;
+}
+
+std::string next(Callers& callers) {
+  const Message message = callers.next();
+  return std::string(g_dbus_message_get_sender(message.get())) +
+         g_dbus_message_get_member(message.get());
+}
+
+TEST(Callers, AreServedInTurn) {
+  Callers callers;
+  for (int i = 0; i < 3; ++i) callers.add(call(":1.1"));
+  callers.add(call(":1.2"));
+  EXPECT_EQ(next(callers), ":1.1M");
+  EXPECT_EQ(next(callers), ":1.2M");
+  EXPECT_EQ(next(callers), ":1.1M");
+  EXPECT_EQ(next(callers), ":1.1M");
+  EXPECT_TRUE(callers.idle());
+}
+
+TEST(Callers, CallsOfOneKeepTheirOrder) {
+  Callers callers;
+  callers.add(call(":1.1", "A"));
+  callers.add(call(":1.1", "B"));
+  Message first = callers.next();
+  callers.put_back(std::move(first), false);
+  EXPECT_EQ(next(callers), ":1.1A");
+  EXPECT_EQ(next(callers), ":1.1B");
+}
+
+TEST(Callers, OneThatIsHeldWaitsUntilReleased) {
+  Callers callers;
+  callers.add(call(":1.1", "A"));
+  callers.add(call(":1.1", "B"));
+  Message first = callers.next();
+  callers.put_back(std::move(first), true);
+  callers.add(call(":1.1", "C"));
+  EXPECT_TRUE(callers.idle());
+  callers.add(call(":1.2"));
+  EXPECT_EQ(next(callers), ":1.2M");
+  EXPECT_TRUE(callers.idle());
+  callers.release(":1.1");
+  EXPECT_EQ(next(callers), ":1.1A");
+  EXPECT_EQ(next(callers), ":1.1B");
+  EXPECT_EQ(next(callers), ":1.1C");
+}
+
+TEST(Callers, OneThatHasGoneIsForgotten) {
+  Callers callers;
+  callers.add(call(":1.1"));
+  callers.add(call(":1.1"));
+  EXPECT_EQ(callers.drop(":1.1").size(), 2U);
+  EXPECT_TRUE(callers.idle());
+  EXPECT_TRUE(callers.drop(":1.1").empty());
+}
+
+TEST(Inbox, BoundsWhatOneCallerHasUnanswered) {
+  int woken = 0;
+  Inbox inbox([&woken] { ++woken; });
+  constexpr gsize kMebibyte = 1024 * 1024;
+  int let_in = 0;
+  for (; let_in < 1000; ++let_in) {
+    Message message = call(":1.1", "M", kMebibyte);
+    if (!inbox.put(message)) {
+      EXPECT_NE(message, nullptr);
+      break;
+    }
+  }
+  EXPECT_GT(let_in, 1);
+  EXPECT_LT(let_in, 100);
+  // Another has a share of his own.
+  Message other = call(":1.2");
+  EXPECT_TRUE(inbox.put(other));
+  EXPECT_EQ(woken, 1);
+  const auto taken = inbox.take();
+  EXPECT_EQ(taken.size(), static_cast<std::size_t>(let_in) + 1);
+  // Taken is not answered.
+  Message again = call(":1.1", "M", kMebibyte);
+  EXPECT_FALSE(inbox.put(again));
+  inbox.answered(":1.1", weight(taken.front().get()));
+  EXPECT_TRUE(inbox.put(again));
+  EXPECT_EQ(woken, 2);
+}
+
+}  // namespace
+}  // namespace mandos::bus_agent

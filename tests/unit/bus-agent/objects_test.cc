@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include <gtest/gtest.h>
+
+#include "bus-agent/client_object.h"
+#include "bus-agent/server_object.h"
+
+namespace mandos::bus_agent {
+namespace {
+
+Client client() {
+  Client made;
+  made.set_name("one");
+  made.set_path("/clients/one");
+  made.set_host("\xff not UTF-8");
+  made.set_created(1'000'000LL * 86400 * 365 + 5);
+  made.set_expires(0);
+  return made;
+}
+
+std::string error_of(const Outcome& outcome) {
+  const auto* refusal = std::get_if<Refusal>(&outcome);
+  return refusal == nullptr ? "" : refusal->error;
+}
+
+Outcome call_with(const Mirror& mirror, const char* path, const char* interface, const char* member,
+                  GVariant* body) {
+  const Variant owned = own(body);
+  return call(mirror, path, {interface, member, owned.get()});
+}
+
+struct Objects : testing::Test {
+  Objects() { mirror.add(client()); }
+  Mirror mirror;
+};
+
+TEST_F(Objects, TextIsMendedAndTimesAreWrittenOut) {
+  const Variant all = own(readable_properties(client()));
+  const char* text = nullptr;
+  ASSERT_TRUE(g_variant_lookup(all.get(), "Host", "&s", &text));
+  EXPECT_STREQ(text, "\xef\xbf\xbd not UTF-8");
+  ASSERT_TRUE(g_variant_lookup(all.get(), "Created", "&s", &text));
+  EXPECT_STREQ(text, "1971-01-01T00:00:00.000005");
+  ASSERT_TRUE(g_variant_lookup(all.get(), "Expires", "&s", &text));
+  EXPECT_STREQ(text, "");
+  EXPECT_FALSE(g_variant_lookup(all.get(), "Secret", "@ay", nullptr));
+}
+
+TEST_F(Objects, AWriteBecomesARequest) {
+  const Outcome outcome =
+      call_with(mirror, "/clients/one", kProperties, "Set",
+                g_variant_new("(ssv)", kClientInterfaces[1], "Timeout", g_variant_new_uint64(7)));
+  const auto* change = std::get_if<Change>(&outcome);
+  ASSERT_NE(change, nullptr);
+  EXPECT_EQ(change->request.name(), "one");
+  EXPECT_EQ(change->request.timeout(), 7U);
+  EXPECT_EQ(change->secret, nullptr);
+}
+
+TEST_F(Objects, ANumberMayBeOfAnyTypeButNotNegative) {
+  const auto set = [this](GVariant* value) {
+    return call_with(mirror, "/clients/one", kProperties, "Set",
+                     g_variant_new("(ssv)", kClientInterfaces[0], "Timeout", value));
+  };
+  for (GVariant* value :
+       {g_variant_new_byte(7), g_variant_new_int16(7), g_variant_new_uint16(7),
+        g_variant_new_int32(7), g_variant_new_uint32(7), g_variant_new_int64(7)}) {
+    const Outcome outcome = set(value);
+    const auto* change = std::get_if<Change>(&outcome);
+    ASSERT_NE(change, nullptr);
+    EXPECT_EQ(change->request.timeout(), 7U);
+  }
+  EXPECT_EQ(error_of(set(g_variant_new_int32(-7))), errors::kInvalidArgs);
+  EXPECT_EQ(error_of(set(g_variant_new_double(7))), errors::kInvalidArgs);
+}
+
+TEST_F(Objects, ASecretIsApartFromItsRequest) {
+  const Outcome outcome = call_with(
+      mirror, "/clients/one", kProperties, "Set",
+      g_variant_new("(ssv)", kClientInterfaces[0], "Secret", g_variant_new_bytestring("hidden")));
+  const auto* change = std::get_if<Change>(&outcome);
+  ASSERT_NE(change, nullptr);
+  EXPECT_NE(change->secret, nullptr);
+  EXPECT_EQ(change->request.SerializeAsString().find("hidden"), std::string::npos);
+}
+
+TEST_F(Objects, WhatCannotBeIsRefused) {
+  EXPECT_EQ(error_of(call_with(mirror, "/clients/two", kClientInterfaces[0], "CheckedOK",
+                               g_variant_new("()"))),
+            errors::kUnknownObject);
+  EXPECT_EQ(error_of(call_with(mirror, "/clients/one", kClientInterfaces[0], "CheckedOK",
+                               g_variant_new("(s)", "x"))),
+            errors::kInvalidArgs);
+  EXPECT_EQ(error_of(call_with(mirror, "/clients/one", kServerInterfaces[0], "GetAllClients",
+                               g_variant_new("()"))),
+            errors::kUnknownMethod);
+  EXPECT_EQ(error_of(call_with(mirror, "/", kServerInterfaces[0], "RemoveClient",
+                               g_variant_new("(o)", "/clients/two"))),
+            errors::kUnknownObject);
+}
+
+TEST_F(Objects, AChangeIsToldThreeTimesASecretOnce) {
+  std::vector<std::string> told;
+  const Emit emit = [&told](const std::string& path, const char* interface, const char* member,
+                            GVariant* parameters) {
+    const Variant owned(g_variant_ref_sink(parameters));
+    told.push_back(path + " " + interface + " " + member);
+  };
+  Client change;
+  change.set_name("one");
+  change.set_host("new");
+  emit_changed(client(), change, emit);
+  EXPECT_EQ(told, (std::vector<std::string>{
+                      "/clients/one se.recompile.Mandos.Client PropertyChanged",
+                      "/clients/one se.bsnet.fukt.Mandos.Client PropertyChanged",
+                      "/clients/one org.freedesktop.DBus.Properties PropertiesChanged"}));
+  told.clear();
+  change.clear_host();
+  change.set_secret(true);
+  emit_changed(client(), change, emit);
+  EXPECT_EQ(told, std::vector<std::string>{
+                      "/clients/one org.freedesktop.DBus.Properties PropertiesChanged"});
+}
+
+}  // namespace
+}  // namespace mandos::bus_agent
