@@ -31,6 +31,8 @@ constexpr guint32 kPrimaryOwner = 1;
 constexpr guint32 kAlreadyOwner = 4;
 // What a message is marked with: the connection that it came over.
 constexpr char kGeneration[] = "mandos-generation";
+// Answers that may wait for the bus to read them; beyond, no more are made.
+constexpr std::size_t kMostUnwritten = 1024 * 1024;
 // Calls served before the door has its turn.
 constexpr int kCallsPerRound = 32;
 
@@ -227,6 +229,8 @@ void Bus::disconnected() {
   callers_.clear();
   known_.clear();
   owned_ = {};
+  flushing_ = false;
+  unwritten_ = 0;
   delay_ms_ = 0;
   complained_ = false;
   retry("the bus has gone");
@@ -284,7 +288,7 @@ void Bus::ask_who(const std::string& caller) {
 }
 
 void Bus::serve_soon() {
-  if (serving_ || later_ || callers_.idle()) return;
+  if (serving_ || later_ || flushing_ || callers_.idle()) return;
   serving_ = true;
   run_after(0, [this] {
     serving_ = false;
@@ -299,7 +303,7 @@ void Bus::resume() {
 }
 
 void Bus::serve() {
-  for (int i = 0; i < kCallsPerRound && !callers_.idle(); ++i) {
+  for (int i = 0; i < kCallsPerRound && !callers_.idle() && !flushing_; ++i) {
     Message call = callers_.next();
     const std::string caller = g_dbus_message_get_sender(call.get());
     switch (handler_(call)) {
@@ -344,8 +348,26 @@ void Bus::finish(Message call, GDBusMessage* reply) {
   if (connection_ == nullptr || generation != generation_) return;
   inbox_->answered(sender, weight(call.get()));
   if (wants_no_answer(call.get())) return;
+  unwritten_ += weight(reply);
   g_dbus_connection_send_message(connection_.get(), reply, G_DBUS_SEND_MESSAGE_FLAGS_NONE, nullptr,
                                  nullptr);
+  if (unwritten_ > kMostUnwritten && !flushing_) flush();
+}
+
+// All answers go the same way: one that asks for much must not fill it for the others.
+void Bus::flush() {
+  flushing_ = true;
+  g_dbus_connection_flush(
+      connection_.get(), nullptr,
+      [](GObject* connection, GAsyncResult* result, gpointer pointer) {
+        g_dbus_connection_flush_finish(G_DBUS_CONNECTION(connection), result, nullptr);
+        auto* self = static_cast<Bus*>(pointer);
+        if (connection != static_cast<void*>(self->connection_.get())) return;
+        self->unwritten_ = 0;
+        self->flushing_ = false;
+        self->serve_soon();
+      },
+      this);
 }
 
 void Bus::answer(Message call, GVariant* body) {

@@ -75,6 +75,7 @@ class Bus {
   void ask_who(const std::string& caller);
   void serve();
   void serve_soon();
+  void flush();
   void finish(Message call, GDBusMessage* reply);
 
   Log& log_;
@@ -92,6 +93,8 @@ class Bus {
   bool complained_of_name_ = false;
   bool serving_ = false;
   bool later_ = false;
+  bool flushing_ = false;
+  std::size_t unwritten_ = 0;  // bytes of answers since the last flush
 };
 
 }  // namespace mandos::bus_agent

@@ -737,16 +737,27 @@ def _():
 
 @h.case("a storm of a thousand changes a second reaches a listener whole")
 def _():
-    with Bus(), server(three_clients()) as started:
+    config = three_clients()
+    config.state = pathlib.Path("/run/state")  # memory: the disk is not what is measured
+    config.state.mkdir(mode=0o700, exist_ok=True)
+    with Bus(), server(config) as started:
         caller, listener = Caller(), Listener()
         count, began = 5000, time.monotonic()
         sizes = []
-        done = threading.Semaphore(0)
+        outstanding = 0
+
+        def done(connection, result):
+            nonlocal outstanding
+            connection.call_finish(result)
+            outstanding -= 1
         for number in range(count):
             caller.connection.call(
                 OURS, "/clients/one", PROPERTIES, "Set",
                 GLib.Variant("(ssv)", (CLIENT, "Host", GLib.Variant("s", f"h{number}"))), None, 0,
-                60000, None, lambda connection, result: connection.call_finish(result))
+                60000, None, done)
+            outstanding += 1
+            while outstanding > (0 if number == count - 1 else 100):  # the daemon allows 128
+                GLib.MainContext.default().iteration(True)
             if number % 1000 == 999:
                 h.wait_until(lambda: listener.signals and
                              listener.signals[-1][3][1] == {"Host": f"h{number}"},
