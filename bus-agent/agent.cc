@@ -160,7 +160,7 @@ Bus::Handled Agent::handle(Message& call) {
                       body == nullptr ? none.get() : body};
   Outcome outcome = bus_agent::call(mirror_, text(g_dbus_message_get_path(call.get())), method);
   if (const auto* answer = std::get_if<Answer>(&outcome)) {
-    bus_.answer(std::move(call), answer->body.get());
+    bus_.answer(std::move(call), answer->body.get(), answer->size);
     return Bus::Handled::kYes;
   }
   if (const auto* refusal = std::get_if<Refusal>(&outcome)) {
@@ -218,7 +218,7 @@ void Agent::replied(const ToBusAgent::Reply& reply) {
   Message call = std::move(found->second);
   outstanding_.erase(found);
   if (reply.error().empty()) {
-    bus_.answer(std::move(call), nothing().body.get());
+    bus_.answer(std::move(call), nothing().body.get(), 0);
   } else {
     const Variant why = own(text_variant(reply.error()));
     bus_.refuse(std::move(call), errors::kFailed, g_variant_get_string(why.get(), nullptr));

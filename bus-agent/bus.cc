@@ -33,6 +33,7 @@ constexpr guint32 kAlreadyOwner = 4;
 constexpr char kGeneration[] = "mandos-generation";
 // Answers that may wait for the bus to read them; beyond, no more are made.
 constexpr std::size_t kMostUnwritten = 1024 * 1024;
+constexpr std::size_t kReplySize = 1024;  // one without much in it
 // Calls served before the door has its turn.
 constexpr int kCallsPerRound = 32;
 
@@ -341,14 +342,14 @@ void Bus::overwrite_buffer(std::size_t size) {
       nullptr);
 }
 
-void Bus::finish(Message call, GDBusMessage* reply) {
+void Bus::finish(Message call, GDBusMessage* reply, std::size_t size) {
   const Message owned(reply);
   const char* sender = g_dbus_message_get_sender(call.get());
   const auto generation = GPOINTER_TO_SIZE(g_object_get_data(G_OBJECT(call.get()), kGeneration));
   if (connection_ == nullptr || generation != generation_) return;
   inbox_->answered(sender, weight(call.get()));
   if (wants_no_answer(call.get())) return;
-  unwritten_ += weight(reply);
+  unwritten_ += kReplySize + size;
   g_dbus_connection_send_message(connection_.get(), reply, G_DBUS_SEND_MESSAGE_FLAGS_NONE, nullptr,
                                  nullptr);
   if (unwritten_ > kMostUnwritten && !flushing_) flush();
@@ -370,15 +371,15 @@ void Bus::flush() {
       this);
 }
 
-void Bus::answer(Message call, GVariant* body) {
+void Bus::answer(Message call, GVariant* body, std::size_t size) {
   GDBusMessage* reply = g_dbus_message_new_method_reply(call.get());
   g_dbus_message_set_body(reply, body);
-  finish(std::move(call), reply);
+  finish(std::move(call), reply, size);
 }
 
 void Bus::refuse(Message call, const char* error, const std::string& text) {
   GDBusMessage* reply = g_dbus_message_new_method_error_literal(call.get(), error, text.c_str());
-  finish(std::move(call), reply);
+  finish(std::move(call), reply, 0);
 }
 
 }  // namespace mandos::bus_agent

@@ -62,7 +62,8 @@ class Bus {
   void overwrite_buffer(std::size_t size);
   /// Answers a call with a tuple. One that wants no answer, or came over an earlier connection,
   /// gets none.
-  void answer(Message call, GVariant* body);
+  /// `size` is roughly how long it is, in bytes.
+  void answer(Message call, GVariant* body, std::size_t size);
   void refuse(Message call, const char* error, const std::string& text);
 
  private:
@@ -76,7 +77,7 @@ class Bus {
   void serve();
   void serve_soon();
   void flush();
-  void finish(Message call, GDBusMessage* reply);
+  void finish(Message call, GDBusMessage* reply, std::size_t size);
 
   Log& log_;
   std::string path_;

@@ -315,29 +315,35 @@ Outcome call_client(const Client& client, const Method& method) {
 }
 
 GVariant* readable_properties(const Client& client) {
-  GVariantBuilder builder;
-  g_variant_builder_init(&builder, G_VARIANT_TYPE("a{sv}"));
-  for (const auto& property : kTable) {
-    if (property.get == nullptr) continue;
-    g_variant_builder_add_value(
-        &builder, g_variant_new_dict_entry(g_variant_new_string(property.name),
-                                           g_variant_new_variant(property.get(client))));
+  // Made once: the names are as much work as the values, and there are ten thousand clients.
+  static const auto names = [] {
+    std::array<Variant, std::size(kTable)> made;
+    for (std::size_t i = 0; i < made.size(); ++i)
+      made[i] = own(g_variant_new_string(kTable[i].name));
+    return made;
+  }();
+  std::array<GVariant*, std::size(kTable)> entries{};
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < std::size(kTable); ++i) {
+    if (kTable[i].get == nullptr) continue;
+    entries[count++] =
+        g_variant_new_dict_entry(names[i].get(), g_variant_new_variant(kTable[i].get(client)));
   }
-  return g_variant_builder_end(&builder);
+  return g_variant_new_array(G_VARIANT_TYPE("{sv}"), entries.data(), count);
 }
 
 GVariant* interfaces_and_properties(const Client& client) {
   GVariant* properties = readable_properties(client);
-  GVariantBuilder builder;
-  g_variant_builder_init(&builder, G_VARIANT_TYPE("a{sa{sv}}"));
-  for (const char* interface : kClientInterfaces) {
-    g_variant_builder_add(&builder, "{s@a{sv}}", interface, properties);
-  }
-  for (const char* interface : {kIntrospectable, kProperties}) {
-    g_variant_builder_add(&builder, "{s@a{sv}}", interface,
-                          g_variant_new_array(G_VARIANT_TYPE("{sv}"), nullptr, 0));
-  }
-  return g_variant_builder_end(&builder);
+  GVariant* none = g_variant_new_array(G_VARIANT_TYPE("{sv}"), nullptr, 0);
+  static const std::array<Variant, 4> names{own(g_variant_new_string(kClientInterfaces[0])),
+                                            own(g_variant_new_string(kClientInterfaces[1])),
+                                            own(g_variant_new_string(kIntrospectable)),
+                                            own(g_variant_new_string(kProperties))};
+  const std::array<GVariant*, 4> entries{g_variant_new_dict_entry(names[0].get(), properties),
+                                         g_variant_new_dict_entry(names[1].get(), properties),
+                                         g_variant_new_dict_entry(names[2].get(), none),
+                                         g_variant_new_dict_entry(names[3].get(), none)};
+  return g_variant_new_array(G_VARIANT_TYPE("{sa{sv}}"), entries.data(), entries.size());
 }
 
 GVariant* interface_names() {

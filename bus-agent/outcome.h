@@ -24,6 +24,7 @@ inline Variant own(GVariant* floating) { return Variant(g_variant_ref_sink(float
 /// The reply's arguments, a tuple.
 struct Answer {
   Variant body;
+  std::size_t size = 0;  // roughly, in bytes, where that is much
 };
 /// An error reply.
 struct Refusal {
@@ -37,7 +38,7 @@ struct Change {
 };
 using Outcome = std::variant<Answer, Refusal, Change>;
 
-inline Answer nothing() { return {own(g_variant_new("()"))}; }
+inline Answer nothing() { return {own(g_variant_new("()")), 0}; }
 
 /// A method call without what it is addressed to. `interface` may be empty: whichever has it.
 struct Method {
