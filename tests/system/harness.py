@@ -12,7 +12,7 @@ Environment, set by tests/system/meson.build:
   MANDOS_STAGED   1: the prefix is installed already, use it as it is
   MANDOS_SLACK    factor on every time limit (sanitizers, slow machines)
 """
-import base64, collections, configparser, contextlib, ctypes, fcntl, os, pathlib, re, shutil
+import base64, collections, configparser, contextlib, ctypes, fcntl, json, os, pathlib, re, shutil
 import signal, socket, struct, subprocess, sys, tempfile, threading, time, traceback
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
@@ -59,6 +59,15 @@ def stage():
     if over == pathlib.Path("/"):
         sys.exit(f"Bail out! nothing to lay {PREFIX} over: make its first folder")
     mount("overlay", over, "overlay", data=f"lowerdir={root}{over}:{over}")
+    # Another server may well lie there already: the original has the same name.
+    if not (PREFIX / "libexec/mandos/mandos-monitor").exists():
+        sys.exit(f"Bail out! {BUILD} was not configured for the prefix {PREFIX}")
+
+
+def sanitized():
+    """Whether the build was made with sanitizers."""
+    told = json.loads((BUILD / "meson-info/intro-buildoptions.json").read_text())
+    return any(each["name"] == "b_sanitize" and each["value"] != "none" for each in told)
 
 
 def private_accounts(directory):
