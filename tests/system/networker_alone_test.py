@@ -258,7 +258,9 @@ def hang_up():
                 more = ("--stall-after", 50) if point == "stalled" else ()
                 fetch("--hang-up", point, *more, *reset, key=key())
         expect_outcome(fetch("--hang-up", "waiting", "--wait", 0.3, key=key()), "hung-up")
-        wait_until(lambda: networker.count("open .*") == networker.count(r"closed \d+ 0") >= 9,
+        # Those that had a ClientHello were opened for certain: a reset takes back the bytes before
+        # it, so the version line of the others may never be read.
+        wait_until(lambda: networker.count("open .*") == networker.count(r"closed \d+ 0") >= 7,
                    "every open connection is closed", 2)
         expect(networker.find("proof .*"), "some proved")
 
