@@ -144,7 +144,7 @@ Status add_rules(scmp_filter_ctx filter, std::uint32_t action,
   return Ok{};
 }
 
-Status enter_seccomp(const Filter& rules) {
+[[maybe_unused]] Status enter_seccomp(const Filter& rules) {
   const std::uint32_t kill = MANDOS_SECCOMP_TRAP ? SCMP_ACT_TRAP : SCMP_ACT_KILL_PROCESS;
   const std::unique_ptr<void, void (*)(void*)> filter(
       seccomp_init(rules.allow_list ? kill : SCMP_ACT_ALLOW), &seccomp_release);

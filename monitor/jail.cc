@@ -34,7 +34,7 @@ jail::Jail monitor_jail(std::vector<std::string> readable, std::vector<std::stri
   }
   // No memory that can be executed.
   for (const int number : {SCMP_SYS(mmap), SCMP_SYS(mprotect)}) {
-    jail.filter.allowed.push_back({number, {SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)}});
+    jail.filter.allowed.push_back({number, {{2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0}}});
   }
   // "~user" in a secfile asks the name service, which tries its daemon before the files.
   jail.filter.refused = {{SCMP_SYS(socket)}};

@@ -216,7 +216,7 @@ TEST_F(FileTest, ReadsWhatOnlyItsOwnerWrites) {
   EXPECT_EQ(why(path_, {}), "content");
   EXPECT_THAT(why(path_, {.is_private = true}),
               AllOf(HasSubstr(path_), HasSubstr("0644"), HasSubstr("read")));
-  for (const mode_t mode : {0620, 0602, 0666}) {
+  for (const mode_t mode : {0620U, 0602U, 0666U}) {
     chmod(path_.c_str(), mode);
     EXPECT_THAT(why(path_, {}), HasSubstr("write"));
   }

@@ -215,7 +215,7 @@ TEST_P(ProofTest, RefusesWrongServerHellos) {
                         h.server_hello.extensions.push_back({44, {1, 2}});
                       }),
                       why));
-  const auto server_hello = GetParam() ? 3 : 1;
+  const std::size_t server_hello = GetParam() ? 3 : 1;
   EXPECT_TRUE(
       refused(spoiled_messages([&](Messages& m) { m.at(server_hello).body.push_back(0); }), why));
   for (const unsigned suite : {0x1300u, 0x1305u, 0x1306u, 0xc02bu, 0u}) {
@@ -257,7 +257,7 @@ TEST_P(ProofTest, RefusesAMessageHashMadeByTheNetworker) {
 TEST_P(ProofTest, RefusesOtherMessages) {
   const std::size_t count = normal().messages().size();
   // None of these leaves a well-formed sequence, wherever it is put.
-  for (const unsigned type : {0, 1, 2, 4, 5, 8, 11, 13, 15, 20, 24, 25, 254}) {
+  for (const unsigned type : {0U, 1U, 2U, 4U, 5U, 8U, 11U, 13U, 15U, 20U, 24U, 25U, 254U}) {
     for (std::size_t place = 0; place <= count; ++place) {
       const auto insert = [&](const ByteVector& body) {
         return spoiled_messages([&](Messages& m) {
@@ -377,7 +377,7 @@ TEST_P(ProofTest, RefusesOtherSignatures) {
     EXPECT_TRUE(refused(test::sign(handshake, {key_.public_key, scheme, key_.sign}),
                         "signature scheme does not fit the key"));
   }
-  for (const std::size_t size : {0, 1, 63}) {
+  for (const std::size_t size : {0U, 1U, 63U}) {
     const auto cut = [&](const ByteVector& content) {
       auto signature = key_.sign(content);
       signature.resize(size);
@@ -557,10 +557,10 @@ TEST_P(ProofTest, RsaKeysHaveOneShapeOnly) {
   };
   const std::string supported = "signature does not verify";
   const std::string unsupported = "unsupported public key";
-  for (const std::size_t bits : {3072, 3073, 3079, 4096, 8191, 8192}) {
+  for (const std::size_t bits : {3072U, 3073U, 3079U, 4096U, 8191U, 8192U}) {
     EXPECT_EQ(reason(RsaKey(bits).encode()), supported) << bits;
   }
-  for (const std::size_t bits : {512, 1024, 2048, 3064, 3071, 8193, 16384}) {
+  for (const std::size_t bits : {512U, 1024U, 2048U, 3064U, 3071U, 8193U, 16384U}) {
     EXPECT_EQ(reason(RsaKey(bits).encode()), unsupported) << bits;
   }
   for (const unsigned scheme : {0x0804u, 0x0805u, 0x0806u}) {

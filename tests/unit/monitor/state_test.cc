@@ -568,7 +568,7 @@ TEST_F(StateAsRoot, FullDisk) {
     while (filler.put('x').flush()) {
     }
   }
-  for (const std::size_t count : {1, 6}) {
+  for (const std::size_t count : {1U, 6U}) {
     std::vector<Saved> changed{saved("one", 2), saved("two", 2)};
     for (std::size_t i = 0; i < count; ++i) changed.push_back(saved("more" + std::to_string(i)));
     const auto refused = store.save(changed);
