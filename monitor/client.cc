@@ -330,4 +330,11 @@ bool same_setting(const SecretPtr& one, const SecretPtr& other) {
   return std::ranges::equal(one->bytes(), other->bytes());
 }
 
+bool same_settings(const ClientSettings& one, const ClientSettings& other) {
+  bool same = true;
+  for_each_setting(
+      [&](Property, auto member) { same &= same_setting(one.*member, other.*member); });
+  return same;
+}
+
 }  // namespace mandos::monitor

@@ -234,5 +234,6 @@ bool same_setting(const T& one, const T& other) {
   return one == other;
 }
 bool same_setting(const SecretPtr& one, const SecretPtr& other);
+bool same_settings(const ClientSettings& one, const ClientSettings& other);
 
 }  // namespace mandos::monitor

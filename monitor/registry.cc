@@ -4,6 +4,12 @@
 #include <array>
 
 namespace mandos::monitor {
+namespace {
+
+// So many clients are saved before others are served again.
+constexpr std::size_t kSlice = 128;
+
+}  // namespace
 
 Registry::Registry(EventLoop& loop, Log& log, Outlets outlets)
     : loop_(loop), log_(log), outlets_(std::move(outlets)) {}
@@ -26,10 +32,9 @@ void Registry::index(Slot& slot) {
 
 void Registry::start() {
   for (const auto& [name, slot] : by_name_) {
+    if (slot->differs) unsaved_.insert(slot->client.number);
     static_cast<void>(deliver(*slot, Started{fraction()}));
-    unsaved_.insert(slot.get());
   }
-  save_gathered();
 }
 
 void Registry::reload(const std::map<std::string, ClientSettings>& file, const Merge& merge) {
@@ -47,10 +52,10 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
     if (const auto found = by_name_.find(name); found != by_name_.end()) {
       Slot& slot = *found->second;
       const auto merged = merge(slot.file, settings, slot.client.settings);
+      if (!same_settings(slot.file, settings)) unsaved_.insert(slot.client.number);
       slot.file = settings;
       static_cast<void>(deliver(slot, Reloaded{merged, fraction()}));
       index(slot);
-      unsaved_.insert(&slot);
     } else {
       Entry entry;
       entry.client.name = name;
@@ -59,24 +64,30 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
       add(std::move(entry));
       Slot& slot = *by_name_.at(name);
       static_cast<void>(deliver(slot, Started{fraction()}));
-      unsaved_.insert(&slot);
+      unsaved_.insert(slot.client.number);
       outlets_.added(slot.client);
     }
   }
-  save_gathered();
 }
 
-void Registry::save_gathered() {
-  if (unsaved_.empty()) return;
-  const std::vector<const Entry*> entries(unsaved_.begin(), unsaved_.end());
-  const auto saved = outlets_.save(entries);
+bool Registry::save_some() {
+  std::vector<const Entry*> entries;
+  auto next = unsaved_.upper_bound(saved_up_to_);
+  for (; next != unsaved_.end() && entries.size() < kSlice; ++next) {
+    entries.push_back(by_number_.at(saved_up_to_ = *next));
+  }
+  const bool more = next != unsaved_.end();
+  if (!more) saved_up_to_ = 0;
+  const Status saved = entries.empty() ? Ok{} : outlets_.save(entries);
   if (saved) {
-    unsaved_.clear();
-  } else if (!saving_failed_) {
+    for (const auto* entry : entries) unsaved_.erase(entry->client.number);
+  } else if (!std::exchange(saving_failed_, true)) {
     log_.error("state is not on disk, trying on: ", saved.error());
   }
-  if (saved && saving_failed_) log_.warning("state is on disk again");
-  saving_failed_ = !saved;
+  if (unsaved_.empty() && std::exchange(saving_failed_, false)) {
+    log_.warning("state is on disk again");
+  }
+  return more;
 }
 
 void Registry::request(ConnectionId connection, const KeyId& key_id, const std::string& address) {
@@ -124,7 +135,10 @@ const Registry::Entry* Registry::find(const std::string& name) const {
 Status Registry::change(const std::string& name, const Event& event) {
   const auto found = by_name_.find(name);
   if (found == by_name_.end()) return Error{"no such client"};
-  return deliver(*found->second, event);
+  Slot& slot = *found->second;
+  auto done = deliver(slot, event);
+  // What failed before and is asked for again changes nothing, but is as little on disk.
+  return done && unsaved_.contains(slot.client.number) ? save_now(slot) : done;
 }
 
 Status Registry::remove(const std::string& name) {
@@ -138,7 +152,7 @@ void Registry::take_away(Slot& slot) {
   static_cast<void>(deliver(slot, Removed{}));
   outlets_.removed(slot.client);
   if (slot.timer) loop_.cancel(*slot.timer);
-  unsaved_.erase(&slot);
+  unsaved_.erase(slot.client.number);
   std::erase_if(by_key_, [&slot](const auto& entry) { return entry.second == &slot; });
   by_number_.erase(slot.client.number);
   by_name_.erase(slot.client.name);
@@ -180,15 +194,17 @@ Status Registry::carry_out(Slot& slot, const Effect& effect) {
   } else if (const auto* unusable = std::get_if<CheckerUnusable>(&effect)) {
     log_.error("client ", escaped(slot.client.name), ": checker: ", unusable->why);
   } else if (const auto* save = std::get_if<Save>(&effect)) {
-    unsaved_.insert(&slot);
-    if (save->durable) {
-      const std::array<const Entry*, 1> entry{&slot};
-      auto saved = outlets_.save(entry);
-      if (saved) unsaved_.erase(&slot);
-      return saved;
-    }
+    unsaved_.insert(slot.client.number);
+    if (save->durable) return save_now(slot);
   }
   return Ok{};
+}
+
+Status Registry::save_now(const Slot& slot) {
+  const std::array<const Entry*, 1> entry{&slot};
+  auto saved = outlets_.save(entry);
+  if (saved) unsaved_.erase(slot.client.number);
+  return saved;
 }
 
 void Registry::schedule(Slot& slot) {

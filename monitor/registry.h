@@ -8,9 +8,9 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "common/event_loop.h"
@@ -22,10 +22,11 @@ namespace mandos::monitor {
 
 class Registry {
  public:
-  /// A client and what clients.conf says of it now.
+  /// A client, what clients.conf says of it now, and whether any of it was not so on disk at start.
   struct Entry {
     Client client;
     ClientSettings file;
+    bool differs = true;
   };
   struct Outlets {
     std::function<void(CheckerId, const std::string& command)> start_checker;
@@ -52,7 +53,7 @@ class Registry {
 
   /// Fills the registry, before start(). `expires` of a client that was kept on disk is set.
   void add(Entry entry);
-  /// Starts every client's life and brings all of them to disk.
+  /// Starts every client's life.
   void start();
   /// clients.conf was read again: `merge` gives the settings in force from what the file said, what
   /// it says now and what is in force.
@@ -60,8 +61,9 @@ class Registry {
       std::function<ClientSettings(const ClientSettings& file_then, const ClientSettings& file_now,
                                    const ClientSettings& current)>;
   void reload(const std::map<std::string, ClientSettings>& file, const Merge& merge);
-  /// Brings to disk what was gathered. Called every few seconds and at the end.
-  void save_gathered();
+  /// Brings to disk some of what was gathered: what changed without an administrator. True: there
+  /// is more, at once; else in a few seconds.
+  bool save_some();
 
   // From the networkers.
   bool known(const KeyId& key_id) const { return by_key_.contains(key_id); }
@@ -97,6 +99,7 @@ class Registry {
 
   Status deliver(Slot& slot, const Event& event);
   Status carry_out(Slot& slot, const Effect& effect);
+  Status save_now(const Slot& slot);
   void schedule(Slot& slot);
   void index(Slot& slot);
   void take_away(Slot& slot);
@@ -114,7 +117,8 @@ class Registry {
   std::unordered_map<KeyId, Slot*, KeyIdHash> by_key_;
   std::unordered_map<std::uint32_t, Slot*> by_number_;
   std::unordered_map<ConnectionId, Connection> connections_;
-  std::unordered_set<Slot*> unsaved_;
+  std::set<std::uint32_t> unsaved_;  // Client::number
+  std::uint32_t saved_up_to_ = 0;    // of those, the last that save_some() has tried
   std::uint32_t next_number_ = 1;
   std::mt19937_64 random_{std::random_device{}()};  // only spreads checkers over time
   TokenBucket stranger_lines_{10, 100};

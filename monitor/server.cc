@@ -177,7 +177,7 @@ void Server::serve() {
   serving_ = true;
   for (auto& arrival : std::exchange(arrivals_, {})) open_door(std::move(arrival));
   registry_.start();
-  save_regularly();
+  loop_.after(kGather, [this] { save_regularly(); });
 }
 
 bool Server::load_clients_first() {
@@ -197,6 +197,8 @@ bool Server::load_clients_first() {
     Registry::Entry entry;
     if (const auto found = kept.find(name); settings_.restore && found != kept.end()) {
       entry.client = from_saved(found->second, settings, now);
+      entry.differs = to_saved(entry.client, settings, now).client.SerializeAsString() !=
+                      found->second.client.SerializeAsString();
     } else {
       entry.client.name = name;
       entry.client.created = now.wall;
@@ -298,8 +300,7 @@ void Server::reload() {
 }
 
 void Server::save_regularly() {
-  registry_.save_gathered();
-  loop_.after(kGather, [this] { save_regularly(); });
+  loop_.after(registry_.save_some() ? Milliseconds(0) : kGather, [this] { save_regularly(); });
 }
 
 void Server::stop(int status) {
@@ -316,7 +317,11 @@ void Server::stop(int status) {
 }
 
 void Server::finish(int status) {
-  if (serving_) registry_.save_gathered();
+  // What changed behind a pass that is under way comes with the next.
+  for (int pass = 0; serving_ && pass < 2; ++pass) {
+    while (registry_.save_some()) {
+    }
+  }
   loop_.stop(status);
 }
 
