@@ -92,9 +92,18 @@ std::string expand_path(std::string_view path) {
 bool decode_base64(std::string_view text, SecretString& out, std::string_view& remark) {
   base64_decode_ctx context;
   base64_decode_init(&context);
+  // Nearly always it is as it should be.
+  out.resize(BASE64_DECODE_LENGTH(text.size()));
+  std::size_t size = out.size();
+  const bool usual =
+      base64_decode_update(&context, &size, reinterpret_cast<std::uint8_t*>(out.data()),
+                           text.size(), text.data()) == 1 &&
+      base64_decode_final(&context) == 1;
+  out.resize(usual ? size : 0);
+  if (usual) return true;
+  base64_decode_init(&context);
   std::size_t digits = 0;
   std::size_t pads = 0;
-  out.reserve(text.size() / 4 * 3 + 3);
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
     if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '+' || c == '/') {

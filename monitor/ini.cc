@@ -46,15 +46,15 @@ bool is_space(char32_t c) {
 }
 
 std::string_view trim(std::string_view text) {
-  std::size_t begin = text.size();
-  std::size_t end = text.size();
-  for (auto rest = text; !rest.empty();) {
-    const auto at = text.size() - rest.size();
-    if (is_space(next_character(rest))) continue;
-    begin = std::min(begin, at);
-    end = text.size() - rest.size();
+  for (auto rest = text; !rest.empty() && is_space(next_character(rest));) text = rest;
+  // Backwards: no space is longer than 3 bytes, and no character's last bytes are another one.
+  for (std::size_t size = 1; size <= std::min<std::size_t>(text.size(), 3);) {
+    auto last = text.substr(text.size() - size);
+    const bool space = is_space(next_character(last)) && last.empty();
+    if (space) text.remove_suffix(size);
+    size = space ? 1 : size + 1;
   }
-  return text.substr(begin, end - begin);
+  return text;
 }
 
 void lower(char* begin, std::size_t size) {
@@ -66,7 +66,16 @@ void lower(char* begin, std::size_t size) {
 }  // namespace
 
 bool is_text(std::string_view bytes) {
+  constexpr std::uint64_t kEach = 0x0101010101010101;
   while (!bytes.empty()) {
+    // Eight characters of ASCII at a time, of which none is 0.
+    if (std::uint64_t eight = 0; bytes.size() >= sizeof eight) {
+      std::memcpy(&eight, bytes.data(), sizeof eight);
+      if (((eight | (eight - kEach)) & (kEach << 7)) == 0) {
+        bytes.remove_prefix(sizeof eight);
+        continue;
+      }
+    }
     const char32_t character = next_character(bytes);
     if (character == kMalformed || character == 0) return false;
   }
@@ -153,8 +162,9 @@ void Ini::read(std::string file_name, SecretString file_content, Problems& probl
   std::string_view rest(data, file.content.size());
   while (!rest.empty()) {
     ++place.line;
-    const auto end = std::min(rest.find_first_of("\r\n"), rest.size());
-    const auto line = rest.substr(0, end);
+    auto line = rest.substr(0, rest.find('\n'));
+    line = line.substr(0, line.find('\r'));
+    const auto end = line.size();
     rest.remove_prefix(std::min(rest.size(), end + (rest.substr(end, 2) == "\r\n" ? 2 : 1)));
     const auto wrong = [&](std::string_view name, std::string_view found,
                            std::string_view expected) {
@@ -179,8 +189,8 @@ void Ini::read(std::string file_name, SecretString file_content, Problems& probl
       continue;
     }
     level = indent;
-    const auto bracket = text.rfind(']');
-    if (text.front() == '[' && bracket != text.npos && bracket >= 2) {
+    const auto bracket = text.front() == '[' ? text.rfind(']') : text.npos;
+    if (bracket != text.npos && bracket >= 2) {
       section_name = text.substr(1, bracket - 1);
       section = &defaults_;
       option = nullptr;
