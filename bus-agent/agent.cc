@@ -14,8 +14,8 @@ namespace mandos::bus_agent {
 namespace {
 
 // Twice a text of 64 KiB and what is around it; the queue holds a few secrets.
-constexpr Channel::Limits kLimits{.receive = 2 * kMostText + 4096, .queue = 8 * 1024 * 1024};
-constexpr std::size_t kPart = 32 * 1024;
+constexpr Channel::Limits kLimits{.receive = 2 * kMostText + 4096, .queue = 8UL * 1024 * 1024};
+constexpr std::size_t kPart = 32UL * 1024;
 // What the monitor may have to do at a time; who asks for more waits.
 constexpr std::size_t kMostOutstanding = 64;
 constexpr double kRequestsPerSecond = 2000;  // the monitor allows more

@@ -32,7 +32,7 @@ constexpr guint32 kAlreadyOwner = 4;
 // What a message is marked with: the connection that it came over.
 constexpr char kGeneration[] = "mandos-generation";
 // Answers that may wait for the bus to read them; beyond, no more are made.
-constexpr std::size_t kMostUnwritten = 1024 * 1024;
+constexpr std::size_t kMostUnwritten = 1024UL * 1024;
 constexpr std::size_t kReplySize = 1024;  // one without much in it
 // Calls served before the door has its turn.
 constexpr int kCallsPerRound = 32;
@@ -134,6 +134,7 @@ Bus::Bus(Log& log, std::string path, Access access, Handler handler)
       inbox_(std::make_shared<Inbox>([this] {
         run_after(0, [this] {
           for (auto& call : inbox_->take()) {
+            // NOLINTNEXTLINE(performance-no-int-to-ptr): how GLib keeps a number with an object
             g_object_set_data(G_OBJECT(call.get()), kGeneration, GSIZE_TO_POINTER(generation_));
             callers_.add(std::move(call));
           }

@@ -8,8 +8,8 @@ namespace mandos::bus_agent {
 namespace {
 
 // mandos-monitor asks for every client at once when it starts: 10,000 of them must fit.
-constexpr std::size_t kMostOfOne = 24 * 1024 * 1024;
-constexpr std::size_t kMostOfAll = 96 * 1024 * 1024;
+constexpr std::size_t kMostOfOne = 24UL * 1024 * 1024;
+constexpr std::size_t kMostOfAll = 96UL * 1024 * 1024;
 // What GDBus needs for a message beside its arguments.
 constexpr std::size_t kMessageSize = 1024;
 

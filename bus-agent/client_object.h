@@ -11,8 +11,8 @@
 namespace mandos::bus_agent {
 
 /// A secret may be so long, a host or checker command too.
-inline constexpr gsize kMostSecret = 1024 * 1024;
-inline constexpr gsize kMostText = 64 * 1024;
+inline constexpr gsize kMostSecret = 1024UL * 1024;
+inline constexpr gsize kMostText = 64UL * 1024;
 
 /// What a call of `method` on the client's object comes to. Nothing is changed here.
 Outcome call_client(const Client& client, const Method& method);

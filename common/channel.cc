@@ -30,7 +30,7 @@ Result<DoorPair> make_door() {
   return DoorPair{UniqueFd(fds[0]), UniqueFd(fds[1])};
 }
 
-Channel::Channel(UniqueFd fd, Limits limits)
+Channel::Channel(UniqueFd fd, const Limits& limits)
     : fd_(std::move(fd)), limits_(limits), buffer_(limits.receive) {}
 
 Result<std::optional<Channel::Datagram>> Channel::receive() {
@@ -130,7 +130,7 @@ bool Channel::flush() {
   return true;
 }
 
-Door::Door(EventLoop& loop, UniqueFd fd, Channel::Limits limits, OnDatagram on_datagram,
+Door::Door(EventLoop& loop, UniqueFd fd, const Channel::Limits& limits, OnDatagram on_datagram,
            OnClosed on_closed)
     : loop_(loop),
       channel_(std::move(fd), limits),

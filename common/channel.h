@@ -54,7 +54,7 @@ class Channel {
     std::shared_ptr<const void> owner;
   };
 
-  Channel(UniqueFd fd, Limits limits);
+  Channel(UniqueFd fd, const Limits& limits);
 
   int fd() const { return fd_.get(); }
 
@@ -99,7 +99,7 @@ class Door {
 
   /// `on_datagram` gets each datagram. `on_closed` is called at most once, from the loop and never
   /// from within send(); it may destroy the Door.
-  Door(EventLoop& loop, UniqueFd fd, Channel::Limits limits, OnDatagram on_datagram,
+  Door(EventLoop& loop, UniqueFd fd, const Channel::Limits& limits, OnDatagram on_datagram,
        OnClosed on_closed);
   ~Door();
   Door(const Door&) = delete;

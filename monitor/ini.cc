@@ -253,9 +253,10 @@ bool Ini::expand_into(SecretString& out, std::string_view rest, Section& section
     SecretString name(rest.substr(2, close - 2), &secret_memory());
     lower(name.data(), name.size());
     rest.remove_prefix(close + 2);
-    auto referred = section.options.find(name);
-    if (referred == section.options.end()) referred = defaults_.options.find(name);
-    if (referred == defaults_.options.end()) {
+    const auto own = section.options.find(name);
+    const bool inherited = own == section.options.end();
+    const auto referred = inherited ? defaults_.options.find(name) : own;
+    if (inherited && referred == defaults_.options.end()) {
       return fail(concat("%(", shown_name(name), ")s, which neither it nor DEFAULT has"));
     }
     referred->second.referred = true;

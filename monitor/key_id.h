@@ -13,6 +13,7 @@ namespace mandos::monitor {
 /// SHA-256 of a client's raw public key (its DER SubjectPublicKeyInfo, RFC 7250 section 3).
 struct KeyId {
   std::array<std::uint8_t, 32> bytes{};
+  // NOLINTNEXTLINE(modernize-use-nullptr): clang-tidy 14 takes the 0 in it for a null pointer
   auto operator<=>(const KeyId&) const = default;
 
   /// From 64 hexadecimal digits in either case; white space anywhere is ignored.

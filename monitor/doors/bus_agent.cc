@@ -7,12 +7,12 @@ namespace {
 using door::bus_agent::ToBusAgent;
 using door::bus_agent::ToMonitor;
 
-constexpr std::size_t kMostText = 64 * 1024;
-constexpr std::size_t kMostPart = 32 * 1024;
-constexpr std::size_t kMostSecret = 1024 * 1024;
+constexpr std::size_t kMostText = 64UL * 1024;
+constexpr std::size_t kMostPart = 32UL * 1024;
+constexpr std::size_t kMostSecret = 1024UL * 1024;
 constexpr std::size_t kLongestDatagram = kMostText + 4096;
 // Ten thousand clients of a few hundred bytes, twice over.
-constexpr Channel::Limits kLimits{.receive = kLongestDatagram, .queue = 32 * 1024 * 1024};
+constexpr Channel::Limits kLimits{.receive = kLongestDatagram, .queue = 32UL * 1024 * 1024};
 
 std::string clipped(const std::string& text) { return text.substr(0, kMostText); }
 

@@ -10,7 +10,7 @@ using door::checker_runner::ToCheckerRunner;
 using door::checker_runner::ToMonitor;
 
 // 10,000 commands of a few hundred bytes may wait for a checker-runner that is busy.
-constexpr Channel::Limits kLimits{.receive = 64, .queue = 16 * 1024 * 1024};
+constexpr Channel::Limits kLimits{.receive = 64, .queue = 16UL * 1024 * 1024};
 constexpr int kKilled = SIGKILL;  // as wait(2) gives it
 
 }  // namespace

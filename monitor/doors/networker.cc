@@ -9,11 +9,11 @@ namespace {
 using door::networker::ToMonitor;
 using door::networker::ToNetworker;
 
-constexpr std::size_t kMostPart = 32 * 1024;
+constexpr std::size_t kMostPart = 32UL * 1024;
 constexpr std::size_t kLongestDatagram = kMaxTranscript + 64;
 // A message to a networker that does not read waits here; parts are sent on demand, so that few
 // bytes can.
-constexpr Channel::Limits kLimits{.receive = kLongestDatagram, .queue = 4 * 1024 * 1024};
+constexpr Channel::Limits kLimits{.receive = kLongestDatagram, .queue = 4UL * 1024 * 1024};
 constexpr std::size_t kLongestAddress = 64;
 // A networker holds proven connections apart from the others, and as many of them.
 constexpr std::size_t kKindsOfConnection = 2;
