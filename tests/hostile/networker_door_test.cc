@@ -160,6 +160,18 @@ TEST_F(NetworkerDoorTest, NoNonceButTheConnectionsOwn) {
   EXPECT_TRUE(answer && answer->has_refused());
 }
 
+TEST_F(NetworkerDoorTest, AnAddressMayBeAnyBytes) {
+  testing::internal::CaptureStderr();
+  ToMonitor message = about(1);
+  message.mutable_open()->set_address("\xff\n\"");
+  send(message);
+  const auto answer = receive();
+  EXPECT_TRUE(answer && answer->has_nonce());
+  EXPECT_TRUE(broken_.empty());
+  // A library that complains there would write past the log's limits.
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+}
+
 TEST_F(NetworkerDoorTest, ANonceGrowsOld) {
   open_door(true, 0);
   const Nonce nonce = open(1);
