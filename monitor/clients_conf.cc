@@ -242,8 +242,10 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
   probe.name = name;
   probe.object_path = "/";
   probe.settings = client;
-  if (const auto command = expand_checker(probe); !command) {
-    warn(*values.find("checker"), command.error());
+  // The preset one fails only of a value that has been told.
+  const auto& checker = *values.find("checker");
+  if (const auto command = expand_checker(probe); !command && checker.second.place.line > 0) {
+    warn(checker, command.error());
   }
   out_.clients.emplace(name, std::move(client));
 }

@@ -60,6 +60,12 @@ class ClientsConfTest : public testing::Test {
   std::string folder_;
 };
 
+TEST_F(ClientsConfTest, NothingWrongIsToldOfThePresetChecker) {
+  const auto loaded = load(section(std::string("host = a\0b\n", 11)));
+  EXPECT_THAT(loaded.problems, ElementsAre(HasSubstr("clients.conf:4: [foo] found bytes that")));
+  EXPECT_THAT(loaded.warnings, IsEmpty());
+}
+
 TEST_F(ClientsConfTest, HasTheManualsDefaults) {
   const auto loaded = load(section(""));
   EXPECT_THAT(loaded.problems, IsEmpty());
