@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Random configuration files and values, valid and broken: our verdict and values against those of
 Python's configparser, of a model of the manual written here and, where it is installed, of the
-original server's own functions. Usage: config_differential_test.py PROBE [ROUNDS [SEED]]"""
+original server's own functions. Usage: config_differential_test.py PROBE [ROUNDS [SEED]]; or, for
+what a fuzzer found: config_differential_test.py PROBE --files FOLDER..., where a folder with
+"duration" in its name holds durations, and another one files."""
 
 import ast
 import codecs
@@ -378,7 +380,39 @@ class Comparison:
         return self.failures == 0 and min(self.accepted, self.refused) * 10 > self.accepted + self.refused
 
 
+def judge_found(probe, original, folders):
+    files, durations = Comparison("files found"), Comparison("durations found")
+    for folder in folders:
+        for name in sorted(os.listdir(folder)):
+            with open(os.path.join(folder, name), "rb") as file:
+                data = file.read()
+            if "duration" in os.path.basename(folder):
+                try:
+                    text = data.decode()
+                except UnicodeDecodeError:
+                    continue
+                if "\0" in text or not text.isascii():
+                    continue
+                ours = our_duration(probe, text)
+                durations.compare(text, ours, model_duration(text), "the model's")
+                durations.count(ours)
+                theirs = original_duration(original, text) if original else "differs"
+                if theirs != "differs":
+                    durations.by_original += 1
+                    durations.compare(text, ours, theirs, "the original's")
+            elif not has_capital_beyond_ascii(data) and b"\0" not in data:
+                ours = our_ini(probe, data)
+                files.compare(data, ours, python_ini(data))
+                files.count(ours)
+    probe.close()
+    for each in (files, durations):
+        each.done()
+    return files.failures + durations.failures == 0
+
+
 def main():
+    if sys.argv[2:3] == ["--files"]:
+        return judge_found(Probe(sys.argv[1]), original_functions(), sys.argv[3:])
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 2000
     rng = random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 20260101)
     original = original_functions()
