@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// spawn-floor COUNT: what COUNT checkers cost at the least, `sh -c true` by posix_spawn(3), one
+// after the other. Prints the CPU of one in microseconds, ours and the shell's together.
+#include <spawn.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <cstdio>
+#include <string_view>
+
+#include "common/text.h"
+
+namespace {
+
+/// Microseconds of CPU.
+long long spent(int whose) {
+  rusage usage{};
+  getrusage(whose, &usage);
+  return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1'000'000LL + usage.ru_utime.tv_usec +
+         usage.ru_stime.tv_usec;
+}
+
+long long all_spent() { return spent(RUSAGE_SELF) + spent(RUSAGE_CHILDREN); }
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  unsigned count = 0;
+  if (argc != 2 || !mandos::parse_number(std::string_view(argv[1]), count) || count == 0) {
+    std::fputs("Usage: spawn-floor COUNT\n", stderr);
+    return 2;
+  }
+  const long long before = all_spent();
+  for (unsigned i = 0; i < count; ++i) {
+    std::array<char*, 4> arguments{const_cast<char*>("/bin/sh"), const_cast<char*>("-c"),
+                                   const_cast<char*>("true"), nullptr};
+    pid_t pid = 0;
+    int status = 0;
+    if (posix_spawn(&pid, arguments[0], nullptr, nullptr, arguments.data(), environ) != 0 ||
+        waitpid(pid, &status, 0) != pid || status != 0) {
+      std::fputs("spawn-floor: the shell cannot be run\n", stderr);
+      return 1;
+    }
+  }
+  std::printf("%.2f\n", static_cast<double>(all_spent() - before) / count);
+}
