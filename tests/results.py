@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Counts the test cases in the results that `meson test` wrote (meson-logs/testlog.junit.xml) of the
-build folders given, prints what failed, and ends with the line `N passed, N failed`.
+"""Counts the test cases in the files given, which `meson test` wrote (meson-logs/NAME.junit.xml of a
+build folder), prints what failed, and ends with the line `N passed, N failed`.
 
 A skipped case counts as failed when CI is set. --broken 1 says that a step failed as a whole (a
 build that did not succeed, a runner that ended badly): that is one more failure if no case shows it.
@@ -10,26 +10,25 @@ import argparse, os, pathlib, sys
 import xml.etree.ElementTree as xml
 
 
-def cases(folder):
+def cases(file):
     """(name, outcome) of every case: passed, failed or skipped."""
-    file = pathlib.Path(folder, "meson-logs/testlog.junit.xml")
     if not file.exists():
-        yield f"{folder}: no results were written", "failed"
+        yield f"{file}: no results were written", "failed"
         return
     for suite in xml.parse(file).getroot().iter("testsuite"):
         for case in suite.iter("testcase"):
             tags = {child.tag for child in case}
             outcome = ("failed" if tags & {"failure", "error"} else
                        "skipped" if "skipped" in tags else "passed")
-            yield f"{folder}: {suite.get('name')}: {case.get('name')}", outcome
+            yield f"{file.name.partition('.')[0]}: {suite.get('name')}: {case.get('name')}", outcome
 
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--broken", type=int, default=0)
-parser.add_argument("folders", nargs="*")
+parser.add_argument("files", type=pathlib.Path, nargs="*")
 arguments = parser.parse_args()
 
-found = [case for folder in arguments.folders for case in cases(folder)]
+found = [case for file in arguments.files for case in cases(file)]
 strict = bool(os.environ.get("CI"))
 failed = 0
 for name, outcome in found:
