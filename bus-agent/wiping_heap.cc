@@ -5,6 +5,7 @@
 #include <features.h>
 
 #if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#include <dlfcn.h>
 #include <malloc.h>
 
 #include <algorithm>
@@ -14,13 +15,16 @@
 
 extern "C" {
 
-void __libc_free(void* memory);  // NOLINT(bugprone-reserved-identifier): glibc's own free(3)
-
 void free(void* memory) noexcept {
+  // That of whoever gave the memory: the C library, or an allocator preloaded before it.
+  static void (*next_free)(void*) = nullptr;
+  if (next_free == nullptr) {
+    next_free = reinterpret_cast<void (*)(void*)>(dlsym(RTLD_NEXT, "free"));
+  }
   if (memory == nullptr) return;
   const int error = errno;
   explicit_bzero(memory, malloc_usable_size(memory));
-  __libc_free(memory);
+  next_free(memory);
   errno = error;
 }
 

@@ -40,6 +40,7 @@ Status prepare_process() {
   }
   if (close_range(kLogSocket + 1, ~0U, 0) != 0) return errno_error(errno, "close_range");
   if (chdir("/") != 0) return errno_error(errno, "chdir /");
+  unsetenv("LD_BIND_NOW");  // the supervisor's; the checkers get the caller's environment
   return Ok{};
 }
 

@@ -34,6 +34,7 @@ std::array<std::uint8_t, 32> sha256(std::initializer_list<std::span<const unsign
   for (const auto part : parts) sha256_update(&context, part.size(), part.data());
   std::array<std::uint8_t, 32> digest{};
   sha256_digest(&context, digest.size(), digest.data());
+  explicit_bzero(&context, sizeof context);  // the end of a secret
   return digest;
 }
 

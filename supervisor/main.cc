@@ -152,7 +152,8 @@ int start(const std::vector<std::string>& arguments) {
          static_cast<void>(!write(ready_pipe.get(), &well, 1));
          ready_pipe.reset();
        }});
-  if (foreground) log.write(LogLevel::kInfo, concat("supervisor: jail: ", *jailed));
+  // The caller of a server in the background waits for complaints only.
+  Log::to_system("mandos-supervisor", LogLevel::kInfo, foreground).info("jail: ", *jailed);
   supervisor.adopt_monitor(*monitor, std::move(door->first));
   const int status = supervisor.run();
   if (!foreground) unlink(MANDOS_PID_FILE);

@@ -8,6 +8,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -92,8 +93,18 @@ Result<pid_t> spawn(const Program& program, const std::vector<std::string>& argu
   std::vector<char*> argv{name.data()};
   for (const auto& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
+  std::vector<char*> environment;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    const std::string_view key(*variable, std::strcspn(*variable, "="));
+    if (program.environment.empty() || std::ranges::count(program.environment, key) > 0) {
+      environment.push_back(*variable);
+    }
+  }
+  // Names that are looked up late, ld.so(8), leave vector registers on the stack, and so secrets.
+  environment.push_back(const_cast<char*>("LD_BIND_NOW=1"));
+  environment.push_back(nullptr);
   const std::string path = concat(MANDOS_LIBEXEC_DIR "/", program.file);
-  execv(path.c_str(), argv.data());
+  execve(path.c_str(), argv.data(), environment.data());
   fail(complaints, program, path.c_str());
 }
 

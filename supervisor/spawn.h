@@ -4,7 +4,9 @@
 
 #include <sys/types.h>
 
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/result.h"
@@ -19,6 +21,8 @@ struct Program {
   gid_t gid = 0;
   /// What is left of our capabilities until its own jail takes the rest. Null: all of them.
   const std::vector<unsigned>* capabilities = nullptr;
+  /// The environment variables that it gets. Empty: all of them.
+  std::span<const std::string_view> environment = {};
   /// Sent to it when we die (PR_SET_PDEATHSIG, prctl(2)).
   int parent_death_signal;
 };

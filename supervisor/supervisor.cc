@@ -31,26 +31,36 @@ struct Kind {
   Accounts::Account Accounts::*account;
   std::vector<unsigned> capabilities;
   int parent_death_signal;
+  std::span<const std::string_view> environment;  // empty: all
 };
 
-// SETPCAP lets each empty its own bounding set. The checker-runner ends its checkers first.
+// What the two that strangers can reach get of the environment; the first is the bus-agent's alone.
+// How memory is allocated and checked is the caller's to say: it is root, as it must be.
+constexpr std::string_view kVariables[] = {"DBUS_SYSTEM_BUS_ADDRESS", "ASAN_OPTIONS",
+                                           "UBSAN_OPTIONS", "GLIBC_TUNABLES", "LD_PRELOAD"};
+
+// SETPCAP lets each empty its own bounding set. The checker-runner ends its checkers first, and
+// they get the whole environment, as the monitor does, whose secfile options may name any variable.
 const std::vector<Kind>& kinds() {
   static const std::vector<Kind> table = {
       {door::supervisor::NETWORKER,
        "mandos-networker",
        &Accounts::networker,
        {CAP_SYS_CHROOT, CAP_SETPCAP},
-       SIGKILL},
+       SIGKILL,
+       std::span(kVariables).subspan(1)},
       {door::supervisor::CHECKER_RUNNER,
        "mandos-checker-runner",
        &Accounts::checker_runner,
        {CAP_NET_RAW, CAP_SETPCAP},
-       SIGTERM},
+       SIGTERM,
+       {}},
       {door::supervisor::BUS_AGENT,
        "mandos-bus-agent",
        &Accounts::bus_agent,
        {CAP_SETPCAP},
-       SIGKILL},
+       SIGKILL,
+       kVariables},
   };
   return table;
 }
@@ -166,6 +176,7 @@ void Supervisor::start(Child& child) {
                         .uid = account.uid,
                         .gid = account.gid,
                         .capabilities = &kind.capabilities,
+                        .environment = kind.environment,
                         .parent_death_signal = kind.parent_death_signal};
   auto pid =
       spawn(program, {},

@@ -120,7 +120,6 @@ void BusAgentDoor::not_found(const KeyId& key_id, const std::string& address) {
 }
 
 // A refusal comes before what it changes, every other signal after, as the original has it.
-// A refusal comes before what it changes, every other signal after, as the original has it.
 void BusAgentDoor::effects(const Client& client, std::span<const Effect> effects) {
   std::vector<ToBusAgent> after;
   for (const auto& effect : effects) {
@@ -182,7 +181,7 @@ void BusAgentDoor::request(const ToMonitor& message) {
   ToBusAgent answer;
   answer.mutable_reply()->set_serial(request.serial());
   if (auto done = carry_out(request); !done) answer.mutable_reply()->set_error(done.error());
-  secret_ = secret_string();
+  secret_string().swap(secret_);  // an assignment would keep what it was, to use its room again
   door_.send(answer);
 }
 

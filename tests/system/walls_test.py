@@ -1,0 +1,398 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The walls between the processes of a running server: what each is given, what each keeps in
+memory, and that the jails hold whatever allocates their memory."""
+import base64, contextlib, ctypes, glob, os, pathlib, re, signal, struct, subprocess, sys, time
+
+try:
+    from gi.repository import Gio, GLib
+except ImportError:
+    if sys.executable == "/usr/bin/python3":
+        raise
+    os.execv("/usr/bin/python3", ["/usr/bin/python3", *sys.argv])
+
+import harness
+from harness import Server, case, expect, expect_equal, expect_outcome, fetch, wait_until
+
+ROLES = ("supervisor", "monitor", "networker", "checker-runner", "bus-agent")
+BUS_SOCKET = "/run/dbus/another_socket"
+BUS_ADDRESS = f"unix:path={BUS_SOCKET}"
+CLIENT = "se.recompile.Mandos.Client"
+BUS_CONFIG = """<busconfig><type>system</type><listen>{}</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow user="*"/><allow own="*"/><allow eavesdrop="true"/>
+<allow send_destination="*" eavesdrop="true"/></policy></busconfig>"""
+BLOB = b"what the client may have"
+
+
+@contextlib.contextmanager
+def bus():
+    """A system bus of this namespace, not in the usual place."""
+    config = harness.temporary() / "bus.conf"
+    config.write_text(BUS_CONFIG.format(BUS_ADDRESS))
+    os.makedirs(os.path.dirname(BUS_SOCKET), exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(BUS_SOCKET)
+    daemon = subprocess.Popen(["dbus-daemon", f"--config-file={config}", "--nofork", "--nopidfile"],
+                              stderr=subprocess.DEVNULL)
+    wait_until(lambda: os.path.exists(BUS_SOCKET), "the bus listens")
+    try:
+        yield
+    finally:
+        daemon.kill()
+        daemon.wait()
+
+
+def call(path, interface, method, body=None):
+    """Calls the server on the bus, over a connection of its own."""
+    connection = Gio.DBusConnection.new_for_address_sync(
+        BUS_ADDRESS, Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT |
+        Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION, None, None)
+    connection.set_exit_on_close(False)
+    connection.call_sync("se.recompile.Mandos", path, interface, method, body, None,
+                         Gio.DBusCallFlags.NONE, 20000, None)
+    connection.close_sync(None)
+
+
+def on_bus():
+    """Whether the server is on the bus."""
+    with contextlib.suppress(GLib.Error):
+        call("/", "org.freedesktop.DBus.Peer", "Ping")
+        return True
+
+
+@contextlib.contextmanager
+def five(config, *arguments, env=(), **options):
+    """A server of all five processes: on a bus, without an announcement."""
+    with bus():
+        server = Server(config, "--debuglevel", "INFO", *arguments, without=("--no-zeroconf",),
+                        env=dict(env, DBUS_SYSTEM_BUS_ADDRESS=BUS_ADDRESS), **options)
+        try:
+            yield server
+            server.process.terminate()
+            expect_equal(server.process.wait(10 * harness.SLACK), 0, "exit status")
+        finally:
+            server.process.kill()
+            server.process.wait()
+    expect_equal(server.alarms(), [], "alarms in the logs")
+    harness.expect_nothing_left()
+
+
+def by_role(server):
+    """{role: process} of a server of five processes."""
+    found = {role: server.pid(role) for role in ROLES}
+    expect_equal(len(harness.tree(server.process.pid)), len(ROLES), "processes")
+    return found
+
+
+def one_client(blob=BLOB, **options):
+    """(configuration, key file)"""
+    key, key_id = harness.test_key()
+    return harness.Configuration().client("good", key_id, blob, **options), key
+
+
+def expect_served(key, blob=BLOB):
+    fetched = fetch(key=key)
+    expect_outcome(fetched, "blob")
+    expect(fetched.blob == blob, "another blob came")
+
+
+# ---------------------------------------------------------------- what each is given
+
+@case("of the environment, networker and bus-agent get nothing but what they need")
+def _():
+    config, key = one_client()
+    given = {"MARKED_VARIABLE": "of the caller", "GNUTLS_DEBUG_LEVEL": "9", "HOME": "/marked",
+             "G_MESSAGES_DEBUG": "all", "GLIBC_TUNABLES": "glibc.malloc.arena_max=1"}
+    with five(config, env=given) as server:
+        expect_served(key)
+        for role, pid in by_role(server).items():
+            text = pathlib.Path(f"/proc/{pid}/environ").read_bytes().decode()
+            names = {variable.partition("=")[0] for variable in text.split("\0") if variable}
+            if role == "networker":
+                expect_equal(names, {"GLIBC_TUNABLES", "LD_BIND_NOW"}, role)
+            elif role == "bus-agent":
+                expect_equal(names, {"GLIBC_TUNABLES", "LD_BIND_NOW",
+                                     "DBUS_SYSTEM_BUS_ADDRESS"}, role)
+            else:
+                expect(set(given) <= names, f"{role}: {names}")
+        expect("gnutls[" not in server.stderr(), "GnuTLS was told to talk by the environment")
+
+
+# ---------------------------------------------------------------- what each says of its jail
+
+LAYERS = {
+    "supervisor": ["uid=0", "capabilities=(?=.*kill)(?=.*setuid)(?=.*net_raw)", "seccomp=deny-list"],
+    "monitor": ["uid=0", "capabilities=none", "seccomp=allow-list", "landlock",
+                "secrets=(memfd_secret|mlock)"],
+    "networker": [r"uid=[1-9]", "root=empty", "capabilities=none", "seccomp=allow-list", "landlock"],
+    "checker-runner": [r"uid=[1-9]", "capabilities=net_raw", "seccomp=deny-list", "landlock"],
+    "bus-agent": [r"uid=[1-9]", "capabilities=none", "seccomp=allow-list", "landlock"],
+}
+
+
+def expect_jail_lines(lines):
+    for role, layers in LAYERS.items():
+        told = [line for line in lines if re.search(rf"{role}(\[\d+\])?: jail: ", line)]
+        expect_equal(len(told), 1, f"lines of the {role}")
+        for layer in [*layers, "no_new_privs", "undumpable"]:
+            expect(re.search(layer, told[0]), f"no {layer} in {told[0]!r}")
+
+
+@case("each of the five tells the layers of its jail in one line, in the foreground")
+def _():
+    config, _ = one_client()
+    with five(config) as server:
+        by_role(server)
+        server.log.wait_for("bus-agent: jail: ")
+        expect_jail_lines(server.log.lines)
+        wait_until(lambda: "bus-agent: jail: " in server.stderr(), "the same on standard error")
+        expect_jail_lines(server.stderr().splitlines())
+
+
+@case("each of the five tells the layers of its jail in one line, in the background")
+def _():
+    config, _ = one_client()
+    config.write()
+    log = harness.DatagramSink("/dev/log")
+    with bus():
+        started = subprocess.run(
+            [harness.PREFIX / "sbin/mandos", "--no-zeroconf", "--address", "::1", "--port",
+             str(harness.PORT), "--debuglevel", "INFO", "--configdir", config.directory,
+             "--statedir", config.state], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            env=dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=BUS_ADDRESS))
+        expect_equal(started.returncode, 0, f"status of the start: {started.stderr}")
+        expect("supervisor" not in started.stderr, f"told to the caller: {started.stderr}")
+        log.wait_for("bus-agent: jail: ")
+        expect_jail_lines(log.lines)
+        os.kill(int(pathlib.Path("/run/mandos.pid").read_text()), signal.SIGTERM)
+        wait_until(lambda: not os.path.exists("/run/mandos.pid"), "it ends")
+
+
+# ---------------------------------------------------------------- secrets in memory
+
+def marked_secret(size):
+    """(a secret of about `size` bytes, what betrays it in memory: as it is, in Base64, or as the
+    words that SHA-256 makes of it)"""
+    mark = os.urandom(48)
+    encoded = base64.b64encode(mark)
+    words = struct.pack("<12I", *struct.unpack(">12I", mark))
+    return mark * (size // len(mark)), [shape[at:at + 16] for shape in (mark, encoded, words)
+                                        for at in (0, 16, 32)]
+
+
+class Mapping:
+    """One mapping of a process, and whether its memory is locked and left out of core dumps."""
+
+    def __init__(self, head, details):
+        places, self.protection, _, _, _, *name = head.split(None, 5)
+        self.start, self.end = (int(place, 16) for place in places.split("-"))
+        self.name = name[0] if name else "anonymous"
+        flags = re.search(r"VmFlags: (.*)", details).group(1).split()
+        self.secret = {"lo", "dd"} <= set(flags)
+        # What is of a file and cannot be written, and what was reserved and never used.
+        empty = not re.search(r"(Rss|Swap): +[1-9]", details)
+        self.boring = (self.name.startswith(("/", "[v")) and "w" not in self.protection or
+                       self.protection.startswith("---") and empty)
+
+
+def mappings(pid):
+    text = pathlib.Path(f"/proc/{pid}/smaps").read_text()
+    parts = re.split(r"(?m)^([0-9a-f]+-[0-9a-f]+ .*)\n", text)[1:]
+    return [Mapping(head, details) for head, details in zip(parts[::2], parts[1::2])]
+
+
+def found_in(pid, needles):
+    """(names of the mappings that hold a needle, sizes of those that cannot be read), split into
+    locked ones and others: {"secret": [...], "open": [...], "unreadable": [...]}."""
+    result = {"secret": [], "open": [], "unreadable": []}
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for mapping in mappings(pid):
+            if mapping.boring:
+                continue
+            content, at = bytearray(), mapping.start
+            while at < mapping.end:
+                try:
+                    piece = os.pread(memory.fileno(), mapping.end - at, at)
+                except OSError:
+                    break
+                if not piece:
+                    break
+                content += piece
+                at += len(piece)
+            if at < mapping.end:
+                result["unreadable"].append(mapping.name)
+            if any(needle in content for needle in needles):
+                result["secret" if mapping.secret else "open"].append(mapping.name)
+    return result
+
+
+def everywhere(server):
+    """{role: found_in} of every process that has the secret anywhere readable."""
+    return lambda needles: {role: found for role, pid in by_role(server).items()
+                            for found in [found_in(pid, needles)]
+                            if found["secret"] or found["open"]}
+
+
+def without_memfd_secret():
+    """For preexec_fn: memfd_secret(2) answers ENOSYS from here on, as on an older kernel."""
+    def instruction(code, jump_true, jump_false, value):
+        return struct.pack("HBBI", code, jump_true, jump_false, value)
+    program = b"".join([instruction(0x20, 0, 0, 0),           # the call's number
+                        instruction(0x15, 0, 1, 447),         # memfd_secret?
+                        instruction(0x06, 0, 0, 0x00050026),  # yes: the error ENOSYS
+                        instruction(0x06, 0, 0, 0x7fff0000)])  # no: allowed
+    buffer = ctypes.create_string_buffer(program)
+    header = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(buffer))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(22, 2, header, 0, 0) != 0:  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+        raise OSError(ctypes.get_errno(), "seccomp")
+
+
+def expect_clean_places(server, needles, what):
+    """Neither logs nor command lines nor environments nor the temporary folder hold the secret."""
+    shapes = needles + [needle.hex().encode() for needle in needles[:3]]
+    places = {"log": "\n".join(server.log.lines).encode(), "stderr": server.stderr().encode()}
+    for role, pid in by_role(server).items():
+        for file in ("cmdline", "environ"):
+            places[f"{file} of the {role}"] = pathlib.Path(f"/proc/{pid}/{file}").read_bytes()
+    for file in [*glob.glob("/tmp/*"), *glob.glob("/var/tmp/*"), *glob.glob("/run/*")]:
+        if os.path.isfile(file):
+            places[file] = pathlib.Path(file).read_bytes()
+    for file in server.config.state.iterdir():
+        if "good" not in file.name:
+            places[f"state {file.name}"] = file.read_bytes()
+    for place, content in places.items():
+        expect(not any(shape in content for shape in shapes), f"{what} is in {place}")
+
+
+def cores(server):
+    """{role: the core that gdb writes of it, as gcore(1) does}"""
+    found = {}
+    for role, pid in by_role(server).items():
+        file = harness.temporary() / f"core.{pid}"
+        subprocess.run(["gdb", "-nx", "-batch", "-iex", "set auto-solib-add off", "-p", str(pid),
+                        "-ex", f"gcore {file}"], stdin=subprocess.DEVNULL,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
+        expect(file.exists(), f"gdb wrote no core of the {role}")
+        found[role] = file.read_bytes()
+        file.unlink()
+    return found
+
+
+def memory_hygiene(fallback):
+    """`fallback`: without memfd_secret(2). Where the kernel has it, nobody at all can read the
+    monitor's secret pages, root neither; without it they can be seen where they must be."""
+    secret, needles = marked_secret(600_000)
+    config, key = one_client(secret)
+    other_key, other_id = harness.test_key()
+    config.client("other", other_id, BLOB)
+    options = {"preexec_fn": without_memfd_secret} if fallback else {}
+    for file in ("tcp_wmem", "tcp_rmem"):  # so that it does not all fit into the kernel's buffers
+        pathlib.Path("/proc/sys/net/ipv4", file).write_text("4096 65536 65536")
+    with five(config, "--debug", **options) as server:
+        has_memfd_secret = "secrets=memfd_secret\n" in server.stderr()
+        expect(not (fallback and has_memfd_secret), "memfd_secret could not be taken away")
+        look = everywhere(server)
+
+        def expect_only_in_secret_pages(sought, moment):
+            found = look(sought)
+            where = {role: found[role]["open"] for role in found if found[role]["open"]}
+            expect_equal(where, {}, f"{moment}: in memory that is not the monitor's secret one")
+            if has_memfd_secret:
+                expect_equal(found, {}, f"{moment}: readable at all")
+                expect(any("secretmem" in name for name in
+                           found_in(server.pid("monitor"), sought)["unreadable"]),
+                       f"{moment}: no secret memory that cannot be read")
+            else:
+                expect_equal(set(found), {"monitor"}, f"{moment}: who has it in locked memory")
+
+        # What we look with does find it.
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE, env={b"X": needles[3]}) as control:
+            wait_until(lambda: harness.role_of(control.pid) == "cat", "cat runs")
+            expect(found_in(control.pid, needles)["open"], "the search does not find what is there")
+            control.stdin.close()
+
+        wait_until(on_bus, "the server is on the bus")
+        expect_only_in_secret_pages(needles, "before anybody asked")
+        stalled = harness.start_fetch("--read-size", 2000, "--read-pause", 50, "--timeout", 60,
+                                      key=key)
+        wait_until(lambda: "verdict=granted" in server.stderr(), "it is granted")
+        stalled.send_signal(signal.SIGSTOP)
+        time.sleep(0.3)  # all that fits is sent
+        expect_only_in_secret_pages(needles, "while it is being sent")
+        expect_served(key, secret)
+        expect_only_in_secret_pages(needles, "after it was sent")
+        expect_clean_places(server, needles, "the secret")
+
+        # A new one comes by the bus, and goes out while the old one still waits.
+        new, new_needles = marked_secret(100_000)
+        call("/clients/good", "org.freedesktop.DBus.Properties", "Set", GLib.Variant(
+            "(ssv)", (CLIENT, "Secret", GLib.Variant.new_from_bytes(
+                GLib.VariantType("ay"), GLib.Bytes.new(new), True))))
+        expect_served(key, new)
+        expect_only_in_secret_pages(new_needles, "after it came by the bus")
+        expect_only_in_secret_pages(needles, "while its last reader is slow")
+        stalled.kill()
+        stalled.communicate()
+        expect_served(other_key)
+        expect_only_in_secret_pages(needles, "as what clients.conf says, which a reload needs")
+        expect_clean_places(server, new_needles, "the new secret")
+        for role, core in cores(server).items():
+            expect(not any(needle in core for needle in needles + new_needles),
+                   f"a secret is in a core dump of the {role}")
+        call("/", "se.recompile.Mandos", "RemoveClient",
+             GLib.Variant("(o)", ("/clients/good",)))
+        expect_equal(look(needles + new_needles), {}, "after the client was removed")
+
+
+@case("memory hygiene: a secret lies in the monitor's secret memory, which nobody can read")
+def _():
+    memory_hygiene(fallback=False)
+
+
+@case("memory hygiene: without memfd_secret it lies in the monitor's locked memory and nowhere else")
+def _():
+    memory_hygiene(fallback=True)
+
+
+# ---------------------------------------------------------------- other ways to allocate memory
+
+# An allocator decides which system calls are made: the jails must hold with each.
+TUNABLES = ["glibc.malloc.arena_max=1", "glibc.malloc.mmap_threshold=4096",
+            "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=4096",
+            "glibc.malloc.tcache_count=0:glibc.malloc.top_pad=0", "glibc.malloc.perturb=165",
+            "glibc.malloc.hugetlb=1", "glibc.malloc.hugetlb=2"]
+
+
+def serves_with(**environment):
+    config, key = one_client(os.urandom(300_000), checker="true", interval="PT1S")
+    secret = base64.b64decode(config.clients["good"]["secret"])
+    with five(config, env=environment) as server:
+        before = by_role(server)
+        wait_until(on_bus, "the server is on the bus")
+        for _ in range(3):
+            expect_served(key, secret)
+        secret = os.urandom(100_000)
+        call("/clients/good", "org.freedesktop.DBus.Properties", "Set", GLib.Variant(
+            "(ssv)", (CLIENT, "Secret", GLib.Variant.new_from_bytes(
+                GLib.VariantType("ay"), GLib.Bytes.new(secret), True))))
+        expect_served(key, secret)
+        stranger, _ = harness.test_key()
+        expect_outcome(fetch(key=stranger), "nothing")
+        expect_equal(by_role(server), before, "the processes")
+        expect(not server.log.find("ended|started afresh"), "something ended")
+
+
+for setting in TUNABLES:
+    case(f"all serve with GLIBC_TUNABLES={setting}")(
+        lambda setting=setting: serves_with(GLIBC_TUNABLES=setting))
+
+
+@case("all serve with jemalloc preloaded")
+def _():
+    file = next(pathlib.Path("/usr/lib").glob("*-linux-gnu*/libjemalloc.so.2"), None)
+    expect(file, "libjemalloc.so.2 is not there: see TEST_PACKAGES in dist/packages.sh")
+    serves_with(LD_PRELOAD=str(file))
+
+
+harness.main()
