@@ -116,17 +116,13 @@ class Reaction {
     decide_waiting(event.approved ? Verdict::kApproved : Verdict::kDenied);
   }
 
-  void operator()(const CheckedOk&) {
-    durable_ = true;
-    checked_ok();
-  }
+  void operator()(const CheckedOk&) { checked_ok(); }
 
   void operator()(const Set& set) {
     if (!writable(set)) return;
     if (set.property == Property::kCheckerRunning) {
       return std::get<bool>(set.value) ? start_checker() : stop_checker();
     }
-    durable_ = true;
     if (set.property == Property::kLastCheckedOk) return checked_ok();
     if (set.property == Property::kEnabled) {
       return std::get<bool>(set.value) ? enable(1.0) : disable();
@@ -164,7 +160,7 @@ class Reaction {
 
   void finish() {
     if (changed_.any()) out_.emplace_back(Changed{changed_});
-    if (save_) out_.emplace_back(Save{durable_});
+    if (save_) out_.emplace_back(Save{});
   }
 
  private:
@@ -281,7 +277,6 @@ class Reaction {
   const bool was_enabled_;
   Properties changed_;
   bool save_ = false;
-  bool durable_ = false;
 };
 
 }  // namespace

@@ -196,11 +196,8 @@ struct GotSecret {};
 struct Changed {
   Properties properties;
 };
-/// What is kept on disk has changed; the last effect. `durable`: an administrator's change, on disk
-/// before it is confirmed; otherwise within seconds.
-struct Save {
-  bool durable;
-};
+/// What is kept on disk has changed; the last effect.
+struct Save {};
 
 using Effect = std::variant<Decided, StartChecker, KillChecker, CheckerUnusable, CheckerCompleted,
                             NeedApproval, GotSecret, Changed, Save>;

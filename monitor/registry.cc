@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "monitor/registry.h"
 
-#include <array>
+#include <utility>
 
 namespace mandos::monitor {
 namespace {
@@ -33,7 +33,7 @@ void Registry::index(Slot& slot) {
 void Registry::start() {
   for (const auto& [name, slot] : by_name_) {
     if (slot->differs) unsaved_.insert(slot->client.number);
-    static_cast<void>(deliver(*slot, Started{fraction()}));
+    deliver(*slot, Started{fraction()});
   }
 }
 
@@ -54,7 +54,7 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
       const auto merged = merge(slot.file, settings, slot.client.settings);
       if (!same_settings(slot.file, settings)) unsaved_.insert(slot.client.number);
       slot.file = settings;
-      static_cast<void>(deliver(slot, Reloaded{merged, fraction()}));
+      deliver(slot, Reloaded{merged, fraction()});
       index(slot);
     } else {
       Entry entry;
@@ -63,7 +63,7 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
       entry.client.settings = entry.file = settings;
       add(std::move(entry));
       Slot& slot = *by_name_.at(name);
-      static_cast<void>(deliver(slot, Started{fraction()}));
+      deliver(slot, Started{fraction()});
       unsaved_.insert(slot.client.number);
       outlets_.added(slot.client);
     }
@@ -93,7 +93,7 @@ bool Registry::save_some() {
 void Registry::request(ConnectionId connection, const KeyId& key_id, const std::string& address) {
   Slot& slot = *by_key_.at(key_id);
   connections_[connection] = {slot.client.number, address};
-  static_cast<void>(deliver(slot, Requested{connection}));
+  deliver(slot, Requested{connection});
 }
 
 void Registry::hung_up(ConnectionId connection) {
@@ -101,7 +101,7 @@ void Registry::hung_up(ConnectionId connection) {
   if (found == connections_.end()) return;
   Slot* slot = of_number(found->second.client);
   connections_.erase(found);
-  if (slot != nullptr) static_cast<void>(deliver(*slot, HungUp{connection}));
+  if (slot != nullptr) deliver(*slot, HungUp{connection});
 }
 
 void Registry::delivered(ConnectionId connection) {
@@ -109,7 +109,7 @@ void Registry::delivered(ConnectionId connection) {
   if (found == connections_.end()) return;
   Slot* slot = of_number(found->second.client);
   connections_.erase(found);
-  if (slot != nullptr) static_cast<void>(deliver(*slot, Delivered{}));
+  if (slot != nullptr) deliver(*slot, Delivered{});
 }
 
 void Registry::not_found(const KeyId& key_id, const std::string& address) {
@@ -123,7 +123,7 @@ void Registry::proof_refused(const std::string& address, const char* reason) {
 
 void Registry::checker_finished(CheckerId checker, int wait_status) {
   if (Slot* slot = of_number(static_cast<std::uint32_t>(checker >> 32)); slot != nullptr) {
-    static_cast<void>(deliver(*slot, CheckerFinished{checker, wait_status}));
+    deliver(*slot, CheckerFinished{checker, wait_status});
   }
 }
 
@@ -132,13 +132,28 @@ const Registry::Entry* Registry::find(const std::string& name) const {
   return found == by_name_.end() ? nullptr : found->second.get();
 }
 
-Status Registry::change(const std::string& name, const Event& event) {
+void Registry::change(const std::string& name, const Event& event, Done done) {
   const auto found = by_name_.find(name);
-  if (found == by_name_.end()) return Error{"no such client"};
-  Slot& slot = *found->second;
-  auto done = deliver(slot, event);
+  if (found == by_name_.end()) return done(Error{"no such client"});
+  deliver(*found->second, event);
+  const std::uint32_t number = found->second->client.number;
   // What failed before and is asked for again changes nothing, but is as little on disk.
-  return done && unsaved_.contains(slot.client.number) ? save_now(slot) : done;
+  if (!unsaved_.contains(number)) return done(Ok{});
+  uncommitted_.insert(number);
+  if (awaiting_commit_.empty()) loop_.at(BootClock::now(), [this] { commit(); });
+  awaiting_commit_.push_back(std::move(done));
+}
+
+void Registry::commit() {
+  std::vector<const Entry*> entries;
+  for (const std::uint32_t number : std::exchange(uncommitted_, {})) {
+    if (const Slot* slot = of_number(number); slot != nullptr) entries.push_back(slot);
+  }
+  const Status saved = outlets_.save(entries);
+  for (const auto* entry : entries) {
+    if (saved) unsaved_.erase(entry->client.number);
+  }
+  for (const auto& done : std::exchange(awaiting_commit_, {})) done(saved);
 }
 
 Status Registry::remove(const std::string& name) {
@@ -149,7 +164,7 @@ Status Registry::remove(const std::string& name) {
 }
 
 void Registry::take_away(Slot& slot) {
-  static_cast<void>(deliver(slot, Removed{}));
+  deliver(slot, Removed{});
   outlets_.removed(slot.client);
   if (slot.timer) loop_.cancel(*slot.timer);
   unsaved_.erase(slot.client.number);
@@ -163,19 +178,15 @@ Registry::Slot* Registry::of_number(std::uint32_t number) const {
   return found == by_number_.end() ? nullptr : found->second;
 }
 
-Status Registry::deliver(Slot& slot, const Event& event) {
+void Registry::deliver(Slot& slot, const Event& event) {
   std::vector<Effect> effects;
   react(slot.client, event, Moment::now(), effects);
-  Status status = Ok{};
-  for (const auto& effect : effects) {
-    if (auto done = carry_out(slot, effect); !done) status = std::move(done);
-  }
+  for (const auto& effect : effects) carry_out(slot, effect);
   outlets_.effects(slot.client, effects);
   schedule(slot);
-  return status;
 }
 
-Status Registry::carry_out(Slot& slot, const Effect& effect) {
+void Registry::carry_out(Slot& slot, const Effect& effect) {
   if (const auto* decided = std::get_if<Decided>(&effect)) {
     const bool granted_now = granted(decided->verdict);
     const auto& connection = connections_.at(decided->connection);
@@ -193,18 +204,9 @@ Status Registry::carry_out(Slot& slot, const Effect& effect) {
     outlets_.kill_checker(kill_checker->checker);
   } else if (const auto* unusable = std::get_if<CheckerUnusable>(&effect)) {
     log_.error("client ", escaped(slot.client.name), ": checker: ", unusable->why);
-  } else if (const auto* save = std::get_if<Save>(&effect)) {
+  } else if (std::holds_alternative<Save>(effect)) {
     unsaved_.insert(slot.client.number);
-    if (save->durable) return save_now(slot);
   }
-  return Ok{};
-}
-
-Status Registry::save_now(const Slot& slot) {
-  const std::array<const Entry*, 1> entry{&slot};
-  auto saved = outlets_.save(entry);
-  if (saved) unsaved_.erase(slot.client.number);
-  return saved;
 }
 
 void Registry::schedule(Slot& slot) {
@@ -216,7 +218,7 @@ void Registry::schedule(Slot& slot) {
   slot.timer_at = *next;
   slot.timer = loop_.at(*next, [this, &slot] {
     slot.timer.reset();
-    static_cast<void>(deliver(slot, Due{}));
+    deliver(slot, Due{});
   });
 }
 

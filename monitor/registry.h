@@ -79,8 +79,11 @@ class Registry {
   void checker_finished(CheckerId checker, int wait_status);
 
   // From the bus. The Status is about the disk: the change is in force either way.
+  using Done = std::function<void(const Status&)>;
   const Entry* find(const std::string& name) const;
-  Status change(const std::string& name, const Event& event);
+  /// `done` is called, perhaps at once, when the change is on disk or cannot be brought there: all
+  /// changes of one round of the loop together, since each sync costs milliseconds.
+  void change(const std::string& name, const Event& event, Done done);
   Status remove(const std::string& name);
   template <class Visitor>
   void for_each(Visitor&& visit) const {
@@ -97,9 +100,9 @@ class Registry {
     std::string address;
   };
 
-  Status deliver(Slot& slot, const Event& event);
-  Status carry_out(Slot& slot, const Effect& effect);
-  Status save_now(const Slot& slot);
+  void deliver(Slot& slot, const Event& event);
+  void carry_out(Slot& slot, const Effect& effect);
+  void commit();
   void schedule(Slot& slot);
   void index(Slot& slot);
   void take_away(Slot& slot);
@@ -117,8 +120,10 @@ class Registry {
   std::unordered_map<KeyId, Slot*, KeyIdHash> by_key_;
   std::unordered_map<std::uint32_t, Slot*> by_number_;
   std::unordered_map<ConnectionId, Connection> connections_;
-  std::set<std::uint32_t> unsaved_;  // Client::number
-  std::uint32_t saved_up_to_ = 0;    // of those, the last that save_some() has tried
+  std::set<std::uint32_t> unsaved_;      // Client::number
+  std::uint32_t saved_up_to_ = 0;        // of those, the last that save_some() has tried
+  std::set<std::uint32_t> uncommitted_;  // of those, what commit() is about to save
+  std::vector<Done> awaiting_commit_;
   std::uint32_t next_number_ = 1;
   std::mt19937_64 random_{std::random_device{}()};  // only spreads checkers over time
   TokenBucket stranger_lines_{10, 100};

@@ -178,22 +178,29 @@ void BusAgentDoor::request(const ToMonitor& message) {
   const auto& request = message.request();
   log_.info("bus: user ", request.uid(), " asks for change ", int{request.change_case()},
             " of client \"", escaped(request.name()), "\"");
-  ToBusAgent answer;
-  answer.mutable_reply()->set_serial(request.serial());
-  if (auto done = carry_out(request); !done) answer.mutable_reply()->set_error(done.error());
+  carry_out(request, [this, serial = request.serial(),
+                      alive = std::weak_ptr<int>(alive_)](const Status& done) {
+    if (alive.expired()) return;
+    ToBusAgent answer;
+    answer.mutable_reply()->set_serial(serial);
+    if (!done) answer.mutable_reply()->set_error(done.error());
+    door_.send(answer);
+  });
   secret_string().swap(secret_);  // an assignment would keep what it was, to use its room again
-  door_.send(answer);
 }
 
-Status BusAgentDoor::carry_out(const ToMonitor::Request& request) {
+void BusAgentDoor::carry_out(const ToMonitor::Request& request, Registry::Done done) {
   using enum Property;
   using Request = ToMonitor::Request;
-  const auto set = [&](Property property, Set::Value value) {
-    return registry_.change(request.name(), Set{property, std::move(value)});
+  const auto change = [&](const Event& event) {
+    registry_.change(request.name(), event, std::move(done));
   };
-  const auto set_duration = [&](Property property, std::uint64_t value) -> Status {
-    if (value > count(kLongestDuration)) return Error{"longer than 90 years"};
-    return set(property, Milliseconds(value));
+  const auto set = [&](Property property, Set::Value value) {
+    change(Set{property, std::move(value)});
+  };
+  const auto set_duration = [&](Property property, std::uint64_t value) {
+    if (value > count(kLongestDuration)) return done(Error{"longer than 90 years"});
+    set(property, Milliseconds(value));
   };
   switch (request.change_case()) {
     case Request::kApprovalDelay:
@@ -217,18 +224,17 @@ Status BusAgentDoor::carry_out(const ToMonitor::Request& request) {
     case Request::kHost:
       return set(kHost, request.host());
     case Request::kSecret:
-      if (secret_.size() > kMostSecret) return Error{"a secret longer than 1 MiB"};
+      if (secret_.size() > kMostSecret) return done(Error{"a secret longer than 1 MiB"});
       return set(kSecret, std::make_shared<const Secret>(as_bytes(secret_)));
     case Request::kApprove:
-      return registry_.change(request.name(), Approve{request.approve()});
+      return change(Approve{request.approve()});
     case Request::kCheckedOk:
-      return registry_.change(request.name(), CheckedOk{});
+      return change(CheckedOk{});
     case Request::kRemove:
-      return registry_.remove(request.name());
+      return done(registry_.remove(request.name()));
     case Request::CHANGE_NOT_SET:
-      break;
+      return done(Error{"nothing asked for"});
   }
-  return Error{"nothing asked for"};
 }
 
 }  // namespace mandos::monitor

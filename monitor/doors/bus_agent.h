@@ -52,14 +52,15 @@ class BusAgentDoor {
   void secret_part(const ToMonitor& message);
   void request(const ToMonitor& message);
   void withdrawn(const ToMonitor& message);
-  Status carry_out(const ToMonitor::Request& request);
+  void carry_out(const ToMonitor::Request& request, Registry::Done done);
 
   Log& log_;
   Registry& registry_;
   Options options_;
   bool greeted_ = false;
   bool broken_ = false;
-  SecretString secret_ = secret_string();  // the parts that have come
+  std::shared_ptr<int> alive_ = std::make_shared<int>(0);  // for who answers later
+  SecretString secret_ = secret_string();                  // the parts that have come
   DoorTable<BusAgentDoor, ToMonitor> table_{rows()};
   Door door_;
 };

@@ -34,9 +34,9 @@ class CheckerRunnerDoorTest : public MonitorFixture {
 
   /// Has the good client's checker started and returns its number.
   CheckerId start() {
-    EXPECT_TRUE(registry_.change("good", Set{Property::kEnabled, false}));
-    EXPECT_TRUE(registry_.change("good", Set{Property::kEnabled, true}));
-    EXPECT_TRUE(registry_.change("good", Set{Property::kCheckerRunning, true}));
+    EXPECT_TRUE(change("good", Set{Property::kEnabled, false}));
+    EXPECT_TRUE(change("good", Set{Property::kEnabled, true}));
+    EXPECT_TRUE(change("good", Set{Property::kCheckerRunning, true}));
     EXPECT_FALSE(started_.empty());
     monitor_->run(started_.back(), "true");
     return started_.back();

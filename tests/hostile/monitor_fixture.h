@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,14 @@ class MonitorFixture : public testing::Test {
       loop_.run_once(Milliseconds(10));
     }
     return true;
+  }
+
+  /// Whether the change was brought to disk.
+  bool change(const std::string& name, const Event& event) {
+    std::optional<bool> saved;
+    registry_.change(name, event,
+                     [&saved](const Status& done) { saved = static_cast<bool>(done); });
+    return run_until([&saved] { return saved.has_value(); }) && *saved;
   }
 
   SigningKey good_key_ = mandos::test::ed25519_key(1);

@@ -368,7 +368,7 @@ TEST_F(NetworkerDoorTest, ABigSecretComesInPartsOnDemand) {
 }
 
 TEST_F(NetworkerDoorTest, DyingWhileAClientWaitsForgetsIt) {
-  ASSERT_TRUE(registry_.change("good", Set{Property::kApprovalDelay, Milliseconds(3600000)}));
+  ASSERT_TRUE(change("good", Set{Property::kApprovalDelay, Milliseconds(3600000)}));
   const Nonce nonce = open(1);
   const auto bytes = transcript(nonce, good_key_);
   ToMonitor message = about(1);
@@ -378,18 +378,18 @@ TEST_F(NetworkerDoorTest, DyingWhileAClientWaitsForgetsIt) {
   monitor_.reset();
   EXPECT_FALSE(registry_.find("good")->client.approval_pending());
   // An approval that comes too late reaches nobody.
-  EXPECT_TRUE(registry_.change("good", Approve{true}));
+  EXPECT_TRUE(change("good", Approve{true}));
 }
 
 TEST_F(NetworkerDoorTest, PolicyIsLookedAtAgainWhenAnApprovalIsReleased) {
-  ASSERT_TRUE(registry_.change("good", Set{Property::kApprovalDelay, Milliseconds(3600000)}));
+  ASSERT_TRUE(change("good", Set{Property::kApprovalDelay, Milliseconds(3600000)}));
   const auto bytes = transcript(open(1), good_key_);
   ToMonitor message = about(1);
   message.mutable_proof()->set_transcript(bytes.data(), bytes.size());
   send(message);
   ASSERT_TRUE(run_until([this] { return registry_.find("good")->client.approval_pending(); }));
-  ASSERT_TRUE(registry_.change("good", Set{Property::kEnabled, false}));
-  ASSERT_TRUE(registry_.change("good", Approve{true}));
+  ASSERT_TRUE(change("good", Set{Property::kEnabled, false}));
+  ASSERT_TRUE(change("good", Approve{true}));
   const auto answer = receive();
   EXPECT_TRUE(answer && answer->has_refused());
   EXPECT_FALSE(receive());

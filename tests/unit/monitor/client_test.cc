@@ -38,7 +38,7 @@ std::string told(const Client& client, const Effect& effect) {
             }
             return out;
           },
-          [](const Save& e) { return std::string(e.durable ? "Save now" : "Save"); },
+          [](const Save&) { return std::string("Save"); },
       },
       effect);
 }
@@ -182,7 +182,7 @@ TEST(Client, Checking) {
        {{60000, CheckedOk{}}, {200000, start}},
        1000000,
        "50000: StartChecker 0 check; Changed CheckerRunning=true\n"
-       "60000: Changed Expires=360000 LastCheckedOK=60000 LastCheckerStatus=0; Save now\n"
+       "60000: Changed Expires=360000 LastCheckedOK=60000 LastCheckerStatus=0; Save\n"
        "360000: KillChecker 0; Changed CheckerRunning=false Enabled=false Expires=none; Save\n"},
       {"a checker that was stopped counts for nothing, whatever its end",
        usual(),
@@ -211,7 +211,7 @@ TEST(Client, Checking) {
        {{60000, CheckedOk{}}, {149999, stop}, {150005, CheckerFinished{0, kSignal9}}},
        150006,
        "50000: StartChecker 0 check; Changed CheckerRunning=true\n"
-       "60000: Changed Expires=360000 LastCheckedOK=60000 LastCheckerStatus=0; Save now\n"
+       "60000: Changed Expires=360000 LastCheckedOK=60000 LastCheckerStatus=0; Save\n"
        "149999: KillChecker 0; Changed CheckerRunning=false\n"
        "150000: Changed CheckerRunning=true\n"
        "150005: StartChecker 1 check; Changed CheckerRunning=true\n"},
@@ -229,9 +229,9 @@ TEST(Client, Checking) {
        {{60000, CheckedOk{}}, {160000, set(Property::kChecker, std::string("good"))}},
        250001,
        "50000: CheckerUnusable\n"
-       "60000: Changed Expires=360000 LastCheckedOK=60000 LastCheckerStatus=0; Save now\n"
+       "60000: Changed Expires=360000 LastCheckedOK=60000 LastCheckerStatus=0; Save\n"
        "150000: CheckerUnusable\n"
-       "160000: Changed Checker=good; Save now\n"
+       "160000: Changed Checker=good; Save\n"
        "250000: StartChecker 0 good; Changed CheckerRunning=true\n"},
       {"a disabled client has no timers", disabled(), {}, 1000000, ""},
       {"a disabled client can be checked, without an expiry",
@@ -257,7 +257,7 @@ TEST(Client, EnabledAndDisabled) {
        disabled(),
        {{1000, enable}, {101010, CheckerFinished{0, kExit7}}},
        1000000,
-       "1000: Changed Enabled=true Expires=201000 LastEnabled=1000; Save now\n"
+       "1000: Changed Enabled=true Expires=201000 LastEnabled=1000; Save\n"
        "101000: StartChecker 0 check; Changed CheckerRunning=true\n"
        "101010: CheckerCompleted 7 1792 check; Changed CheckerRunning=false LastCheckerStatus=7; "
        "Save\n"
@@ -269,7 +269,7 @@ TEST(Client, EnabledAndDisabled) {
        {{60000, disable}, {60005, CheckerFinished{0, kExit0}}},
        1000000,
        "50000: StartChecker 0 check; Changed CheckerRunning=true\n"
-       "60000: KillChecker 0; Changed CheckerRunning=false Enabled=false Expires=none; Save now\n"},
+       "60000: KillChecker 0; Changed CheckerRunning=false Enabled=false Expires=none; Save\n"},
       {"disabling a client takes the checker away that waits for its turn",
        usual(),
        {{60000, set(Property::kCheckerRunning, false)},
@@ -280,18 +280,18 @@ TEST(Client, EnabledAndDisabled) {
        "50000: StartChecker 0 check; Changed CheckerRunning=true\n"
        "60000: KillChecker 0; Changed CheckerRunning=false\n"
        "60001: Changed CheckerRunning=true\n"
-       "60002: Changed CheckerRunning=false Enabled=false Expires=none; Save now\n"},
+       "60002: Changed CheckerRunning=false Enabled=false Expires=none; Save\n"},
       {"CheckedOK restarts the timeout, durably",
        usual(),
        {{1000, CheckedOk{}}, {2000, set(Property::kLastCheckedOk, std::string("whatever"))}},
        2001,
-       "1000: Changed Expires=301000 LastCheckedOK=1000 LastCheckerStatus=0; Save now\n"
-       "2000: Changed Expires=302000 LastCheckedOK=2000; Save now\n"},
+       "1000: Changed Expires=301000 LastCheckedOK=1000 LastCheckerStatus=0; Save\n"
+       "2000: Changed Expires=302000 LastCheckedOK=2000; Save\n"},
       {"CheckedOK does not enable",
        disabled(),
        {{1000, CheckedOk{}}},
        1000000,
-       "1000: Changed LastCheckedOK=1000 LastCheckerStatus=0; Save now\n"},
+       "1000: Changed LastCheckedOK=1000 LastCheckerStatus=0; Save\n"},
       {"a given secret sets the expiry to now + extended_timeout, every time",
        usual(),
        {{1000, Delivered{}}, {2000, Delivered{}}},
@@ -333,14 +333,14 @@ TEST(Client, Settings) {
        usual(),
        {{1000, duration(Property::kTimeout, 310000)}},
        1001,
-       "1000: Changed Expires=160000 Timeout=310000; Save now\n"},
+       "1000: Changed Expires=160000 Timeout=310000; Save\n"},
       {"a shorter timeout can disable now",
        usual(),
        {{60000, duration(Property::kTimeout, 210000)}},
        1000000,
        "50000: StartChecker 0 check; Changed CheckerRunning=true\n"
        "60000: KillChecker 0; Changed CheckerRunning=false Enabled=false Expires=none "
-       "Timeout=210000; Save now\n"},
+       "Timeout=210000; Save\n"},
       {"a timeout that did not change changes nothing",
        usual(),
        {{1000, duration(Property::kTimeout, 300000)}},
@@ -350,12 +350,12 @@ TEST(Client, Settings) {
        disabled(),
        {{1000, duration(Property::kTimeout, 1)}},
        1001,
-       "1000: Changed Timeout=1; Save now\n"},
+       "1000: Changed Timeout=1; Save\n"},
       {"a new interval starts a checker now, and from then on",
        usual(),
        {{1000, duration(Property::kInterval, 10000)}, {1010, CheckerFinished{0, kExit7}}},
        11001,
-       "1000: StartChecker 0 check; Changed CheckerRunning=true Interval=10000; Save now\n"
+       "1000: StartChecker 0 check; Changed CheckerRunning=true Interval=10000; Save\n"
        "1010: CheckerCompleted 7 1792 check; Changed CheckerRunning=false LastCheckerStatus=7; "
        "Save\n"
        "11000: StartChecker 1 check; Changed CheckerRunning=true\n"},
@@ -363,7 +363,7 @@ TEST(Client, Settings) {
        disabled(),
        {{1000, duration(Property::kInterval, 10000)}},
        1000000,
-       "1000: Changed Interval=10000; Save now\n"},
+       "1000: Changed Interval=10000; Save\n"},
       {"the other settings",
        usual(),
        {{1, set(Property::kHost, std::string("other"))},
@@ -375,13 +375,13 @@ TEST(Client, Settings) {
         {7, set(Property::kSecret, test::secret("other"))},
         {8, set(Property::kSecret, test::secret("other"))}},
        9,
-       "1: Changed Host=other; Save now\n"
-       "2: Changed Checker=other; Save now\n"
-       "3: Changed ExtendedTimeout=1; Save now\n"
-       "4: Changed ApprovalDelay=2; Save now\n"
-       "5: Changed ApprovalDuration=3; Save now\n"
-       "6: Changed ApprovedByDefault=false; Save now\n"
-       "7: Changed Secret=other; Save now\n"},
+       "1: Changed Host=other; Save\n"
+       "2: Changed Checker=other; Save\n"
+       "3: Changed ExtendedTimeout=1; Save\n"
+       "4: Changed ApprovalDelay=2; Save\n"
+       "5: Changed ApprovalDuration=3; Save\n"
+       "6: Changed ApprovedByDefault=false; Save\n"
+       "7: Changed Secret=other; Save\n"},
       {"what cannot be written is ignored",
        usual(),
        {{1, set(Property::kName, std::string("x"))},
@@ -503,8 +503,7 @@ TEST(Client, Approval) {
        {{10, Requested{1}}, {20, set(Property::kEnabled, false)}},
        20000,
        "10: NeedApproval 10000 yes; Changed ApprovalPending=true LastApprovalRequest=10; Save\n"
-       "20: Decided 1 Disabled; Changed ApprovalPending=false Enabled=false Expires=none; Save "
-       "now\n"},
+       "20: Decided 1 Disabled; Changed ApprovalPending=false Enabled=false Expires=none; Save\n"},
       {"expired while waiting",
        with_approval(Milliseconds(200000), true, Milliseconds(5000)),
        {{10, Requested{1}}, {50001, CheckerFinished{0, kExit7}}},
@@ -520,21 +519,21 @@ TEST(Client, Approval) {
        {{10, Requested{1}}, {20, set(Property::kApprovedByDefault, true)}},
        20000,
        "10: NeedApproval 10000 no; Changed ApprovalPending=true LastApprovalRequest=10; Save\n"
-       "20: Changed ApprovedByDefault=true; Save now\n"
+       "20: Changed ApprovedByDefault=true; Save\n"
        "10010: Decided 1 Approved by default; Changed ApprovalPending=false\n"},
       {"a new delay is for connections to come",
        no,
        {{10, Requested{1}}, {20, duration(Property::kApprovalDelay, 0)}, {30, Requested{2}}},
        20000,
        "10: NeedApproval 10000 no; Changed ApprovalPending=true LastApprovalRequest=10; Save\n"
-       "20: Changed ApprovalDelay=0; Save now\n"
+       "20: Changed ApprovalDelay=0; Save\n"
        "30: Decided 2 No approval needed\n"
        "10010: Decided 1 Approval timed out; Changed ApprovalPending=false\n"},
       {"a decision made while disabled holds when enabled within its time",
        with(&ClientSettings::enabled, false, yes),
        {{10, Approve{true}}, {20, set(Property::kEnabled, true)}, {30, Requested{1}}},
        31,
-       "20: Changed Enabled=true Expires=200020 LastEnabled=20; Save now\n"
+       "20: Changed Enabled=true Expires=200020 LastEnabled=20; Save\n"
        "30: Decided 1 Approved\n"},
       {"who asks at the very moment of expiry is too late",
        usual(),
