@@ -35,16 +35,18 @@ void provide_root() {
   }
 }
 
-void drop_to_networker(uid_t id) {
+void drop_to(uid_t id, const std::vector<unsigned>& capabilities) {
   constexpr auto kSets = static_cast<capng_type_t>(
       CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_INHERITABLE | CAPNG_BOUNDING_SET | CAPNG_AMBIENT);
   capng_clear(CAPNG_SELECT_ALL);
-  capng_updatev(CAPNG_ADD, kSets, CAP_SYS_CHROOT, CAP_SETPCAP, -1);
+  for (const unsigned capability : capabilities) capng_update(CAPNG_ADD, kSets, capability);
   if (capng_apply(CAPNG_SELECT_BOUNDS) != 0 || prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0 ||
       setgroups(0, nullptr) != 0 || setresgid(id, id, id) != 0 || setresuid(id, id, id) != 0 ||
       capng_apply(CAPNG_SELECT_CAPS) != 0 || capng_apply(CAPNG_SELECT_AMBIENT) != 0) {
     die("dropping privileges");
   }
 }
+
+void drop_to_networker(uid_t id) { drop_to(id, {CAP_SYS_CHROOT, CAP_SETPCAP}); }
 
 }  // namespace mandos::test

@@ -4,6 +4,8 @@
 
 #include <sys/types.h>
 
+#include <vector>
+
 namespace mandos::test {
 
 /// Ends the process with what `what` failed on, and errno's text.
@@ -13,8 +15,10 @@ namespace mandos::test {
 /// namespace of the calling process's own.
 void provide_root();
 
-/// Becomes the unprivileged user and group `id` with nothing but the capabilities that the
-/// networker builds its jail with. Ends the process when that fails. Needs root.
+/// Becomes the unprivileged user and group `id` with nothing but `capabilities`. Ends the process
+/// when that fails. Needs root.
+void drop_to(uid_t id, const std::vector<unsigned>& capabilities);
+/// The same with those that the networker builds its jail with.
 void drop_to_networker(uid_t id);
 
 }  // namespace mandos::test
