@@ -108,7 +108,9 @@ class Scene {
   }
 
   void change(const std::string& client, const monitor::Set& set) {
-    require(static_cast<bool>(world_.registry.change(client, set)), "a change is carried out");
+    world_.registry.change(client, set, [](const Status& done) {
+      require(static_cast<bool>(done), "a change is carried out");
+    });
   }
 
   void listen() {

@@ -97,7 +97,7 @@ class Scene {
       case kDescriptor:
         return peer_->send(input.sized(1), {peer_->fd()});
       case kApprove:
-        static_cast<void>(world_.registry.change("asking", monitor::Approve{input.flag()}));
+        world_.registry.change("asking", monitor::Approve{input.flag()}, [](const Status&) {});
         return;
       case kListen:
         return listen();
