@@ -7,6 +7,8 @@
 namespace mandos::monitor {
 namespace {
 
+constexpr std::size_t kLongestCommand = 128UL * 1024;  // of one argument, execve(2)
+
 /// One word for the POSIX shell (IEEE Std 1003.1, "Quoting"): in single quotes, where only the
 /// single quote itself is special, unless every character is harmless.
 std::string quoted(std::string_view value) {
@@ -118,6 +120,7 @@ Result<std::string> expand_checker(const Client& client) {
     rest.remove_prefix(end + 2);
   }
   if (out.find('\0') != out.npos) return bad("holds a zero byte");
+  if (out.size() >= kLongestCommand) return bad("longer than ", kLongestCommand, " bytes");
   return out;
 }
 

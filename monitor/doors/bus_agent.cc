@@ -30,7 +30,7 @@ door::bus_agent::Client shown(const Client& client, const Properties& which) {
   out.set_name(client.name);
   if (has(kObjectPath)) out.set_path(client.object_path);
   if (has(kKeyId)) out.set_key_id(settings.key_id ? settings.key_id->text() : "");
-  if (has(kFingerprint)) out.set_fingerprint(clipped(settings.fingerprint));
+  if (has(kFingerprint)) out.set_fingerprint(settings.fingerprint.substr(0, 1024));
   if (has(kHost)) out.set_host(clipped(settings.host));
   if (has(kChecker)) out.set_checker(clipped(settings.checker));
   if (has(kApprovalDelay)) out.set_approval_delay(count(settings.approval_delay));

@@ -111,6 +111,14 @@ TEST(CheckerCommand, KnowsNoObjectPathWithoutABus) {
   EXPECT_FALSE(expand_checker(c));
 }
 
+TEST(CheckerCommand, IsNoLongerThanTheKernelTakes) {
+  Client c = client("%(host)s");
+  c.settings.host = std::string(131071, 'a');
+  EXPECT_EQ(expanded(c).size(), 131071U);
+  c.settings.host = std::string(40000, '\'');
+  EXPECT_THAT(expanded(c), testing::EndsWith("longer than 131072 bytes"));
+}
+
 TEST(CheckerCommand, RefusesAZeroByte) {
   Client c = client("%(host)s");
   c.settings.host = std::string("a\0b", 3);
