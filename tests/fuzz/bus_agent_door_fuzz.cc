@@ -17,7 +17,10 @@ using door::bus_agent::ToMonitor;
 using Request = ToMonitor::Request;
 
 constexpr std::size_t kMostOperations = 64;
+constexpr std::size_t kMostText = 64UL * 1024;
 constexpr std::size_t kMostSecret = 1 << 20;
+// bus-agent/agent.cc: what it takes.
+constexpr std::size_t kLongestMessage = 2UL * 64 * 1024 + 4096;
 
 enum Operation : unsigned {
   kRaw,         // length (2 bytes), bytes
@@ -92,7 +95,12 @@ class Scene {
   }
 
   static void fill(Request& request, Input& input) {
-    const auto text = [&] { return std::string(input.sized(2)); };
+    const auto text = [&] {
+      const std::string piece(input.sized(2));
+      std::string out = piece;
+      for (auto times = input.byte(); times > 0 && out.size() < kMostText; --times) out += piece;
+      return out.substr(0, kMostText);
+    };
     switch (input.below(15)) {
       case 0:
         return request.set_approval_delay(input.number(8));
@@ -180,7 +188,7 @@ class Scene {
     listen();
     if (broken_) return;
     const std::string bytes = message.SerializeAsString();
-    const bool answered = greeted_ && bytes.size() <= 64 * 1024;
+    const bool answered = greeted_ && bytes.size() <= kMostText;
     const std::string client = message.request().name();
     const bool sets_secret = message.request().change_case() == Request::kSecret;
     const bool exists = world_.registry.find(client) != nullptr;
@@ -208,6 +216,7 @@ class Scene {
   }
 
   void hear(std::string_view bytes) {
+    require(bytes.size() <= kLongestMessage, "a message is not too long");
     ToBusAgent message;
     require(message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())),
             "the monitor speaks the door's language");
@@ -258,5 +267,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size > 8192) return 0;
   Input input(data, size);
   Scene().play(input);
+  require_descriptors();
   return 0;
 }

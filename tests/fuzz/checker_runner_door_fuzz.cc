@@ -17,6 +17,9 @@ using door::checker_runner::ToCheckerRunner;
 using door::checker_runner::ToMonitor;
 
 constexpr std::size_t kMostOperations = 64;
+constexpr std::size_t kMostText = 64UL * 1024;  // as the bus takes it
+// checker-runner/main.cc: what it takes.
+constexpr std::size_t kLongestMessage = 128UL * 1024 + 64;
 
 enum Operation : unsigned {
   kRaw,         // length (1 byte), bytes
@@ -26,6 +29,7 @@ enum Operation : unsigned {
   kRunning,     // client (1), start or stop (1): an administrator's
   kEnabled,     // client (1), yes or no (1)
   kChecker,     // client (1), length (1), command
+  kHost,        // client (1), length (1), host, how many times (2)
   kListen,      // nothing
   kHangUp,      // nothing
   kOperations,
@@ -72,19 +76,23 @@ class Scene {
     ToMonitor message;
     switch (input.below(kOperations)) {
       case kRaw:
+        provoked_ = true;
         return peer_->send(input.sized(1));
       case kFinished: {
         const unsigned which = input.byte();
         if (started_.empty()) return;
+        provoked_ = true;
         message.mutable_finished()->set_checker(started_.at(which % started_.size()));
         message.mutable_finished()->set_wait_status(static_cast<int>(input.number(4)));
         break;
       }
       case kInvented:
+        provoked_ = true;
         message.mutable_finished()->set_checker(input.number(8));
         message.mutable_finished()->set_wait_status(static_cast<int>(input.number(4)));
         break;
       case kDescriptor:
+        provoked_ = true;
         return peer_->send(input.sized(1), {peer_->fd()});
       case kRunning: {
         const auto client = name(input);
@@ -98,9 +106,19 @@ class Scene {
         const auto client = name(input);
         return change(client, {monitor::Property::kChecker, std::string(input.sized(1))});
       }
+      case kHost: {
+        const auto client = name(input);
+        const auto piece = input.sized(1);
+        std::string host;
+        for (auto times = input.number(2); times > 0 && host.size() < kMostText; --times) {
+          host += piece;
+        }
+        return change(client, {monitor::Property::kHost, host.substr(0, kMostText)});
+      }
       case kListen:
         return listen();
       default:
+        provoked_ = true;
         peer_->hang_up();
         return listen();
     }
@@ -116,8 +134,10 @@ class Scene {
   void listen() {
     for (std::size_t i = 0; i < kMostOperations / 16 + 2; ++i) {
       world_.loop.run_once(Milliseconds(0));
+      require(!broken_ || provoked_, "an administrator's change does not break the door");
       if (broken_) close();
       peer_->receive([this](std::string_view bytes) {
+        require(bytes.size() <= kLongestMessage, "a message is not too long");
         ToCheckerRunner message;
         require(message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())),
                 "the monitor speaks the door's language");
@@ -154,6 +174,7 @@ class Scene {
   std::optional<monitor::CheckerRunnerDoor> door_;
   std::optional<Peer> peer_;
   bool broken_ = false;
+  bool provoked_ = false;
   std::set<std::uint64_t> ran_;
 };
 
@@ -163,5 +184,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size > 8192) return 0;
   Input input(data, size);
   Scene().play(input);
+  require_descriptors();
   return 0;
 }

@@ -146,9 +146,10 @@ def checker_runner_doors():
             "ok": start + finished(0, 0), "failed": start + finished(0, 0x100), "killed": start + stop + finished(0, 9),
             "again": start + stop + start + finished(0, 9) + finished(1, 0), "twice": start + finished(0, 0) * 2,
             "invented": b"\2" + bytes(12), "junk": b"\0" + byte_sized(b"\xff"), "long": b"\0" + byte_sized(bytes(65)),
-            "gone": start + stop + start + b"\x08", "disabled": start + b"\5\0\0" + finished(0, 0),
-            "unusable": b"\6\0" + byte_sized(b"%(") + start, "descriptor": b"\3" + byte_sized(b"x")}.items():
-        seed("checker_runner_door", name, operations + b"\7")
+            "gone": start + stop + start + b"\x09", "disabled": start + b"\5\0\0" + finished(0, 0),
+            "unusable": b"\6\0" + byte_sized(b"%(") + start,
+            "long-host": b"\7\0" + byte_sized(b"'" * 250) + b"\xff\xff" + start, "descriptor": b"\3" + byte_sized(b"x")}.items():
+        seed("checker_runner_door", name, operations + b"\x08")
 
 
 def bus_agent_doors():
@@ -157,7 +158,7 @@ def bus_agent_doors():
     part = lambda size, times: b"\3" + struct.pack("<HBB", size, times - 1, 65)
     minute = struct.pack("<Q", 60000)
     for number in range(15):
-        value = minute if number < 5 else b"\1" if number not in (8, 9) else two_byte_sized(b"text")
+        value = minute if number < 5 else b"\1" if number not in (8, 9) else two_byte_sized(b"text") + b"\\0"
         seed("bus_agent_door", "change-%d" % number, greeting + request(number, value, number % 3))
     for name, operations in {
             "secret": part(1000, 2) + request(10, b"\1"), "secret-too-long": part(32768, 33) + request(10, b"\1"),
@@ -168,6 +169,14 @@ def bus_agent_doors():
     }.items():
         seed("bus_agent_door", name, greeting + operations + b"\x08")
     seed("bus_agent_door", "ungreeted", request(7, b"\1"))
+
+
+def supervisor_doors():
+    for name, operations in {
+            "begin": b"\1\0\0\1\2\1", "started": b"\2\2\1" + bytes(8), "started-without": b"\2\1\1" + bytes(8), "reload": b"\3\0\3\1",
+            "stop": b"\4\0", "ping": b"\5\0", "ask": b"\6", "junk": b"\0\0" + byte_sized(b"\xff"), "long": b"\0\3" + byte_sized(bytes(255)),
+            "empty": b"\0\0\0\5\0"}.items():
+        seed("supervisor_door", name, operations)
 
 
 def log_inlets():
@@ -226,5 +235,5 @@ def tls_peers():
     seed("tls_peer", "no-line", b"\0\1" + byte_sized(b"x" * 255) + b"\1" + byte_sized(b"xx"))
 
 
-for write in (networkers, tls_peers, networker_doors, checker_runner_doors, bus_agent_doors, log_inlets, version_lines, durations, configurations, expansions, states):
+for write in (networkers, tls_peers, networker_doors, checker_runner_doors, bus_agent_doors, supervisor_doors, log_inlets, version_lines, durations, configurations, expansions, states):
     write()

@@ -209,5 +209,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size > 8192) return 0;
   Input input(data, size);
   Scene().play(input);
+  require_descriptors();
   return 0;
 }

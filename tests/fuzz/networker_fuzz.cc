@@ -351,5 +351,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   Input input(data, size);
   const bool greet = input.flag();
   Scene(greet).play(input);
+  require_descriptors();
   return 0;
 }

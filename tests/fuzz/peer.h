@@ -3,6 +3,7 @@
 #pragma once
 
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <array>
 #include <cstring>
@@ -15,9 +16,18 @@
 
 namespace mandos::fuzz {
 
+/// To be called where an input leaves nothing behind.
+inline void require_descriptors() {
+  constexpr int kMost = 100;
+  const UniqueFd lowest(dup(STDERR_FILENO));
+  require(lowest.get() < kMost, "descriptors are given back");
+}
+
 /// A process's end of its door.
 class Peer {
  public:
+  static constexpr std::size_t kMostDescriptors = 4;
+
   explicit Peer(UniqueFd fd) : fd_(std::move(fd)), buffer_(256 * 1024) {}
 
   void send(std::string_view bytes, const std::vector<int>& descriptors = {}) {
@@ -53,7 +63,6 @@ class Peer {
   void hang_up() { fd_.reset(); }
 
  private:
-  static constexpr std::size_t kMostDescriptors = 4;
   UniqueFd fd_;
   std::vector<char> buffer_;
 };
