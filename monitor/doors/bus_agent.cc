@@ -57,10 +57,11 @@ door::bus_agent::Client shown(const Client& client, const Properties& which) {
 std::span<const DoorRow<BusAgentDoor, ToMonitor>> BusAgentDoor::rows() {
   static constexpr DoorRow<BusAgentDoor, ToMonitor> kRows[] = {
       {ToMonitor::kGreeting, "Greeting", kUngreeted, 16, 1, &BusAgentDoor::greeting},
-      {ToMonitor::kSecretPart, "SecretPart", kGreeted, kMostPart + 16, 5000,
+      {ToMonitor::kSecretPart, "SecretPart", kGreeted | kWithdrawing, kMostPart + 16, 5000,
        &BusAgentDoor::secret_part},
-      {ToMonitor::kRequest, "Request", kGreeted, kLongestDatagram, 5000, &BusAgentDoor::request},
-      {ToMonitor::kWithdrawn, "Withdrawn", kGreeted, 16, 1, &BusAgentDoor::withdrawn},
+      {ToMonitor::kRequest, "Request", kGreeted | kWithdrawing, kLongestDatagram, 5000,
+       &BusAgentDoor::request},
+      {ToMonitor::kWithdrawn, "Withdrawn", kWithdrawing, 16, 1, &BusAgentDoor::withdrawn},
   };
   return kRows;
 }
@@ -162,6 +163,7 @@ void BusAgentDoor::announce(const ToBusAgent::Announce& announcement) {
 }
 
 void BusAgentDoor::withdraw() {
+  withdrawing_ = true;
   ToBusAgent message;
   message.mutable_withdraw();
   door_.send(message);

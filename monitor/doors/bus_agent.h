@@ -43,10 +43,12 @@ class BusAgentDoor {
   using ToMonitor = door::bus_agent::ToMonitor;
   using ToBusAgent = door::bus_agent::ToBusAgent;
   friend class DoorTable<BusAgentDoor, ToMonitor>;
-  enum State : unsigned { kUngreeted = 1, kGreeted = 2 };
+  enum State : unsigned { kUngreeted = 1, kGreeted = 2, kWithdrawing = 4 };
   static std::span<const DoorRow<BusAgentDoor, ToMonitor>> rows();
 
-  unsigned state_of(const ToMonitor&) const { return greeted_ ? kGreeted : kUngreeted; }
+  unsigned state_of(const ToMonitor&) const {
+    return !greeted_ ? kUngreeted : withdrawing_ ? kWithdrawing : kGreeted;
+  }
   void on_datagram(std::string_view bytes);
   void greeting(const ToMonitor& message);
   void secret_part(const ToMonitor& message);
@@ -58,6 +60,7 @@ class BusAgentDoor {
   Registry& registry_;
   Options options_;
   bool greeted_ = false;
+  bool withdrawing_ = false;
   bool broken_ = false;
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);  // for who answers later
   SecretString secret_ = secret_string();                  // the parts that have come

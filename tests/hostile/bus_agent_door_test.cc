@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// A bus-agent that was taken over, at the monitor's door. Whatever it does, it reads no secret.
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <fstream>
+#include <memory>
+#include <optional>
+
+#include "monitor/doors/bus_agent.h"
+#include "tests/hostile/monitor_fixture.h"
+
+namespace mandos::monitor::test {
+namespace {
+
+using door::bus_agent::ToBusAgent;
+using door::bus_agent::ToMonitor;
+
+enum Kind { kGreeting, kSecretPart, kRequest, kWithdrawn, kKinds };
+
+class BusAgentDoorTest : public MonitorFixture {
+ protected:
+  BusAgentDoorTest() { open_door(true); }
+
+  void open_door(bool greet) {
+    monitor_.reset();
+    auto pair = make_door();
+    EXPECT_TRUE(pair);
+    agent_ = std::move(pair->second);
+    broken_.clear();
+    withdrawn_ = 0;
+    monitor_ = std::make_unique<BusAgentDoor>(
+        loop_, log_, registry_, std::move(pair->first),
+        BusAgentDoor::Options{
+            .settings = {},
+            .on_greeting = [] {},
+            .on_withdrawn = [this] { ++withdrawn_; },
+            .on_broken = [this](const std::string& why) { broken_.push_back(why); }});
+    // Settings, both clients, Complete.
+    for (int i = 0; i < 4; ++i) EXPECT_TRUE(receive());
+    if (greet) send(message_of(kGreeting));
+  }
+
+  static ToMonitor message_of(Kind kind) {
+    ToMonitor message;
+    if (kind == kGreeting) message.mutable_greeting();
+    if (kind == kSecretPart) message.mutable_secret_part();
+    if (kind == kSecretPart) message.set_part("part of a secret");
+    if (kind == kRequest) message = request("good", 7);
+    if (kind == kWithdrawn) message.mutable_withdrawn();
+    return message;
+  }
+  static ToMonitor request(const std::string& name, std::uint64_t serial) {
+    ToMonitor message;
+    message.mutable_request()->set_name(name);
+    message.mutable_request()->set_serial(serial);
+    message.mutable_request()->set_enabled(true);
+    return message;
+  }
+
+  void send_bytes(std::string_view bytes) {
+    ASSERT_EQ(::send(agent_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(bytes.size()));
+  }
+  void send(const ToMonitor& message) { send_bytes(message.SerializeAsString()); }
+
+  /// The next message of the monitor, or nothing within a few rounds. None holds a secret.
+  std::optional<ToBusAgent> receive() {
+    std::vector<char> buffer(256 * 1024);
+    for (int round = 0; round < 20; ++round) {
+      const ssize_t size = recv(agent_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+      if (size > 0) {
+        const std::string_view bytes(buffer.data(), static_cast<std::size_t>(size));
+        for (const auto& secret : secrets_) EXPECT_EQ(bytes.find(secret), bytes.npos);
+        ToBusAgent message;
+        EXPECT_TRUE(message.ParseFromArray(buffer.data(), static_cast<int>(size)));
+        return message;
+      }
+      loop_.run_once(Milliseconds(1));
+    }
+    return std::nullopt;
+  }
+  /// The error of the reply to the request `serial`; empty: done.
+  std::string reply(std::uint64_t serial) {
+    while (const auto message = receive()) {
+      if (message->has_reply() && message->reply().serial() == serial) {
+        return message->reply().error();
+      }
+    }
+    return "no reply";
+  }
+
+  void expect_broken(const std::string& why) {
+    EXPECT_TRUE(run_until([this] { return !broken_.empty(); }));
+    ASSERT_FALSE(broken_.empty());
+    EXPECT_EQ(broken_.front(), why);
+    EXPECT_EQ(broken_.size(), 1U);
+    while (receive()) {
+    }
+    expect_served_afresh();
+  }
+  /// The next bus-agent finds a monitor that works, with the same clients.
+  void expect_served_afresh() {
+    open_door(true);
+    send(request("good", 99));
+    EXPECT_EQ(reply(99), "");
+    EXPECT_TRUE(broken_.empty());
+  }
+
+  static std::size_t resident_kib() {
+    std::ifstream status("/proc/self/status");
+    for (std::string word; status >> word;) {
+      if (word == "VmRSS:") return status >> word, std::stoul(word);
+    }
+    return 0;
+  }
+
+  std::vector<std::string> secrets_{kSecretText};
+  UniqueFd agent_;
+  std::unique_ptr<BusAgentDoor> monitor_;
+  std::vector<std::string> broken_;
+  int withdrawn_ = 0;
+};
+
+TEST_F(BusAgentDoorTest, NothingBeforeTheGreeting) {
+  for (const Kind kind : {kSecretPart, kRequest, kWithdrawn}) {
+    open_door(false);
+    send(message_of(kind));
+    expect_broken("not allowed in this state");
+  }
+}
+
+TEST_F(BusAgentDoorTest, OneGreetingAndNoMore) {
+  send(message_of(kGreeting));
+  expect_broken("not allowed in this state");
+}
+
+// It ends the server.
+TEST_F(BusAgentDoorTest, AnAnnouncementIsWithdrawnOnlyWhenAskedFor) {
+  send(message_of(kWithdrawn));
+  expect_broken("not allowed in this state");
+  EXPECT_EQ(withdrawn_, 0);
+  open_door(true);
+  ASSERT_FALSE(receive());
+  monitor_->withdraw();
+  send(message_of(kSecretPart));
+  send(message_of(kRequest));
+  EXPECT_EQ(reply(7), "");
+  send(message_of(kWithdrawn));
+  EXPECT_TRUE(run_until([this] { return withdrawn_ == 1; }));
+  EXPECT_TRUE(broken_.empty());
+}
+
+TEST_F(BusAgentDoorTest, WhatIsNoMessageBreaksTheDoor) {
+  send_bytes("\xff\xff\xff\xff");
+  expect_broken("not a message of this door");
+  open_door(true);
+  send_bytes("\x7a\x01x");  // a part and no message
+  expect_broken("a message that is not in the table");
+}
+
+TEST_F(BusAgentDoorTest, HalfMessagesDoNoHarm) {
+  ToMonitor whole = request("good", 1);
+  whole.mutable_request()->set_host("a host");
+  const std::string bytes = whole.SerializeAsString();
+  for (std::size_t size = 1; size < bytes.size(); ++size) {
+    open_door(true);
+    send_bytes(std::string_view(bytes).substr(0, size));
+    receive();
+    for (const auto& why : broken_) EXPECT_EQ(why, "not a message of this door");
+    EXPECT_NE(registry_.find("good")->client.settings.host, "a host");
+  }
+  expect_served_afresh();
+}
+
+TEST_F(BusAgentDoorTest, WhatIsTooLongBreaksTheDoor) {
+  constexpr std::array<std::size_t, kKinds> kMost = {16, 32 * 1024 + 16, 64 * 1024 + 4096, 16};
+  for (int kind = 0; kind < kKinds; ++kind) {
+    open_door(kind != kGreeting);
+    ToMonitor message = message_of(static_cast<Kind>(kind));
+    message.set_part(std::string(kMost.at(static_cast<std::size_t>(kind)), 'x'));
+    send(message);
+    expect_broken(kind == kRequest ? "a message longer than allowed"
+                                   : "longer than this message may be");
+  }
+}
+
+TEST_F(BusAgentDoorTest, AForeignDescriptorBreaksTheDoor) {
+  const std::string bytes = message_of(kRequest).SerializeAsString();
+  iovec part{const_cast<char*>(bytes.data()), bytes.size()};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  header.msg_control = control.data();
+  header.msg_controllen = control.size();
+  cmsghdr* c = CMSG_FIRSTHDR(&header);
+  c->cmsg_level = SOL_SOCKET;
+  c->cmsg_type = SCM_RIGHTS;
+  c->cmsg_len = CMSG_LEN(sizeof(int));
+  const int fd = agent_.get();
+  std::memcpy(CMSG_DATA(c), &fd, sizeof fd);
+  ASSERT_GT(sendmsg(agent_.get(), &header, MSG_NOSIGNAL), 0);
+  expect_broken("descriptors that nobody asked for");
+}
+
+TEST_F(BusAgentDoorTest, EveryChangeOfAClientThatIsNotThereIsAnError) {
+  using Request = ToMonitor::Request;
+  const std::vector<std::function<void(Request&)>> changes{
+      [](Request& r) { r.set_approval_delay(~0ULL); },
+      [](Request& r) { r.set_approval_duration(1); },
+      [](Request& r) { r.set_extended_timeout(1); },
+      [](Request& r) { r.set_interval(1); },
+      [](Request& r) { r.set_timeout(~0ULL); },
+      [](Request& r) { r.set_approved_by_default(true); },
+      [](Request& r) { r.set_checker_running(true); },
+      [](Request& r) { r.set_enabled(false); },
+      [](Request& r) { r.set_checker("%(x"); },
+      [](Request& r) { r.set_host(std::string(64 * 1024, '\n')); },
+      [](Request& r) { r.set_secret(true); },
+      [](Request& r) { r.set_approve(true); },
+      [](Request& r) { r.set_checked_ok(true); },
+      [](Request& r) { r.set_remove(true); },
+      [](Request&) {}};
+  std::uint64_t serial = 0;
+  for (const std::string& name : {std::string("nobody"), std::string(), std::string(60000, 'x'),
+                                  std::string("good\0", 5), std::string("../good")}) {
+    for (const auto& change : changes) {
+      ToMonitor message = request(name, ++serial);
+      message.mutable_request()->clear_change();
+      change(*message.mutable_request());
+      if (message.ByteSizeLong() > 64 * 1024 + 4096) continue;
+      send(message);
+      const std::string error = reply(serial);
+      EXPECT_NE(error, "");
+      EXPECT_NE(error, "no reply");
+    }
+  }
+  EXPECT_TRUE(broken_.empty());
+  EXPECT_NE(registry_.find("good"), nullptr);
+}
+
+TEST_F(BusAgentDoorTest, DurationsBeyondReasonAreRefused) {
+  for (const std::uint64_t value : {~std::uint64_t{0}, std::uint64_t{1} << 63}) {
+    ToMonitor message = request("good", value);
+    message.mutable_request()->set_timeout(value);
+    send(message);
+    EXPECT_EQ(reply(value), "longer than 90 years");
+  }
+}
+
+TEST_F(BusAgentDoorTest, AFloodOfRequestsBreaksTheDoor) {
+  for (int i = 0; i < 60000 && broken_.empty(); ++i) {
+    const std::string bytes = request("nobody", 1).SerializeAsString();
+    static_cast<void>(::send(agent_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT));
+    loop_.run_once(Milliseconds(0));
+    std::array<char, 4096> answer{};
+    while (recv(agent_.get(), answer.data(), answer.size(), MSG_DONTWAIT) > 0) {
+    }
+  }
+  expect_broken("more often than allowed");
+}
+
+TEST_F(BusAgentDoorTest, ASecretWithoutEndTakesNoMoreMemoryThanOneMayHave) {
+  const std::size_t before = resident_kib();
+  ToMonitor message;
+  message.mutable_secret_part();
+  message.set_part(std::string(32 * 1024, 's'));
+  for (int i = 0; i < 3000; ++i) {  // some 94 MiB
+    send(message);
+    loop_.run_once(Milliseconds(0));
+  }
+  message = request("good", 5);
+  message.mutable_request()->set_secret(true);
+  send(message);
+  EXPECT_EQ(reply(5), "a secret longer than 1 MiB");
+  EXPECT_TRUE(broken_.empty());
+  EXPECT_LT(resident_kib(), before + 16 * 1024);
+}
+
+TEST_F(BusAgentDoorTest, ANewSecretGoesInAndNeverOut) {
+  secrets_.emplace_back("the new secret of the good client");
+  ToMonitor message;
+  message.mutable_secret_part();
+  message.set_part(secrets_.back().substr(0, 9));
+  send(message);
+  message.set_part(secrets_.back().substr(9));
+  send(message);
+  message = request("good", 1);
+  message.mutable_request()->set_secret(true);
+  send(message);
+  EXPECT_EQ(reply(1), "");
+  const auto bytes = registry_.find("good")->client.settings.secret->bytes();
+  EXPECT_EQ(std::string(bytes.begin(), bytes.end()), secrets_.back());
+  // What is told of a client, and again to the next bus-agent: receive() looks at each message.
+  monitor_->added(registry_.find("good")->client);
+  EXPECT_TRUE(receive());
+  const std::vector<Effect> effects{Changed{Properties().set()}, GotSecret{}};
+  monitor_->effects(registry_.find("good")->client, effects);
+  const auto changed = receive();
+  ASSERT_TRUE(changed && changed->has_changed());
+  EXPECT_TRUE(changed->changed().secret());
+  EXPECT_TRUE(receive());
+  expect_served_afresh();
+}
+
+TEST_F(BusAgentDoorTest, DyingWithHalfASecretLeavesNothingOfIt) {
+  send(message_of(kSecretPart));
+  loop_.run_once(Milliseconds(1));
+  agent_.reset();
+  EXPECT_TRUE(run_until([this] { return !broken_.empty(); }));
+  EXPECT_EQ(broken_.front(), "closed by the peer");
+  open_door(true);
+  ToMonitor message = request("good", 1);
+  message.mutable_request()->set_secret(true);
+  send(message);
+  reply(1);
+  for (const unsigned char byte : registry_.find("good")->client.settings.secret->bytes()) {
+    ADD_FAILURE() << "a byte of the last one: " << byte;
+  }
+}
+
+TEST_F(BusAgentDoorTest, DyingAtAnyPointLeavesTheOthersAlone) {
+  for (int point = 0; point < kKinds + 1; ++point) {
+    open_door(point > 0);
+    for (int kind = kSecretPart; kind < point; ++kind) send(message_of(static_cast<Kind>(kind)));
+    agent_.reset();
+    EXPECT_TRUE(run_until([this] { return !broken_.empty(); }));
+    monitor_.reset();
+    EXPECT_TRUE(change("good", Set{Property::kHost, std::string("other")}));
+    expect_served_afresh();
+  }
+}
+
+TEST_F(BusAgentDoorTest, OneThatNeverReadsIsGivenUp) {
+  const std::size_t before = resident_kib();
+  Client big = registry_.find("good")->client;
+  big.settings.host = big.settings.checker = std::string(60000, 'x');
+  for (int i = 0; i < 2000 && broken_.empty(); ++i) {
+    monitor_->added(big);
+    loop_.run_once(Milliseconds(0));
+  }
+  EXPECT_LT(resident_kib(), before + 64 * 1024);
+  expect_broken("the peer does not read or is gone");
+}
+
+}  // namespace
+}  // namespace mandos::monitor::test
