@@ -94,15 +94,16 @@ Connection::Event Connection::nonce(Bytes nonce, Tls& tls) {
 Connection::Event Connection::handshake(Bytes received, Tls& tls) {
   const auto step = session_->handshake(received);
   if (step == TlsSession::Step::kMore) {
-    if (tls.output.empty()) return Event::kNone;
-    const Event flushed = flush(tls);
+    if (!tls.output.empty()) return flush(tls);
     // A peer that sends its flight in small pieces waits for an acknowledgement of the first before
-    // it sends the rest; our kernel, that we have just answered, would give it after 40 ms.
+    // it sends the rest; our kernel would give it after 40 ms.
     const int yes = 1;
     setsockopt(fd_.get(), IPPROTO_TCP, TCP_QUICKACK, &yes, sizeof yes);
-    return flushed;
+    return Event::kNone;
   }
-  const Event flushed = flush(tls);
+  // The end of the handshake goes together with the secret, if that comes within the 200 ms that
+  // the kernel waits for more (tcp(7), TCP_CORK).
+  const Event flushed = flush(tls, step == TlsSession::Step::kDone ? MSG_MORE : 0);
   if (step == TlsSession::Step::kFailed) {
     return broken(concat("TLS handshake: ", session_->problem()));
   }
@@ -130,7 +131,7 @@ Connection::Event Connection::written() {
   return Event::kWritten;
 }
 
-Connection::Event Connection::flush(Tls& tls) {
+Connection::Event Connection::flush(Tls& tls, int flags) {
   // What waits goes first; the session's output of this moment lies behind it.
   auto& output = unsent_.empty() ? tls.output : unsent_;
   if (&output == &unsent_) {
@@ -138,7 +139,7 @@ Connection::Event Connection::flush(Tls& tls) {
     tls.output.clear();
   }
   if (output.empty()) return Event::kNone;
-  const ssize_t sent = send(fd_.get(), output.data(), output.size(), MSG_NOSIGNAL);
+  const ssize_t sent = send(fd_.get(), output.data(), output.size(), MSG_NOSIGNAL | flags);
   if (sent < 0 && errno != EAGAIN && errno != EINTR) {
     tls.output.clear();
     return gone(std::strerror(errno));  // NOLINT(concurrency-mt-unsafe): no threads

@@ -64,7 +64,7 @@ class Connection {
   Event broken(std::string why);
   Event read_early(Bytes received);
   Event handshake(Bytes received, Tls& tls);
-  Event flush(Tls& tls);
+  Event flush(Tls& tls, int flags = 0);
   Event written();
 
   UniqueFd fd_;

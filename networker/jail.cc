@@ -34,6 +34,7 @@ std::vector<jail::SyscallRule> allowed_calls(int timer_fd) {
       {SCMP_SYS(recvfrom), {is(3, 0), is_null(4), is_null(5)}},
       // Without an address: MSG_FASTOPEN would connect.
       {SCMP_SYS(sendto), {is(3, MSG_NOSIGNAL), is_null(4)}},
+      {SCMP_SYS(sendto), {is(3, MSG_NOSIGNAL | MSG_MORE), is_null(4)}},
       // The log socket.
       {SCMP_SYS(sendto), {is(0, kLogFd), is(3, MSG_NOSIGNAL | MSG_DONTWAIT), is_null(4)}},
       {SCMP_SYS(sendmsg), {is(0, kDoorFd), is(2, MSG_NOSIGNAL | MSG_DONTWAIT)}},
