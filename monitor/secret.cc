@@ -84,7 +84,8 @@ class SecretMemory final : public std::pmr::memory_resource {
   bool do_is_equal(const memory_resource& other) const noexcept override { return this == &other; }
 
   SecretPages pages_;
-  std::pmr::unsynchronized_pool_resource pool_{&pages_};
+  // What is larger goes back to the kernel once it is done with, such as the text of clients.conf.
+  std::pmr::unsynchronized_pool_resource pool_{{.largest_required_pool_block = 64 << 10}, &pages_};
 };
 
 // The one object with process lifetime: never destroyed, since secrets may be held until exit, when
@@ -105,11 +106,11 @@ std::string secret_memory_kind() {
 }
 
 Secret::Secret(std::span<const unsigned char> bytes)
-    : data_(static_cast<unsigned char*>(secret_memory().allocate(bytes.size() + 1, 1))),
+    : data_(static_cast<unsigned char*>(secret_memory().allocate(bytes.size(), 1))),
       size_(bytes.size()) {
   std::memcpy(data_, bytes.data(), bytes.size());
 }
 
-Secret::~Secret() { secret_memory().deallocate(data_, size_ + 1, 1); }
+Secret::~Secret() { secret_memory().deallocate(data_, size_, 1); }
 
 }  // namespace mandos::monitor
