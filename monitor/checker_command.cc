@@ -11,7 +11,7 @@ constexpr std::size_t kLongestCommand = 128UL * 1024;  // of one argument, execv
 
 /// One word for the POSIX shell (IEEE Std 1003.1, "Quoting"): in single quotes, where only the
 /// single quote itself is special, unless every character is harmless.
-std::string quoted(std::string_view value) {
+std::string shell_word(std::string_view value) {
   constexpr std::string_view kHarmless =
       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_";
   if (!value.empty() && value.find_first_not_of(kHarmless) == value.npos) return std::string(value);
@@ -116,7 +116,7 @@ Result<std::string> expand_checker(const Client& client) {
         (name == "dbus_object_path" && client.object_path.empty())) {
       return bad("there is no \"", escaped(name), "\" to put in");
     }
-    out += quoted(attribute->value(client));
+    out += shell_word(attribute->value(client));
     rest.remove_prefix(end + 2);
   }
   if (out.find('\0') != out.npos) return bad("holds a zero byte");
