@@ -223,22 +223,25 @@ void Ini::read(std::string file_name, SecretString file_content, Problems& probl
 Result<SecretString> Ini::expand(Section& section, const Option& option) {
   SecretString out(&secret_memory());
   std::string found;
-  if (!expand_into(out, option.value, section, 1, found)) return Error{found};
+  std::size_t left = kLongestExpansion;
+  if (!expand_into(out, option.value, section, 1, left, found)) return Error{found};
   return out;
 }
 
 bool Ini::expand_into(SecretString& out, std::string_view rest, Section& section, unsigned depth,
-                      std::string& found) {
+                      std::size_t& left, std::string& found) {
   const auto fail = [&found](std::string why) {
     found = std::move(why);
     return false;
   };
   if (depth > kDeepest && rest.find('%') != rest.npos) return fail("%(NAME)s nested too deep");
+  // Of what is read, since references to what is empty take their time but add nothing.
+  if (rest.size() >= left) return fail("more than 4 MiB in its expansion");
+  left -= rest.size() + 1;
   while (!rest.empty()) {
     const auto percent = std::min(rest.find('%'), rest.size());
     out.append(rest.substr(0, percent));
     rest.remove_prefix(percent);
-    if (out.size() > kLongestExpansion) return fail("more than 4 MiB after its expansion");
     if (rest.empty()) break;
     if (rest.starts_with("%%")) {
       out += '%';
@@ -260,7 +263,7 @@ bool Ini::expand_into(SecretString& out, std::string_view rest, Section& section
       return fail(concat("%(", shown_name(name), ")s, which neither it nor DEFAULT has"));
     }
     referred->second.referred = true;
-    if (!expand_into(out, referred->second.value, section, depth + 1, found)) return false;
+    if (!expand_into(out, referred->second.value, section, depth + 1, left, found)) return false;
   }
   return true;
 }

@@ -87,7 +87,7 @@ class Ini {
     SecretString content;
   };
   bool expand_into(SecretString& out, std::string_view rest, Section& section, unsigned depth,
-                   std::string& found);
+                   std::size_t& left, std::string& found);
 
   std::deque<File> files_;  // what every view here points into
   Section defaults_;

@@ -53,6 +53,7 @@ priority = SECURE128:%PROFILE_ULTRA
 """)
     seed("ini", "folded", "[a]\nName = one\n\n  two\n# comment\n\tthree: %(other)s %% end\nother = 1\n[b ] c]\nx:\n y\n")
     seed("ini", "nested", "[DEFAULT]\na=%(b)s%(b)s\nb=%(c)s\n[s]\nc=x%(d)s\nd=%%\n")
+    seed("ini", "nothing-often", "[DEFAULT]\n" + "".join("a%d = %s\n" % (i, "%%(a%d)s" % (i + 1) * 20) for i in range(9)) + "a9 =\n[x]\n")
     seed("ini", "wrong", "name\n[a]\n=\nx=%\nx=1\n[a]\ny=%(z\nz=%(nowhere)s\n")
     seed("clients_conf", "client", "[DEFAULT]\ntimeout = 1h\ninterval=PT1M\n[one]\nkey_id = " + "0123456789abcdef" * 4 +
          "\nfingerprint = 3e39 3AEA\nsecret =\n c2Vj\n cmV0\nhost = one.example.org\n"

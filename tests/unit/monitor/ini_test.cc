@@ -109,15 +109,19 @@ TEST_F(IniTest, NestsTenDeep) {
   EXPECT_THAT(value("a", "o11"), HasSubstr("too deep"));
 }
 
-TEST_F(IniTest, BoundsWhatAnExpansionGrowsTo) {
-  std::string text = "[a]\nx0 = " + std::string(1000, 'x') + "\n";
-  for (int i = 1; i < 10; ++i) {
-    text += concat('x', i, " = ");
-    for (int j = 0; j < 20; ++j) text += concat("%(x", i - 1, ")s");
-    text += '\n';
+TEST_F(IniTest, BoundsWhatAnExpansionCosts) {
+  // Of nothing at all, too: 20 to the ninth references.
+  std::string text = "[a]\nx0 = " + std::string(1000, 'x') + "\ny0 =\n";
+  for (const char name : {'x', 'y'}) {
+    for (int i = 1; i < 10; ++i) {
+      text += concat(name, i, " = ");
+      for (int j = 0; j < 20; ++j) text += concat("%(", name, i - 1, ")s");
+      text += '\n';
+    }
   }
   read(text);
   EXPECT_THAT(value("a", "x9"), HasSubstr("4 MiB"));
+  EXPECT_THAT(value("a", "y9"), HasSubstr("4 MiB"));
 }
 
 TEST_F(IniTest, TellsEveryErrorAtOnce) {
