@@ -154,12 +154,13 @@ class Scene {
         const unsigned times = input.below(40) + 1;
         message.mutable_secret_part();
         message.set_part(std::string(size, static_cast<char>(input.byte())));
-        for (unsigned i = 0; i < times && !broken_; ++i) {
-          peer_->send(message.SerializeAsString());
+        const std::string bytes = message.SerializeAsString();
+        for (unsigned i = 0; i < times && !broken_ && parts_.size() <= kMostSecret; ++i) {
+          peer_->send(bytes);
           parts_ += message.part();
-          listen();
+          world_.loop.run_once(Milliseconds(0));
         }
-        return;
+        return listen();
       }
       case kWithdrawn:
         message.mutable_withdrawn();
