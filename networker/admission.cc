@@ -16,6 +16,11 @@ Admission::Answer Admission::ask(const Source& source, Instant now) {
     return {.welcome = true, .instead_of = first.connection};
   }
   if (!full()) return {.welcome = true};
+  const std::size_t own = found == by_source_.end() ? 0 : found->second.size();
+  if (crowded() && own + 1 < crowds_.rbegin()->first) {
+    const Stranger& first = *by_source_.at(crowds_.rbegin()->second).front();
+    return {.welcome = true, .instead_of = first.connection};
+  }
   if (empty() || now < oldest_may_go()) return {.welcome = false};
   return {.welcome = true, .instead_of = oldest().connection};
 }
@@ -23,7 +28,9 @@ Admission::Answer Admission::ask(const Source& source, Instant now) {
 Admission::Ticket Admission::enter(std::uint32_t connection, const Source& source, Instant now) {
   strangers_.push_back({connection, source, now});
   const Ticket ticket = std::prev(strangers_.end());
-  by_source_[source].push_back(ticket);
+  auto& places = by_source_[source];
+  places.push_back(ticket);
+  count(source, places.size() - 1, places.size());
   return ticket;
 }
 
@@ -37,8 +44,14 @@ bool Admission::establish(Ticket ticket) {
 void Admission::leave(Ticket ticket) {
   const auto found = by_source_.find(ticket->source);
   std::erase(found->second, ticket);
+  count(ticket->source, found->second.size() + 1, found->second.size());
   if (found->second.empty()) by_source_.erase(found);
   strangers_.erase(ticket);
+}
+
+void Admission::count(const Source& source, std::size_t before, std::size_t after) {
+  crowds_.erase({before, source});
+  if (after > 0) crowds_.insert({after, source});
 }
 
 void Admission::punish(const Source& source, Instant now) {

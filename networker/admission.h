@@ -9,6 +9,7 @@
 #include <list>
 #include <map>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -34,6 +35,11 @@ class Admission {
   /// shorter): when thousands of clients come at once, those in the middle of their handshake are
   /// the oldest, and ending them would get nobody served.
   static constexpr Milliseconds kFairChance{1000};
+  /// The same while all places are taken and no source has a crowd: then it is many who come once.
+  static constexpr Milliseconds kChanceInRush{3000};
+  /// A source with so many strangers is a crowd: when room is needed, the largest crowd's oldest
+  /// goes, however short its stay, for one of a source that has fewer.
+  static constexpr std::size_t kCrowd = 8;
   /// Most sources that are refused at one time; more make the one forgotten that was punished
   /// first.
   static constexpr std::size_t kMaxPunished = 16384;
@@ -50,10 +56,13 @@ class Admission {
 
   bool full() const { return strangers_.size() >= bounds_.connections; }
   bool empty() const { return strangers_.empty(); }
+  bool crowded() const { return !crowds_.empty() && crowds_.rbegin()->first >= kCrowd; }
   /// Who has to go when room is needed. Only when not empty().
   const Stranger& oldest() const { return strangers_.front(); }
   /// When that one has had its fair chance. Only when not empty().
-  Instant oldest_may_go() const { return oldest().since + fair_chance(); }
+  Instant oldest_may_go() const {
+    return oldest().since + std::min(crowded() ? kFairChance : kChanceInRush, bounds_.grace);
+  }
   /// When that one's grace is over. Only when not empty().
   Instant oldest_overdue() const { return oldest().since + bounds_.grace; }
 
@@ -63,7 +72,8 @@ class Admission {
     std::optional<std::uint32_t> instead_of = std::nullopt;
   };
   /// Whether a newcomer from `source` may enter: not if the source is being punished, nor if it has
-  /// all its places taken by strangers that have not had their fair chance.
+  /// all its places taken by strangers that have not had their fair chance, nor, when there is no
+  /// place at all, if no source has a larger crowd.
   Answer ask(const Source& source, Instant now);
   /// Takes in a newcomer that was welcome.
   Ticket enter(std::uint32_t connection, const Source& source, Instant now);
@@ -77,12 +87,15 @@ class Admission {
  private:
   Milliseconds fair_chance() const { return std::min(kFairChance, bounds_.grace); }
   void forget_served(Instant now);
+  /// A source that had `before` strangers has `after` now.
+  void count(const Source& source, std::size_t before, std::size_t after);
 
   Bounds bounds_;
   // In the order in which they came.
   std::list<Stranger> strangers_;
   // Ordered maps: an attacker chooses the keys.
   std::map<Source, std::vector<Ticket>> by_source_;
+  std::set<std::pair<std::size_t, Source>> crowds_;  // how many strangers each source has
   std::size_t established_ = 0;
   std::map<Source, Instant> punished_until_;
   // In the order in which the penalties end. An entry whose time is not that of punished_until_ any

@@ -57,7 +57,8 @@ Connections::Guest* Connections::find(std::uint32_t number) {
 std::optional<Instant> Connections::wait_for_room() {
   // A monitor that is behind must not be buried.
   if (!monitor_.drained()) return BootClock::now() + kMonitorPause;
-  if (!admission_.full() || BootClock::now() >= admission_.oldest_may_go()) return std::nullopt;
+  if (!admission_.full() || admission_.crowded()) return std::nullopt;
+  if (BootClock::now() >= admission_.oldest_may_go()) return std::nullopt;
   return admission_.oldest_may_go();
 }
 

@@ -5,6 +5,7 @@
 
 #include <random>
 #include <set>
+#include <vector>
 
 namespace mandos::networker {
 namespace {
@@ -40,12 +41,29 @@ TEST(Admission, WhenFullTheOldestGoesOnceItHadItsChance) {
   Admission admission(bounds(2, 2));
   admission.enter(7, source(1), kStart);
   admission.enter(8, source(2), kStart + milliseconds(1));
-  const Instant chance = kStart + Admission::kFairChance;
+  const Instant chance = kStart + Admission::kChanceInRush;
   EXPECT_EQ(admission.oldest_may_go(), chance);
   EXPECT_FALSE(admission.ask(source(3), chance - milliseconds(1)).welcome);
   const auto answer = admission.ask(source(3), chance);
   EXPECT_TRUE(answer.welcome);
   EXPECT_EQ(answer.instead_of, 7U);
+}
+
+TEST(Admission, WhenFullTheLargestCrowdMakesRoomAtOnce) {
+  Admission admission(bounds(Admission::kCrowd + 10, 100));
+  std::uint32_t next = 0;
+  for (unsigned i = 0; i < 10; ++i) admission.enter(next++, source(i), kStart);
+  std::vector<Admission::Ticket> crowd;
+  while (!admission.full()) crowd.push_back(admission.enter(next++, source(77), kStart));
+  ASSERT_TRUE(admission.crowded());
+  EXPECT_FALSE(admission.ask(source(77), kStart).welcome) << "one more of the crowd";
+  const auto answer = admission.ask(source(3), kStart);
+  EXPECT_TRUE(answer.welcome);
+  EXPECT_EQ(answer.instead_of, crowd.front()->connection);
+  admission.leave(crowd.front());
+  admission.enter(next, source(3), kStart);
+  EXPECT_FALSE(admission.crowded()) << "what is left is no crowd";
+  EXPECT_FALSE(admission.ask(source(4), kStart).welcome);
 }
 
 TEST(Admission, AShortGraceShortensTheFairChance) {
