@@ -219,7 +219,7 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
     const auto value = values.find(field.name);
     if (field.set == nullptr || value == values.end() || !value->second.text) continue;
     const auto set = field.set(client, *value->second.text);
-    if (!set) wrong(*value, quoted(value->second.raw), set.error());
+    if (!set) wrong(*value, in_quotes(value->second.raw), set.error());
   }
   const auto key_id = values.find("key_id");
   if (client.key_id == kKeyIdOfNothing) {

@@ -102,7 +102,9 @@ inline constexpr const char* kNoSecretMemory =
 /// An option's name for a message; what cannot be one may be part of a secret, so it is not shown.
 std::string shown_name(std::string_view name);
 /// An option's value for a message, in quotes and cut; not for values that may hold a secret.
-inline std::string quoted(std::string_view value) { return concat('"', escaped(value, 60), '"'); }
+inline std::string in_quotes(std::string_view value) {
+  return concat('"', escaped(value, 60), '"');
+}
 
 // Each sets one member from its text; the Error says what was expected.
 template <auto Member, class Owner>

@@ -170,7 +170,7 @@ Result<CommandLine> parse_command_line(int argc, char* const argv[]) {
     } else if (const auto set = row.set(scratch, value); set) {
       out.overrides.emplace_back(row.setting, value);
     } else {
-      return Error{concat("--", name, ": found ", quoted(value), ", expected ", set.error())};
+      return Error{concat("--", name, ": found ", in_quotes(value), ", expected ", set.error())};
     }
   }
   if (optind < argc) return Error{concat("unexpected argument: ", escaped(argv[optind]))};
@@ -198,7 +198,7 @@ LoadedSettings load_settings(const CommandLine& command_line) {
           row->expanded ? ini.expand(ini.defaults(), option) : Result(SecretString(option.value));
       const auto set = value ? row->set(settings, *value) : Error{kExpansion};
       if (!set) {
-        const auto found = value ? quoted(option.value) : value.error();
+        const auto found = value ? in_quotes(option.value) : value.error();
         out.problems.push_back(Ini::problem(option.place, "DEFAULT", name, found, set.error()));
       }
       if (name == "address") address_place = Ini::where(option.place, "DEFAULT", name);
@@ -218,7 +218,7 @@ LoadedSettings load_settings(const CommandLine& command_line) {
     settings.level = LogLevel::kDebug;
   }
   if (!settings.address.empty() && !is_address(settings)) {
-    out.problems.push_back(concat(address_place, "found ", quoted(settings.address),
+    out.problems.push_back(concat(address_place, "found ", in_quotes(settings.address),
                                   ", expected an ",
                                   settings.use_ipv6 ? "IPv6 address, perhaps with %interface"
                                                     : "IPv4 address, since IPv6 is off"));
