@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <memory>
 
 #include "common/unique_fd.h"
@@ -144,6 +145,15 @@ Status add_rules(scmp_filter_ctx filter, std::uint32_t action,
   return Ok{};
 }
 
+/// For a development build: says which call was refused. It allocates, which a handler should not.
+[[maybe_unused]] void name_refused_call(int, siginfo_t* info, void*) {
+  const char* name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, info->si_syscall);
+  const std::string text =
+      concat("jail: refused call ", name == nullptr ? "?" : name, " (", info->si_syscall, ")\n");
+  static_cast<void>(!write(STDERR_FILENO, text.data(), text.size()));
+  _exit(128 + SIGSYS);
+}
+
 [[maybe_unused]] Status enter_seccomp(const Filter& rules) {
   const std::uint32_t kill = MANDOS_SECCOMP_TRAP ? SCMP_ACT_TRAP : SCMP_ACT_KILL_PROCESS;
   const std::unique_ptr<void, void (*)(void*)> filter(
@@ -153,6 +163,13 @@ Status add_rules(scmp_filter_ctx filter, std::uint32_t action,
   // The question that this function ends with.
   if (rules.allow_list) {
     allowed.push_back({SCMP_SYS(prctl), {{0, SCMP_CMP_EQ, PR_GET_SECCOMP, 0}}});
+    if constexpr (MANDOS_SECCOMP_TRAP) {
+      struct sigaction action {};
+      action.sa_sigaction = &name_refused_call;
+      action.sa_flags = SA_SIGINFO;
+      sigaction(SIGSYS, &action, nullptr);
+      allowed.push_back({SCMP_SYS(write), {{0, SCMP_CMP_EQ, STDERR_FILENO, 0}}});
+    }
   }
   if (auto added = add_rules(filter.get(), SCMP_ACT_ALLOW, allowed); !added) return added;
   const std::uint32_t refuse = SCMP_ACT_ERRNO(rules.allow_list ? EACCES : EPERM);
@@ -249,6 +266,8 @@ Result<std::string> enter(const Jail& jail) {
   auto limits = jail.limits;
   limits.emplace_back(RLIMIT_CORE, 0);
   for (const auto& [resource, most] : limits) {
+    // Standard error, where name_refused_call() writes, may be a file.
+    if (MANDOS_SECCOMP_TRAP && resource == RLIMIT_FSIZE) continue;
     const rlimit limit{most, most};
     if (setrlimit(resource, &limit) != 0) return errno_error(errno, "setrlimit ", int{resource});
   }
