@@ -95,7 +95,8 @@ Saved to_saved(const Client& client, const ClientSettings& file, const Moment& n
   return saved;
 }
 
-Client from_saved(const Saved& saved, const ClientSettings& file_now, const Moment& now) {
+Client from_saved(const Saved& saved, const ClientSettings& file_now, const Moment& now,
+                  bool* file_changed) {
   const auto& from = saved.client;
   ClientSettings file_then = get(from.file());
   ClientSettings current = get(from.current());
@@ -106,6 +107,7 @@ Client from_saved(const Saved& saved, const ClientSettings& file_now, const Mome
   Client client;
   client.name = from.name();
   client.settings = merge(file_then, file_now, current);
+  if (file_changed != nullptr) *file_changed = !same_settings(file_then, file_now);
   client.created = time_of(from.created());
   if (from.has_last_enabled()) client.last_enabled = time_of(from.last_enabled());
   if (from.has_last_checked_ok()) client.last_checked_ok = time_of(from.last_checked_ok());

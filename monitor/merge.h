@@ -17,7 +17,9 @@ ClientSettings merge(const ClientSettings& file_then, const ClientSettings& file
 Saved to_saved(const Client& client, const ClientSettings& file, const Moment& now);
 
 /// The client as it was kept, merged with what clients.conf says now; ready for Started, its number
-/// and object path apart.
-Client from_saved(const Saved& saved, const ClientSettings& file_now, const Moment& now);
+/// and object path apart. `file_changed`, unless null: whether clients.conf says something else
+/// now.
+Client from_saved(const Saved& saved, const ClientSettings& file_now, const Moment& now,
+                  bool* file_changed = nullptr);
 
 }  // namespace mandos::monitor

@@ -196,9 +196,7 @@ bool Server::load_clients_first() {
   for (auto& [name, settings] : loaded.clients) {
     Registry::Entry entry;
     if (const auto found = kept.find(name); settings_.restore && found != kept.end()) {
-      entry.client = from_saved(found->second, settings, now);
-      entry.differs = to_saved(entry.client, settings, now).client.SerializeAsString() !=
-                      found->second.client.SerializeAsString();
+      entry.client = from_saved(found->second, settings, now, &entry.differs);
     } else {
       entry.client.name = name;
       entry.client.created = now.wall;
