@@ -4,7 +4,16 @@
 // Where the C library or a sanitizer does not let free(3) be replaced, this is nothing.
 #include <features.h>
 
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__has_feature)  // clang
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define MANDOS_SANITIZED_HEAP
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)  // GCC
+#define MANDOS_SANITIZED_HEAP
+#endif
+
+#if defined(__GLIBC__) && !defined(MANDOS_SANITIZED_HEAP)
 #include <dlfcn.h>
 #include <malloc.h>
 
