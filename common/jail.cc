@@ -91,6 +91,9 @@ Result<std::string> enter_landlock(const Landlock& rules) {
   if (syscall(SYS_landlock_restrict_self, fd.get(), 0) != 0) {
     return errno_error(errno, "Landlock: restrict");
   }
+  if (rules.forbid_reading && UniqueFd(open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC))) {
+    return Error{"Landlock is not in force"};
+  }
   return concat("landlock(", version, ")");
 }
 
@@ -125,7 +128,8 @@ Status keep_capabilities(const std::vector<unsigned>& kept) {
   for (unsigned capability = 0; capability <= CAP_LAST_CAP; ++capability) {
     const bool wanted = std::ranges::count(kept, capability) > 0;
     if (prctl(PR_CAPBSET_READ, capability, 0, 0, 0) == (wanted ? 0 : 1) ||
-        (capng_have_capability(CAPNG_PERMITTED, capability) != 0) != wanted) {
+        (capng_have_capability(CAPNG_PERMITTED, capability) != 0) != wanted ||
+        (capng_have_capability(CAPNG_EFFECTIVE, capability) != 0) != wanted) {
       return Error{concat("capability ", capng_capability_to_name(capability),
                           wanted ? " is missing" : " could not be dropped")};
     }
@@ -269,8 +273,13 @@ Result<std::string> enter(const Jail& jail) {
     // Standard error, where name_refused_call() writes, may be a file.
     if (MANDOS_SECCOMP_TRAP && resource == RLIMIT_FSIZE) continue;
     const rlimit limit{most, most};
-    if (setrlimit(resource, &limit) != 0) return errno_error(errno, "setrlimit ", int{resource});
+    rlimit found{};
+    if (setrlimit(resource, &limit) != 0 || getrlimit(resource, &found) != 0 ||
+        found.rlim_cur != most || found.rlim_max != most) {
+      return errno_error(errno, "setrlimit ", int{resource});
+    }
   }
+  report += " limits";
   if (jail.landlock) {
     auto entered = enter_landlock(*jail.landlock);
     if (!entered) return entered;

@@ -134,7 +134,7 @@ def expect_jail_lines(lines):
     for role, layers in LAYERS.items():
         told = [line for line in lines if re.search(rf"{role}(\[\d+\])?: jail: ", line)]
         expect_equal(len(told), 1, f"lines of the {role}")
-        for layer in [*layers, "no_new_privs", "undumpable"]:
+        for layer in [*layers, "no_new_privs", "undumpable", "limits"]:
             expect(re.search(layer, told[0]), f"no {layer} in {told[0]!r}")
 
 
