@@ -4,12 +4,6 @@
 #include <utility>
 
 namespace mandos::monitor {
-namespace {
-
-// So many clients are saved before others are served again.
-constexpr std::size_t kSlice = 128;
-
-}  // namespace
 
 Registry::Registry(EventLoop& loop, Log& log, Outlets outlets)
     : loop_(loop), log_(log), outlets_(std::move(outlets)) {}
@@ -70,10 +64,10 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
   }
 }
 
-bool Registry::save_some() {
+bool Registry::save_some(std::size_t most) {
   std::vector<const Entry*> entries;
   auto next = unsaved_.upper_bound(saved_up_to_);
-  for (; next != unsaved_.end() && entries.size() < kSlice; ++next) {
+  for (; next != unsaved_.end() && entries.size() < most; ++next) {
     entries.push_back(by_number_.at(saved_up_to_ = *next));
   }
   const bool more = next != unsaved_.end();

@@ -61,9 +61,9 @@ class Registry {
       std::function<ClientSettings(const ClientSettings& file_then, const ClientSettings& file_now,
                                    const ClientSettings& current)>;
   void reload(const std::map<std::string, ClientSettings>& file, const Merge& merge);
-  /// Brings to disk some of what was gathered: what changed without an administrator. True: there
-  /// is more, at once; else in a few seconds.
-  bool save_some();
+  /// Brings to disk what was gathered, of at most so many clients: what changed without an
+  /// administrator. True: there is more, at once; else in a few seconds.
+  bool save_some(std::size_t most);
 
   // From the networkers.
   bool known(const KeyId& key_id) const { return by_key_.contains(key_id); }

@@ -22,6 +22,8 @@ using door::supervisor::NETWORKER;
 
 // How long a stamp may lag behind on disk.
 constexpr Milliseconds kGather = std::chrono::seconds(5);
+// So many clients' stamps are brought to disk before others are served again.
+constexpr std::size_t kSlice = 128;
 constexpr Milliseconds kLastWord(100);
 // How long the end waits for the announcement to be taken back.
 constexpr Milliseconds kWithdrawal = std::chrono::seconds(1);
@@ -298,7 +300,8 @@ void Server::reload() {
 }
 
 void Server::save_regularly() {
-  loop_.after(registry_.save_some() ? Milliseconds(0) : kGather, [this] { save_regularly(); });
+  loop_.after(registry_.save_some(kSlice) ? Milliseconds(0) : kGather,
+              [this] { save_regularly(); });
 }
 
 void Server::stop(int status) {
@@ -316,10 +319,7 @@ void Server::stop(int status) {
 
 void Server::finish(int status) {
   // What changed behind a pass that is under way comes with the next.
-  for (int pass = 0; serving_ && pass < 2; ++pass) {
-    while (registry_.save_some()) {
-    }
-  }
+  for (int pass = 0; serving_ && pass < 2; ++pass) registry_.save_some(SIZE_MAX);
   loop_.stop(status);
 }
 
