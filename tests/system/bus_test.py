@@ -850,7 +850,7 @@ def _():
         objects = Caller().raw("/", MANAGER, "GetManagedObjects", seconds=60)
         print(f"# {time.monotonic() - began:.2f} s, {(before - base) / 10000:.0f} bytes a client")
         h.expect_equal(objects.get_child_value(0).n_children(), 10000, "objects")
-        h.expect(before - base <= 2048 * 10000, f"{(before - base) / 10000} bytes a client")
+        h.expect(h.sanitized() or before - base <= 2048 * 10000, f"{(before - base) / 10000} bytes a client")
 
 
 def cpu_of(started):
@@ -1028,6 +1028,9 @@ def measure():
     print(f"# GetManagedObjects of 1000 clients, median of 5: original {original[0]:.3f} s, "
           f"ours {ours[0]:.3f} s, {original[0] / ours[0]:.1f} times faster; CPU of the server "
           f"{original[1]:.3f} s and {ours[1]:.3f} s, {original[1] / max(ours[1], 0.001):.1f} times")
+    with Bus(), server(ten_thousand(1000)) as started:
+        rate, _ = storm(started, 2000, 1000)
+    print(f"# Changes, each confirmed when it is on the disk below {h.temporary()}: {rate:.0f} a second")
 
 
 if __name__ == "__main__":
