@@ -33,6 +33,7 @@ enum Operation : unsigned {
   kConnection,  // client (1): one that has proven its key asks for its secret
   kListen,      // nothing
   kHangUp,      // nothing
+  kElsewhere,   // which (1): a checker ends, a secret is delivered, or a stranger comes
   kOperations,
 };
 
@@ -178,11 +179,19 @@ class Scene {
       }
       case kListen:
         return listen();
+      case kElsewhere:
+        return elsewhere(input.below(3));
       default:
         peer_->hang_up();
         return listen();
     }
     peer_->send(message.SerializeAsString());
+  }
+
+  void elsewhere(unsigned which) {
+    if (which == 0) return world_.registry.checker_finished(checker_, 0);
+    if (which == 1) return world_.registry.delivered(connections_);
+    world_.registry.not_found(monitor::KeyId{}, "::1");
   }
 
   void request(const ToMonitor& message) {
@@ -240,6 +249,12 @@ class Scene {
     out.effects = [this](const monitor::Client& client, std::span<const monitor::Effect> effects) {
       if (door_) door_->effects(client, effects);
     };
+    out.start_checker = [this](monitor::CheckerId checker, const std::string&) {
+      checker_ = checker;
+    };
+    out.not_found = [this](const monitor::KeyId& key_id, const std::string& address) {
+      if (door_) door_->not_found(key_id, address);
+    };
     out.removed = [this](const monitor::Client& client) {
       if (door_) door_->removed(client);
     };
@@ -260,6 +275,7 @@ class Scene {
   std::uint64_t serial_ = 0;
   std::string error_;
   monitor::ConnectionId connections_ = 0;
+  monitor::CheckerId checker_ = 0;
 };
 
 }  // namespace

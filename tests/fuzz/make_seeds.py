@@ -166,7 +166,8 @@ def bus_agent_doors():
             "no-client": b"\2\1\3" + byte_sized(b"nobody") + b"\x0b\1", "never": request(2, b"\xff" * 8),
             "waiting": b"\7\1" + request(11, b"\1", 1), "removed-waiting": b"\7\1" + request(13, b"\1", 1),
             "withdraw": b"\5\4", "withdrawn-twice": b"\4\4\4", "junk": b"\0" + two_byte_sized(b"\xff"), "gone": b"\x09",
-            "descriptor": b"\6" + byte_sized(b"x"), "checking": request(6, b"\1") + request(6, b"\0") + request(7, b"\0")
+            "descriptor": b"\6" + byte_sized(b"x"), "elsewhere": b"\x0a\2\7\0\x0a\1" + request(6, b"\1") + b"\x0a\0",
+            "checking": request(6, b"\1") + request(6, b"\0") + request(7, b"\0")
     }.items():
         seed("bus_agent_door", name, greeting + operations + b"\x08")
     seed("bus_agent_door", "ungreeted", request(7, b"\1"))
