@@ -10,6 +10,8 @@ TEST_PACKAGES=(mandos mandos-client libgtest-dev libgmock-dev dbus avahi-daemon 
   clang-format clang-tidy cppcheck llvm libclang-rt-dev python3-dbus python3-gi iproute2 procps
   gdb man-db mandoc systemd selinux-policy-dev selinux-policy-default policycoreutils selinux-utils
   python3-setools libjemalloc2)
+# What only ./check --long needs: virtual machines and chroots.
+LONG_PACKAGES=(avahi-utils cryptsetup-bin debian-archive-keyring e2fsprogs mmdebstrap qemu-system-x86)
 
 # Installs what is missing and says so; asks nothing.
 install_packages() {

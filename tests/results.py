@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Counts the test cases in the files given, which `meson test` wrote (meson-logs/NAME.junit.xml of a
-build folder), prints what failed, and ends with the line `N passed, N failed`.
+build folder) or a script of ./check --long (NAME.tap), prints what failed, and ends with the line
+`N passed, N failed`.
 
 A skipped case counts as failed when CI is set. --broken 1 says that a step failed as a whole (a
 build that did not succeed, a runner that ended badly): that is one more failure if no case shows it.
 """
-import argparse, os, pathlib, sys
+import argparse, os, pathlib, re, sys
 import xml.etree.ElementTree as xml
 
 
@@ -14,6 +15,13 @@ def cases(file):
     """(name, outcome) of every case: passed, failed or skipped."""
     if not file.exists():
         yield f"{file}: no results were written", "failed"
+        return
+    if file.suffix == ".tap":
+        text = file.read_text()
+        told = re.findall(r"(?m)^(not )?ok \d+ - (.*)", text)
+        yield from ((f"{file.stem}: {name}", "failed" if bad else "passed") for bad, name in told)
+        if f"1..{len(told)}" not in text.splitlines():
+            yield f"{file.stem}: as many results as were planned", "failed"
         return
     for suite in xml.parse(file).getroot().iter("testsuite"):
         for case in suite.iter("testcase"):
