@@ -134,7 +134,7 @@ TEST_F(CommitTest, WhatIsNotOnDiskIsNotConfirmedAndIsTriedAgain) {
   EXPECT_EQ(replies_[0].error(), "no such client");
   EXPECT_EQ(replies_[1].error(), "no space");
   disk_is_full_ = false;
-  bus_registry_.save_some();
+  bus_registry_.save_some(1);
   EXPECT_EQ(on_disk_["one"], "new");
 }
 
