@@ -11,9 +11,9 @@ using door::networker::ToMonitor;
 using door::networker::ToNetworker;
 
 // A part of a blob is at most 32 KiB; nothing else is nearly as long.
-constexpr std::size_t kMaxReceived = 40 * 1024;
+constexpr std::size_t kMaxReceived = 40UL * 1024;
 // Nobody new is let in while something waits, so this is a transcript for each connection.
-constexpr std::size_t kMaxQueued = 256 * 1024 * 1024;
+constexpr std::size_t kMaxQueued = 256UL * 1024 * 1024;
 constexpr std::size_t kMaxListeners = 16;
 // Beside connections and listening sockets: standard, door, log, epoll, timer, and one being
 // accepted to be refused.

@@ -18,6 +18,7 @@ namespace mandos::networker {
 struct Source {
   std::array<unsigned char, 16> address{};
   std::uint32_t scope = 0;
+  // NOLINTNEXTLINE(modernize-use-nullptr): clang-tidy 14 takes the 0 in it for a null pointer
   auto operator<=>(const Source&) const = default;
 };
 /// Addresses of other families are all one source.

@@ -11,6 +11,17 @@
 #include "monitor/doors/bus_agent.h"
 #include "tests/hostile/monitor_fixture.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#define MANDOS_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define MANDOS_SANITIZED 1
+#endif
+#endif
+#ifndef MANDOS_SANITIZED
+#define MANDOS_SANITIZED 0
+#endif
+
 namespace mandos::monitor::test {
 namespace {
 
@@ -108,7 +119,9 @@ class BusAgentDoorTest : public MonitorFixture {
     EXPECT_TRUE(broken_.empty());
   }
 
+  // Under AddressSanitizer what was freed stays for a while: there the bound says nothing.
   static std::size_t resident_kib() {
+    if constexpr (MANDOS_SANITIZED) return 0;
     std::ifstream status("/proc/self/status");
     for (std::string word; status >> word;) {
       if (word == "VmRSS:") return status >> word, std::stoul(word);
