@@ -28,8 +28,7 @@ Log Log::to_socket(int log_socket, LogLevel level) {
 
 namespace {
 
-/// Whether standard error leads to the journal, which gets the same lines by the syslog socket
-/// (JOURNAL_STREAM, systemd.exec(5)).
+/// Whether standard error leads to the journal (JOURNAL_STREAM, systemd.exec(5)).
 bool stderr_is_journal() {
   const char* stream = std::getenv("JOURNAL_STREAM");
   struct stat status {};
@@ -44,8 +43,13 @@ Log Log::to_system(std::string_view tag, LogLevel level, bool to_stderr) {
   // Not connected: a syslog daemon that is restarted makes a new socket under the same name.
   log.owned_.reset(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   log.tag_ = concat(tag, "[", getpid(), "]: ");
+  // The journal names the program that the unit starts by itself.
+  if (tag != "mandos") log.label_ = concat(tag, ": ");
   log.level_ = level;
-  log.to_stderr_ = to_stderr && !stderr_is_journal();
+  log.to_stderr_ = to_stderr;
+  // What a process said just before its end can be told to be its unit's only by this way: of a
+  // datagram on the syslog socket the journal knows a process number, which may be gone already.
+  log.stderr_is_journal_ = stderr_is_journal();
   return log;
 }
 
@@ -61,6 +65,11 @@ void Log::write(LogLevel level, std::string_view line) {
     if (!send_line(level, line)) ++lost_;
     return;
   }
+  if (to_stderr_ && stderr_is_journal_) {
+    // The level is read from the line (sd-daemon(3)). A journal that does not read stops nobody.
+    const std::string text = concat("<", static_cast<int>(level), ">", label_, line, "\n");
+    if (send(STDERR_FILENO, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return;
+  }
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   static_assert(sizeof MANDOS_SYSLOG_SOCKET <= sizeof address.sun_path);
@@ -70,7 +79,7 @@ void Log::write(LogLevel level, std::string_view line) {
   // No syslog, or a full one: nothing that could be done about it here.
   static_cast<void>(sendto(owned_.get(), datagram.data(), datagram.size(), MSG_NOSIGNAL,
                            reinterpret_cast<const sockaddr*>(&address), sizeof address));
-  if (to_stderr_) {
+  if (to_stderr_ && !stderr_is_journal_) {
     const std::string text = concat(tag_, line, "\n");
     static_cast<void>(!::write(STDERR_FILENO, text.data(), text.size()));
   }

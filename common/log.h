@@ -23,7 +23,8 @@ class Log {
   /// what does not fit is counted, and the count is told when there is room again.
   static Log to_socket(int log_socket, LogLevel level);
   /// For supervisor and monitor: to the syslog socket, which may appear, vanish and be restarted at
-  /// any time, and with `to_stderr` to standard error as well.
+  /// any time, and with `to_stderr` to standard error as well. Where that is the journal
+  /// (JOURNAL_STREAM, systemd.exec(5)), a line goes there alone, or to the socket when it is full.
   static Log to_system(std::string_view tag, LogLevel level, bool to_stderr);
 
   LogLevel level() const { return level_; }
@@ -62,8 +63,10 @@ class Log {
   LogLevel level_ = LogLevel::kWarning;
   UniqueFd owned_;       // the syslog socket, of to_system()
   int log_socket_ = -1;  // of to_socket()
-  std::string tag_;
+  std::string tag_;    // of a line for syslog or a terminal
+  std::string label_;  // of a line for the journal
   bool to_stderr_ = false;
+  bool stderr_is_journal_ = false;
   unsigned long lost_ = 0;
 };
 

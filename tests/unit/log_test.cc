@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "common/log.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <string>
+
+namespace mandos {
+namespace {
+
+/// Standard error is a stream to `reader`, which the environment calls the journal.
+class JournalTest : public testing::Test {
+ protected:
+  JournalTest() {
+    int ends[2];
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    reader_.reset(ends[0]);
+    struct stat status {};
+    EXPECT_EQ(fstat(ends[1], &status), 0);
+    setenv("JOURNAL_STREAM", concat(status.st_dev, ":", status.st_ino).c_str(), 1);
+    dup2(ends[1], STDERR_FILENO);
+    close(ends[1]);
+  }
+  ~JournalTest() override {
+    dup2(stderr_.get(), STDERR_FILENO);
+    unsetenv("JOURNAL_STREAM");
+  }
+
+  std::string received() {
+    std::string text(1 << 20, '\0');
+    const ssize_t size = recv(reader_.get(), text.data(), text.size(), MSG_DONTWAIT);
+    return text.substr(0, size > 0 ? static_cast<std::size_t>(size) : 0);
+  }
+
+  UniqueFd stderr_{fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)};
+  UniqueFd reader_;
+};
+
+TEST_F(JournalTest, ALineGoesToTheStreamWithItsLevel) {
+  Log log = Log::to_system("mandos", LogLevel::kInfo, true);
+  log.error("wrong");
+  log.info("fine");
+  log.debug("not asked for");
+  EXPECT_EQ(received(), "<3>wrong\n<6>fine\n");
+}
+
+TEST_F(JournalTest, AProcessThatTheUnitDoesNotNameNamesItself) {
+  Log::to_system("mandos-supervisor", LogLevel::kInfo, true).info("fine");
+  EXPECT_EQ(received(), "<6>mandos-supervisor: fine\n");
+}
+
+TEST_F(JournalTest, NothingGoesThereOnceStandardErrorIsNotTheLogs) {
+  Log log = Log::to_system("mandos", LogLevel::kInfo, true);
+  log.set_stderr(false);
+  log.error("wrong");
+  EXPECT_EQ(received(), "");
+}
+
+TEST_F(JournalTest, OneThatDoesNotReadStopsNobody) {
+  Log log = Log::to_system("mandos", LogLevel::kInfo, true);
+  const std::string line(kMaxLogLine, 'x');
+  for (int i = 0; i < 10'000; ++i) log.info(line);
+  EXPECT_NE(received(), "");
+  reader_.reset();
+  log.info("nobody there");
+}
+
+}  // namespace
+}  // namespace mandos
