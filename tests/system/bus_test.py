@@ -4,7 +4,7 @@
 
 Needs python3-gi, dbus-daemon, avahi-daemon and, for what is compared, the original server with its
 tools. `bus_test.py --measure` prints the numbers beside the original's instead."""
-import contextlib, json, os, pathlib, pty, re, select, shutil, signal, subprocess, sys, threading, time
+import contextlib, json, os, pathlib, pty, re, select, signal, subprocess, sys, threading, time
 import xml.etree.ElementTree as xml
 
 import harness as h
@@ -105,14 +105,9 @@ def running(config, *arguments, without=("--no-zeroconf",), **options):
 
 @contextlib.contextmanager
 def original_server(config):
-    config.write()
-    os.chmod(config.directory, 0o755)
-    for place in (config.directory, config.state, *config.directory.iterdir()):
-        shutil.chown(place, "_mandos", "_mandos")
+    config.owner = "_mandos"
     started = h.Server(config, "--interface", "", command=[ORIGINAL], notify=False, wait=False,
                        without=("--no-zeroconf",))
-    for file in config.directory.iterdir():
-        shutil.chown(file, "_mandos", "_mandos")
     before = set(h.processes())
     try:
         h.wait_until(lambda: started.ready(False), "the original serves", 60)
@@ -278,6 +273,10 @@ def _():
         step("waiting again", ask, "NeedApproval")
         step("denied", approve(False), "Rejected", over)
         time.sleep(0.6)
+        step("waiting, and then not", ask, "NeedApproval")
+        step("hung up", lambda: (asking[-1].kill(), asking.pop().communicate()), over)
+        step("denied when nobody waits", approve(False), *(["Rejected"] if of_original else []))
+        time.sleep(0.6)
         step("a delay of a second", put("ApprovalDelay", "t", 1000))
         step("waiting for the third time", ask, "NeedApproval")
         step("disabled while waiting", put("Enabled", "b", False), "Rejected", over)
@@ -310,6 +309,10 @@ def _():
             wanted = [json.loads(json.dumps(each).replace("Approval timed out", "Disabled"))
                       for each in wanted]
             found, wanted = sorted(found, key=str), sorted(wanted, key=str)
+        # It does not see either that a client has hung up, and refuses it when it is denied.
+        if what == "denied when nobody waits":
+            h.expect(any(each[2] == "Rejected" for each in wanted), f"the original: {wanted}")
+            wanted = [each for each in wanted if each[2] != "Rejected"]
         compare(found, wanted, what)
     h.expect_equal(ours[1], original[1], "what the clients got")
     h.expect_equal(ours[1], [b"", b"blob", b"blob", b"", b"", b"", b"", b"blob"], "the blobs")
@@ -401,6 +404,36 @@ def _():
         h.expect_equal(status["Groups"], "", "groups")
         started.log.wait_for("bus-agent: .*jail: .*" +
                              ("no seccomp" if h.sanitized() else "seccomp=allow-list"))
+
+
+@h.case("a removed client is gone at once, with its state file")
+def _():
+    config = three_clients()
+    with Bus(), server(config):
+        caller = Caller()
+        kept = lambda: sorted(file.name for file in config.state.iterdir())
+        for name in ("one", "foo_bar_1", "third"):
+            caller.set(f"/clients/{name}", "Host", "s", "changed")
+        before = kept()
+        caller.call("/", OURS, "RemoveClient", GLib.Variant("(o)", ("/clients/third",)))
+        gone = set(before) - set(kept())
+        h.expect_equal([len(gone), "third" in str(gone), set(kept()) - set(before)],
+                       [1, True, set()], f"of {before}, gone {gone}")
+        h.expect_equal(sorted(caller.call("/", OURS, "GetAllClients")[0]),
+                       ["/clients/foo_bar_1", "/clients/one"], "the others")
+        h.expect_equal(caller.get("/clients/one", "Host"), "changed", "another's change")
+
+
+@h.case("with neither D-Bus nor Zeroconf there is no bus-agent, and nobody has a bus library")
+def _():
+    with running(three_clients(), without=("--no-dbus", "--no-zeroconf")) as started:
+        h.expect_equal([len(started.pids(role)) for role in
+                        ("monitor", "networker", "checker-runner", "bus-agent")], [1, 1, 1, 0],
+                       "processes")
+        for pid in h.tree(started.process.pid):
+            libraries = pathlib.Path(f"/proc/{pid}/maps").read_text()
+            h.expect("libprotobuf" in libraries or "libc.so" in libraries, "libraries are seen")
+            h.expect(not re.search(r"dbus|libgio|avahi", libraries), f"no bus library: {libraries}")
 
 
 @h.case("errors have standard names and harm nobody")

@@ -251,6 +251,7 @@ class Configuration:
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="config-", dir=temporary()))
         self.state = pathlib.Path(tempfile.mkdtemp(prefix="state-", dir=temporary()))
         self.server_options, self.clients = {}, {}
+        self.owner = None  # root; the original reads as another
 
     def client(self, name, key_id, secret=None, **options):
         """Adds a section; `secret` is bytes. Checked by `true`, rarely, unless told otherwise."""
@@ -271,6 +272,9 @@ class Configuration:
                     for key, value in options.items():
                         indented = str(value).replace("\n", "\n\t")
                         file.write(f"{key} = {indented}\n")
+        if self.owner:
+            for place in (self.directory, self.state, *self.directory.iterdir()):
+                shutil.chown(place, self.owner, self.owner)
         return self
 
 
@@ -302,7 +306,8 @@ class Server:
             wait_until(lambda: self.ready(notify), "the server is ready", 30)
 
     def ready(self, notify=True):
-        expect(self.process.poll() is None, f"the server ended: {self.process.returncode}")
+        expect(self.process.poll() is None,
+               f"the server ended: {self.process.returncode}: {self.stderr()[-1000:]}")
         if notify:
             return self.notices.find("^READY=1")
         with contextlib.suppress(OSError), socket.create_connection(("::1", PORT), 1):
