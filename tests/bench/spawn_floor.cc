@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// spawn-floor COUNT: what COUNT checkers cost at the least, `sh -c true` by posix_spawn(3), one
-// after the other. Prints the CPU of one in microseconds, ours and the shell's together.
+// spawn-floor COUNT RATE: what COUNT checkers cost at the least, `sh -c true` by posix_spawn(3),
+// RATE a second as checkers come (a processor that slept in between does the same work more slowly
+// than one that never does), or with 0 one after the other. Prints the CPU of one in microseconds,
+// ours and the shell's together.
 #include <spawn.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <array>
+#include <chrono>
 #include <cstdio>
 #include <string_view>
+#include <thread>
 
 #include "common/text.h"
 
@@ -27,12 +31,17 @@ long long all_spent() { return spent(RUSAGE_SELF) + spent(RUSAGE_CHILDREN); }
 
 int main(int argc, char** argv) {
   unsigned count = 0;
-  if (argc != 2 || !mandos::parse_number(std::string_view(argv[1]), count) || count == 0) {
-    std::fputs("Usage: spawn-floor COUNT\n", stderr);
+  unsigned rate = 0;
+  if (argc != 3 || !mandos::parse_number(std::string_view(argv[1]), count) || count == 0 ||
+      !mandos::parse_number(std::string_view(argv[2]), rate)) {
+    std::fputs("Usage: spawn-floor COUNT RATE\n", stderr);
     return 2;
   }
   const long long before = all_spent();
+  const auto start = std::chrono::steady_clock::now();
   for (unsigned i = 0; i < count; ++i) {
+    if (rate > 0)
+      std::this_thread::sleep_until(start + std::chrono::microseconds(1'000'000ULL * i / rate));
     std::array<char*, 4> arguments{const_cast<char*>("/bin/sh"), const_cast<char*>("-c"),
                                    const_cast<char*>("true"), nullptr};
     pid_t pid = 0;
