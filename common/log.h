@@ -63,8 +63,8 @@ class Log {
   LogLevel level_ = LogLevel::kWarning;
   UniqueFd owned_;       // the syslog socket, of to_system()
   int log_socket_ = -1;  // of to_socket()
-  std::string tag_;    // of a line for syslog or a terminal
-  std::string label_;  // of a line for the journal
+  std::string tag_;      // of a line for syslog or a terminal
+  std::string label_;    // of a line for the journal
   bool to_stderr_ = false;
   bool stderr_is_journal_ = false;
   unsigned long lost_ = 0;
