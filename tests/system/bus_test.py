@@ -623,6 +623,7 @@ def _():
         return ran.stdout
     waiting = ("mandos-ctl --dump-json | python3 -c 'import json, sys; [print(name) for name, client "
                "in json.load(sys.stdin).items() if client[\"ApprovalPending\"]]'")
+    not_enabled = waiting.replace('if client["ApprovalPending"]', 'if not client["Enabled"]')
     told = "gdbus monitor --system --dest se.recompile.Mandos | grep --line-buffered NeedApproval"
     h.expect(f"\n{told}\n" in readme, "README shows how to be told")
     with Bus(), server(config):
@@ -639,6 +640,9 @@ def _():
                  in notice.stdout.readline(), "the notice")
         notice.kill()
         notice.wait()
+        h.expect_equal(run(not_enabled), "", "all are enabled")
+        subprocess.run(["mandos-ctl", "--disable", "web"], check=True, timeout=30 * h.SLACK)
+        h.expect_equal(run(not_enabled), "web\n", "who is not enabled")
 
 
 DBUS_PROGRAM = f"""
