@@ -96,8 +96,6 @@ class Ini {
 
 std::optional<bool> parse_boolean(std::string_view text);
 inline constexpr const char* kExpansion = "\"%%\" or the %(NAME)s of an option";
-inline constexpr const char* kNoSecretMemory =
-    "no memory could be locked for secrets (RLIMIT_MEMLOCK)";
 
 /// An option's name for a message; what cannot be one may be part of a secret, so it is not shown.
 std::string shown_name(std::string_view name);

@@ -17,6 +17,8 @@ namespace mandos::monitor {
 /// The process's memory for secrets. Everything allocated from it is wiped when it is given back.
 /// std::bad_alloc when no page can be locked (RLIMIT_MEMLOCK, setrlimit(2)).
 std::pmr::memory_resource& secret_memory();
+inline constexpr const char* kNoSecretMemory =
+    "no memory could be locked for secrets (RLIMIT_MEMLOCK)";
 
 /// How secret_memory() is protected here: "memfd_secret", or "mlock" with the reason why the
 /// kernel does not do better.

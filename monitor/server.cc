@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <net/if.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <csignal>
@@ -166,8 +167,23 @@ void Server::started(Role role, std::uint32_t index, pid_t pid, UniqueFd door, U
   if (std::ranges::all_of(wanted_, [](const auto& entry) { return entry.second > 0; })) serve();
 }
 
+void Server::judge_locked_memory() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return;
+  std::size_t held = 0;
+  registry_.for_each([&held](const Client& client) {
+    if (client.settings.secret) held += client.settings.secret->bytes().size();
+  });
+  // For a time it has the old secrets, the new ones, and the text of the files.
+  if (held > limit.rlim_cur / 4) {
+    log_.warning("a reload may find no memory for secrets: only ", limit.rlim_cur,
+                 " bytes can be locked (RLIMIT_MEMLOCK)");
+  }
+}
+
 void Server::serve() {
   if (!load_clients_first()) return;
+  judge_locked_memory();
   null_.reset(open("/dev/null", O_RDWR | O_CLOEXEC));  // out of reach from here on
   // Before the first byte from another process is read, and for ever.
   // A reload finds the folders of the secfiles that were named at start, and no others.

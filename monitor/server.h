@@ -48,6 +48,7 @@ class Server {
   void greeted(Role role, const std::string& problem);
   void announce();
   bool load_clients_first();
+  void judge_locked_memory();
   void reload();
   void save_regularly();
   void stop(int status);

@@ -183,7 +183,7 @@ Result<Saved> StateStore::read(const std::string& file) const {
     }
     return saved;
   } catch (const std::bad_alloc&) {
-    return Error{"no memory for secrets (RLIMIT_MEMLOCK)"};
+    return Error{kNoSecretMemory};
   }
 }
 

@@ -52,6 +52,13 @@ door::bus_agent::Client shown(const Client& client, const Properties& which) {
   return out;
 }
 
+/// nullptr when there is no memory.
+SecretPtr kept(const SecretString& bytes) try {
+  return std::make_shared<const Secret>(as_bytes(bytes));
+} catch (const std::bad_alloc&) {
+  return nullptr;
+}
+
 }  // namespace
 
 std::span<const DoorRow<BusAgentDoor, ToMonitor>> BusAgentDoor::rows() {
@@ -171,8 +178,12 @@ void BusAgentDoor::withdraw() {
 
 void BusAgentDoor::secret_part(const ToMonitor& message) {
   const std::string& part = message.part();
-  // One byte more than allowed is enough to refuse the request that follows.
-  secret_.append(part, 0, kMostSecret + 1 - std::min(secret_.size(), kMostSecret + 1));
+  try {
+    // One byte more than allowed is enough to refuse the request that follows.
+    secret_.append(part, 0, kMostSecret + 1 - std::min(secret_.size(), kMostSecret + 1));
+  } catch (const std::bad_alloc&) {
+    secret_found_no_memory_ = true;
+  }
   explicit_bzero(const_cast<char*>(part.data()), part.size());
 }
 
@@ -188,6 +199,7 @@ void BusAgentDoor::request(const ToMonitor& message) {
     if (!done) answer.mutable_reply()->set_error(done.error());
     door_.send(answer);
   });
+  secret_found_no_memory_ = false;
   secret_string().swap(secret_);  // an assignment would keep what it was, to use its room again
 }
 
@@ -227,7 +239,10 @@ void BusAgentDoor::carry_out(const ToMonitor::Request& request, Registry::Done d
       return set(kHost, request.host());
     case Request::kSecret:
       if (secret_.size() > kMostSecret) return done(Error{"a secret longer than 1 MiB"});
-      return set(kSecret, std::make_shared<const Secret>(as_bytes(secret_)));
+      if (auto secret = secret_found_no_memory_ ? nullptr : kept(secret_)) {
+        return set(kSecret, std::move(secret));
+      }
+      return done(Error{kNoSecretMemory});
     case Request::kApprove:
       return change(Approve{request.approve()});
     case Request::kCheckedOk:

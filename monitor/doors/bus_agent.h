@@ -64,6 +64,7 @@ class BusAgentDoor {
   bool broken_ = false;
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);  // for who answers later
   SecretString secret_ = secret_string();                  // the parts that have come
+  bool secret_found_no_memory_ = false;                    // for one of them
   DoorTable<BusAgentDoor, ToMonitor> table_{rows()};
   Door door_;
 };

@@ -4,6 +4,8 @@
 // and what the bus is told of a client is what the client is.
 #include <map>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "monitor/doors/bus_agent.h"
 #include "tests/fuzz/monitor_world.h"
@@ -190,7 +192,11 @@ class Scene {
 
   void elsewhere(unsigned which) {
     if (which == 0) return world_.registry.checker_finished(checker_, 0);
-    if (which == 1) return world_.registry.delivered(connections_);
+    if (which == 1) {
+      // The networker's door lets nothing be delivered that was not granted.
+      if (!granted_.empty()) world_.registry.delivered(granted_.back());
+      return;
+    }
     world_.registry.not_found(monitor::KeyId{}, "::1");
   }
 
@@ -252,6 +258,9 @@ class Scene {
     out.start_checker = [this](monitor::CheckerId checker, const std::string&) {
       checker_ = checker;
     };
+    out.grant = [this](monitor::ConnectionId connection, const monitor::SecretPtr&) {
+      granted_.push_back(connection);
+    };
     out.not_found = [this](const monitor::KeyId& key_id, const std::string& address) {
       if (door_) door_->not_found(key_id, address);
     };
@@ -275,6 +284,7 @@ class Scene {
   std::uint64_t serial_ = 0;
   std::string error_;
   monitor::ConnectionId connections_ = 0;
+  std::vector<monitor::ConnectionId> granted_;
   monitor::CheckerId checker_ = 0;
 };
 

@@ -519,6 +519,23 @@ def _():
                            f"a secret of {length} bytes in the bus-agent's memory")
 
 
+@h.case("a new secret that finds no memory is refused, and costs nothing")
+def _():
+    file, key_id = h.test_key()
+    with Bus(), server(h.Configuration().client("one", key_id, b"old"),
+                       command=h.with_little_locked_memory(262144)) as started:
+        before, caller = started.pid("monitor"), Caller()
+        for size in (1 << 20, 200000):
+            h.expect_equal(
+                caller.error("/clients/one", PROPERTIES, "Set",
+                             variant("(ssv)", (CLIENT, "Secret", variant("ay", b"x" * size)))),
+                "org.freedesktop.DBus.Error.Failed", f"{size} bytes")
+        h.expect_equal(h.fetch(key=file).blob, b"old", "the secret as it was")
+        caller.set("/clients/one", "Secret", "ay", b"new")
+        h.expect_equal(h.fetch(key=file).blob, b"new", "one that fits")
+        h.expect_equal(started.pid("monitor"), before, "the same monitor as before")
+
+
 @h.case("without a bus the server serves; it comes to the bus when there is one, and comes back")
 def _():
     with contextlib.suppress(FileNotFoundError):
@@ -799,7 +816,7 @@ def _():
                 capture_output=True, timeout=60 * h.SLACK)
             h.expect_equal(ran.stdout, b"correct horse battery staple",
                            f"the password: {ran.stderr.decode(errors='replace')}")
-            h.expect(started.log.find("address=fe80:"), "from a link-local address")
+            started.log.wait_for("address=fe80:")
         h.wait_until(lambda: browser.now() == [], "the announcement is taken back", 5)
 
 

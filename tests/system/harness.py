@@ -280,6 +280,12 @@ class Configuration:
 
 # ---------------------------------------------------------------- the server
 
+def with_little_locked_memory(size):
+    """The server's command, with that many bytes that it can lock and no right to more."""
+    return ["prlimit", f"--memlock={size}:{size}", "setpriv", "--bounding-set=-sys_resource", "--",
+            str(PREFIX / "sbin/mandos")]
+
+
 class Server:
     """The installed server, in the foreground on [::1]:PORT. A context manager: at its end the
     server is stopped by SIGTERM, and status 0, nothing left and no alarm are expected.

@@ -138,7 +138,7 @@ class Machine:
             file.write_bytes(b"")
         self.began = time.monotonic()
         self.process = subprocess.Popen(
-            ["nice", "-n", "15", "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max",
+            ["nice", "-n", "15", "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max,-erms,-fsrm",
              "-smp", "2", "-m", str(memory), "-display", "none", "-no-reboot", "-monitor", "none",
              "-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 " + arguments,
              "-drive", f"file={disk},format=raw,if=virtio,snapshot=on",
