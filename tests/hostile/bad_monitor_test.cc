@@ -303,7 +303,7 @@ TEST_P(BadMonitor, WhoSaysTooMuchAtATimeEndsIt) {
 }
 
 TEST_P(BadMonitor, WhoPassesDescriptorsThatNobodyWantsEndsIt) {
-  for (const std::size_t count : {1, 16, 17, 64}) {
+  for (const std::size_t count : {1UL, 16UL, 17UL, 64UL}) {
     Child child(GetParam());
     child.settle(GetParam());
     const std::vector<int> descriptors(count, 0);
