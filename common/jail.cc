@@ -55,10 +55,12 @@ constexpr std::uint64_t kScopeAbstractUnixAndSignal = 3;
 Status landlock_add(int ruleset, const std::vector<std::string>& paths, std::uint64_t access) {
   for (const auto& path : paths) {
     const UniqueFd fd(open(path.c_str(), O_PATH | O_CLOEXEC));
-    // What cannot be reached needs no rule.
-    if (!fd && (errno == ENOENT || errno == EACCES)) continue;
     struct stat status {};
-    if (!fd || fstat(fd.get(), &status) != 0) return errno_error(errno, "Landlock: open ", path);
+    if (!fd || fstat(fd.get(), &status) != 0) {
+      // What cannot be reached, or may not even be looked at (SELinux), needs no rule.
+      if (errno == ENOENT || errno == EACCES) continue;
+      return errno_error(errno, "Landlock: open ", path);
+    }
     const LandlockPath rule{S_ISDIR(status.st_mode) ? access : access & kOfFile, fd.get()};
     if (syscall(SYS_landlock_add_rule, ruleset, 1, &rule, 0) != 0) {
       return errno_error(errno, "Landlock: add rule for ", path);
