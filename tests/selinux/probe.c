@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Put in the networker's place: tries what the networker may never do, without any jail of its own.
-// Its exit status is the sum of what it could do; 128 says that it came to its end. (It has no
-// file and no output to tell by.) In C and static, so that it needs no file to start.
+// Its exit status is the sum of what it could do; 128 says that it came to its end, 99 that it could
+// execute the shell. (It has no file and no output to tell by.) In C and static, so that it needs no
+// file to start. To fork is what the reference policy gives every domain; the filter of the networker
+// itself forbids it.
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -32,12 +34,9 @@ int main(void) {
   if (may_connect()) could |= 4;
   if (socket(AF_UNIX, SOCK_DGRAM, 0) >= 0) could |= 8;
   if (open("/var/tmp/probe", O_WRONLY | O_CREAT, 0600) >= 0) could |= 16;
-  const pid_t child = fork();
-  if (child == 0) _exit(0);
-  if (child > 0) could |= 32;
+  if (may_read("/proc/1/status")) could |= 32;
   char* const command[] = {"sh", "-c", "exit 99", NULL};
   char* const nothing[] = {NULL};
-  if (may_read("/proc/1/status")) could |= 64;
   if (could == 128) execve("/bin/sh", command, nothing);
   return could;
 }

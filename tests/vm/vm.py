@@ -117,10 +117,11 @@ class Layer:
         image = self.folder / "disk"
         image.unlink(missing_ok=True)
         run("mkfs.ext4", "-q", "-E", "lazy_itable_init=1", "-d", self.root, image, f"{mebibytes}M")
-        # It gives everything its label but the root directory.
-        top = self.folder / "label"
-        top.write_bytes(b"system_u:object_r:root_t:s0\0")
-        run("debugfs", "-w", "-R", f"ea_set -f {top} / security.selinux", image)
+        # It gives everything its label but what it makes by itself.
+        for name, kind in (("/", "root_t"), ("/lost+found", "lost_found_t")):
+            context = self.folder / "context"
+            context.write_bytes(f"system_u:object_r:{kind}:s0\0".encode())
+            run("debugfs", "-w", "-R", f"ea_set -f {context} {name} security.selinux", image)
         return image
 
     def end(self):
