@@ -16,9 +16,15 @@ Admission::Answer Admission::ask(const Source& source, Instant now) {
     return {.welcome = true, .instead_of = first.connection};
   }
   if (!full()) return {.welcome = true};
-  const std::size_t own = found == by_source_.end() ? 0 : found->second.size();
-  if (crowded() && own + 1 < crowds_.rbegin()->first) {
-    const Stranger& first = *by_source_.at(crowds_.rbegin()->second).front();
+  if (crowded()) {
+    const auto& [most, largest] = *crowds_.rbegin();
+    const std::size_t own = found == by_source_.end() ? 0 : found->second.size();
+    if (own + 1 < most) {
+      return {.welcome = true, .instead_of = by_source_.at(largest).front()->connection};
+    }
+    // One of a crowd itself: never at the expense of who came alone.
+    const Stranger& first = *found->second.front();
+    if (now < first.since + fair_chance()) return {.welcome = false};
     return {.welcome = true, .instead_of = first.connection};
   }
   if (empty() || now < oldest_may_go()) return {.welcome = false};

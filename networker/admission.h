@@ -72,8 +72,10 @@ class Admission {
     std::optional<std::uint32_t> instead_of = std::nullopt;
   };
   /// Whether a newcomer from `source` may enter: not if the source is being punished, nor if it has
-  /// all its places taken by strangers that have not had their fair chance, nor, when there is no
-  /// place at all, if no source has a larger crowd.
+  /// all its places taken by strangers that have not had their fair chance. When there is no place
+  /// at all, a larger crowd makes room; one of the largest crowd itself takes its own source's
+  /// oldest place, and only where nobody is a crowd the oldest of all goes, both after their fair
+  /// chance.
   Answer ask(const Source& source, Instant now);
   /// Takes in a newcomer that was welcome.
   Ticket enter(std::uint32_t connection, const Source& source, Instant now);

@@ -66,6 +66,21 @@ TEST(Admission, WhenFullTheLargestCrowdMakesRoomAtOnce) {
   EXPECT_FALSE(admission.ask(source(4), kStart).welcome);
 }
 
+TEST(Admission, CrowdsOfOneSizeDoNotEndWhoCameAlone) {
+  Admission admission(bounds(1 + 2 * Admission::kCrowd, 100));
+  admission.enter(7, source(1), kStart);  // whose nonce is late, for one
+  const Instant later = kStart + milliseconds(500);
+  std::uint32_t next = 100;
+  for (unsigned i = 0; !admission.full(); ++i) admission.enter(next++, source(50 + i % 2), later);
+  const Instant chance = later + Admission::kFairChance;
+  EXPECT_FALSE(admission.ask(source(50), chance - milliseconds(1)).welcome);
+  for (const unsigned crowd : {50U, 51U}) {
+    const auto answer = admission.ask(source(crowd), chance);
+    EXPECT_TRUE(answer.welcome);
+    EXPECT_EQ(answer.instead_of, crowd + 50) << "its own first";
+  }
+}
+
 TEST(Admission, AShortGraceShortensTheFairChance) {
   Admission admission({1, 1, milliseconds(200), seconds(30)});
   admission.enter(7, source(1), kStart);
