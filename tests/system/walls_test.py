@@ -80,7 +80,8 @@ def five(config, *arguments, env=(), **options):
 def by_role(server):
     """{role: process} of a server of five processes."""
     found = {role: server.pid(role) for role in ROLES}
-    expect_equal(len(harness.tree(server.process.pid)), len(ROLES), "processes")
+    # And now and then a checker, which is the checker-runner until it has become its shell.
+    wait_until(lambda: len(harness.tree(server.process.pid)) == len(ROLES), "five processes")
     return found
 
 
