@@ -953,7 +953,7 @@ def _():
     with Bus(), server(config) as started:
         spent = cpu_of(started)
         rate, sizes = storm(started, 5000, 10000)
-        spent = max(now - then for now, then in zip(cpu_of(started), spent))
+        spent = max(after - before for after, before in zip(cpu_of(started), spent))
         print(f"# {rate:.0f} changes/s, {5000 / spent:.0f} a second of CPU time of the process of "
               f"ours that is busiest, memory {sizes}")
         # Who else is busy on the machine, and what listener and bus cost, is not ours.

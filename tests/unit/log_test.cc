@@ -7,24 +7,26 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdlib>
 #include <string>
+#include <utility>
+
+#include "common/channel.h"
 
 namespace mandos {
 namespace {
 
-/// Standard error is a stream to `reader`, which the environment calls the journal.
+/// Standard error leads to `reader_`, which the environment calls the journal.
 class JournalTest : public testing::Test {
  protected:
   JournalTest() {
-    int ends[2];
-    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-    reader_.reset(ends[0]);
+    auto pair = make_door();
+    reader_ = std::move(pair->first);
     struct stat status {};
-    EXPECT_EQ(fstat(ends[1], &status), 0);
+    EXPECT_EQ(fstat(pair->second.get(), &status), 0);
     setenv("JOURNAL_STREAM", concat(status.st_dev, ":", status.st_ino).c_str(), 1);
-    dup2(ends[1], STDERR_FILENO);
-    close(ends[1]);
+    dup2(pair->second.get(), STDERR_FILENO);
   }
   ~JournalTest() override {
     dup2(stderr_.get(), STDERR_FILENO);
@@ -32,9 +34,13 @@ class JournalTest : public testing::Test {
   }
 
   std::string received() {
-    std::string text(1 << 20, '\0');
-    const ssize_t size = recv(reader_.get(), text.data(), text.size(), MSG_DONTWAIT);
-    return text.substr(0, size > 0 ? static_cast<std::size_t>(size) : 0);
+    std::string text;
+    std::array<char, 2 * kMaxLogLine> line{};
+    for (ssize_t size = 0;
+         (size = recv(reader_.get(), line.data(), line.size(), MSG_DONTWAIT)) > 0;) {
+      text.append(line.data(), static_cast<std::size_t>(size));
+    }
+    return text;
   }
 
   UniqueFd stderr_{fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)};
