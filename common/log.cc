@@ -65,7 +65,7 @@ void Log::write(LogLevel level, std::string_view line) {
     if (!send_line(level, line)) ++lost_;
     return;
   }
-  if (to_stderr_ && stderr_is_journal_) {
+  if (on_journal_stream()) {
     // The level is read from the line (sd-daemon(3)). A journal that does not read stops nobody.
     const std::string text = concat("<", static_cast<int>(level), ">", label_, line, "\n");
     if (send(STDERR_FILENO, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return;

@@ -30,6 +30,8 @@ class Log {
   LogLevel level() const { return level_; }
   void set_level(LogLevel level) { level_ = level; }
   void set_stderr(bool to_stderr) { to_stderr_ = to_stderr; }
+  /// Whether who has our standard error could write lines like ours into the journal.
+  bool on_journal_stream() const { return to_stderr_ && stderr_is_journal_; }
 
   /// One line. Bytes that are not printable ASCII or UTF-8 are the caller's to escape (escaped()).
   void write(LogLevel level, std::string_view line);

@@ -178,9 +178,11 @@ void Supervisor::start(Child& child) {
                         .capabilities = &kind.capabilities,
                         .environment = kind.environment,
                         .parent_death_signal = kind.parent_death_signal};
+  // Checkers show their output where the checker-runner has its standard error, when debugging.
+  const bool quiet = !options_.foreground ||
+                     (log_.on_journal_stream() && child.role != door::supervisor::CHECKER_RUNNER);
   auto pid =
-      spawn(program, {},
-            {.door = door->second.get(), .log = log->second.get(), .quiet = !options_.foreground});
+      spawn(program, {}, {.door = door->second.get(), .log = log->second.get(), .quiet = quiet});
   if (!pid) {
     log_.error(kind.file, " cannot be started: ", pid.error());
     return start_later(child);

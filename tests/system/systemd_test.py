@@ -231,6 +231,14 @@ class Service(unittest.TestCase):
         mounts = pathlib.Path(f"/proc/{machine.processes()['mandos-monitor'][0]}/mounts").read_text()
         self.assertRegex(mounts, r"(?m)^\S+ / overlay ro,")
 
+    def test_1a_who_strangers_reach_cannot_write_to_the_journal(self):
+        self.start()
+        for role in ("mandos-networker", "mandos-bus-agent"):
+            pid = self.machine.processes()[role][0]
+            self.assertRegex(os.readlink(f"/proc/{pid}/fd/2"), "/dev/null$", role)
+        monitor = self.machine.processes()["mandos-monitor"][0]
+        self.assertIn("socket:", os.readlink(f"/proc/{monitor}/fd/2"))
+
     def test_2_checkers_work_in_the_sandbox(self):
         self.start()
 
