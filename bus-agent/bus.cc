@@ -3,6 +3,7 @@
 
 #include <gio/gunixconnection.h>
 #include <grp.h>
+#include <malloc.h>
 #include <pwd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -33,6 +34,8 @@ constexpr guint32 kAlreadyOwner = 4;
 constexpr char kGeneration[] = "mandos-generation";
 // Answers that may wait for the bus to read them; beyond, no more are made.
 constexpr std::size_t kMostUnwritten = 1024UL * 1024;
+// From here on an answer is so large that the allocator would keep many pages of it.
+constexpr std::size_t kMuch = 4UL * 1024 * 1024;
 constexpr std::size_t kReplySize = 1024;  // one without much in it
 // Calls served before the door has its turn.
 constexpr int kCallsPerRound = 32;
@@ -365,6 +368,7 @@ void Bus::flush() {
         g_dbus_connection_flush_finish(G_DBUS_CONNECTION(connection), result, nullptr);
         auto* self = static_cast<Bus*>(pointer);
         if (connection != static_cast<void*>(self->connection_.get())) return;
+        if (self->unwritten_ > kMuch) malloc_trim(0);
         self->unwritten_ = 0;
         self->flushing_ = false;
         self->serve_soon();

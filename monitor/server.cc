@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <malloc.h>
 #include <net/if.h>
 #include <sys/resource.h>
 
@@ -195,7 +196,10 @@ void Server::serve() {
   serving_ = true;
   for (auto& arrival : std::exchange(arrivals_, {})) open_door(std::move(arrival));
   registry_.start();
-  loop_.after(kGather, [this] { save_regularly(); });
+  loop_.after(kGather, [this] {
+    save_regularly();
+    malloc_trim(0);  // what reading clients.conf took
+  });
 }
 
 bool Server::load_clients_first() {
@@ -313,6 +317,8 @@ void Server::reload() {
   if (!loaded.problems.empty()) return log_.error("nothing was changed: clients.conf has errors");
   registry_.reload(loaded.clients, merge);
   log_.warning("clients.conf was read again: ", loaded.clients.size(), " clients");
+  // Once `loaded` is gone, or its pages would stay: as many as all clients need.
+  loop_.after(Milliseconds(0), [] { malloc_trim(0); });
 }
 
 void Server::save_regularly() {

@@ -48,20 +48,45 @@ std::string names(const std::vector<unsigned>& values, const char* (*name)(unsig
   return text.empty() ? "nothing" : text;
 }
 
-/// The priority string with X25519 as the first of its groups, if it has that and leaves their
-/// order to GnuTLS. The first group's key share is the one that is offered, and GnuTLS begins with
-/// SECP256R1, which costs a third more than X25519 for the same strength.
-std::string with_cheapest_share(const std::string& priority, gnutls_priority_t parsed) {
-  auto groups = listed(&gnutls_priority_group_list, parsed);
-  const auto cheapest = std::ranges::find(groups, unsigned{GNUTLS_GROUP_X25519});
-  if (cheapest == groups.end() || priority.find("GROUP-") != priority.npos ||
-      priority.find("CURVE-") != priority.npos) {
-    return priority;
+const char* group_name(unsigned value) {
+  return gnutls_group_get_name(static_cast<gnutls_group_t>(value));
+}
+
+const char* cipher_name(unsigned value) {
+  return gnutls_cipher_get_name(static_cast<gnutls_cipher_algorithm_t>(value));
+}
+
+/// What follows a priority string that allows `values` so that `first` leads them: `none`, then
+/// each with `one` before its name. Empty when it does not allow `first`.
+std::string led_by(unsigned first, std::vector<unsigned> values, const char* (*name)(unsigned),
+                   std::string_view none, std::string_view one) {
+  const auto found = std::ranges::find(values, first);
+  if (found == values.end()) return {};
+  std::rotate(values.begin(), found, found + 1);
+  std::string text(none);
+  for (const unsigned value : values) text += concat(one, name(value));
+  return text;
+}
+
+/// The priority string with what costs least first, where it leaves an order to GnuTLS, which
+/// begins with SECP256R1 and AES-256-GCM; the peer takes our first that it knows. What "@" refers
+/// to is the order of whoever administers the system.
+std::string cheapest_first(const std::string& priority, gnutls_priority_t parsed) {
+  const auto says = [&](std::string_view word) { return priority.find(word) != priority.npos; };
+  if (priority.starts_with('@')) return priority;
+  std::string text = priority;
+  // The first group's key share is the one that is offered. X25519 costs three quarters of
+  // SECP256R1 at the same strength.
+  if (!says("GROUP-") && !says("CURVE-")) {
+    text += led_by(GNUTLS_GROUP_X25519, listed(&gnutls_priority_group_list, parsed), &group_name,
+                   ":-GROUP-ALL", ":+GROUP-");
   }
-  std::rotate(groups.begin(), cheapest, cheapest + 1);
-  std::string text = concat(priority, ":-GROUP-ALL");
-  for (const unsigned group : groups) {
-    text += concat(":+GROUP-", gnutls_group_get_name(static_cast<gnutls_group_t>(group)));
+  // With AES-256-GCM come the key schedule and every hash of the handshake in SHA-384, a tenth of
+  // its whole cost; ChaCha20-Poly1305, as strong, has SHA-256 (RFC 8446 appendix B.4).
+  const auto ciphers = listed(&gnutls_priority_cipher_list, parsed);
+  if (!ciphers.empty() && ciphers.front() == GNUTLS_CIPHER_AES_256_GCM && !says("CIPHER-") &&
+      std::ranges::none_of(ciphers, says, &cipher_name)) {
+    text += led_by(GNUTLS_CIPHER_CHACHA20_POLY1305, ciphers, &cipher_name, ":-CIPHER-ALL", ":+");
   }
   return text;
 }
@@ -104,8 +129,7 @@ Result<std::unique_ptr<Tls>> Tls::make(const std::string& priority) {
   }
   tls->priority_.reset(parsed);
   gnutls_priority_t reordered = nullptr;
-  if (gnutls_priority_init(&reordered, with_cheapest_share(priority, parsed).c_str(), nullptr) ==
-      0) {
+  if (gnutls_priority_init(&reordered, cheapest_first(priority, parsed).c_str(), nullptr) == 0) {
     tls->priority_.reset(parsed = reordered);
   }
 

@@ -100,6 +100,9 @@ Result<pid_t> spawn(const Program& program, const std::vector<std::string>& argu
       environment.push_back(*variable);
     }
   }
+  for (const auto& entry : program.environment) {
+    if (entry.find('=') != entry.npos) environment.push_back(const_cast<char*>(entry.data()));
+  }
   // Names that are looked up late, ld.so(8), leave vector registers on the stack, and so secrets.
   environment.push_back(const_cast<char*>("LD_BIND_NOW=1"));
   environment.push_back(nullptr);

@@ -34,10 +34,13 @@ struct Kind {
   std::span<const std::string_view> environment;  // empty: all
 };
 
-// What the two that strangers can reach get of the environment; the first is the bus-agent's alone.
-// How memory is allocated and checked is the caller's to say: it is root, as it must be.
-constexpr std::string_view kVariables[] = {"DBUS_SYSTEM_BUS_ADDRESS", "ASAN_OPTIONS",
-                                           "UBSAN_OPTIONS", "GLIBC_TUNABLES", "LD_PRELOAD"};
+// What the two that strangers can reach get of the environment; the first two are the bus-agent's
+// alone. How memory is allocated and checked is the caller's to say: it is root, as it must be.
+// GLib before 2.76 has an allocator of its own, past which no freed piece would be wiped or given
+// back.
+constexpr std::string_view kVariables[] = {"G_SLICE=always-malloc", "DBUS_SYSTEM_BUS_ADDRESS",
+                                           "ASAN_OPTIONS",          "UBSAN_OPTIONS",
+                                           "GLIBC_TUNABLES",        "LD_PRELOAD"};
 
 // SETPCAP lets each empty its own bounding set. The checker-runner ends its checkers first, and
 // they get the whole environment, as the monitor does, whose secfile options may name any variable.
@@ -48,7 +51,7 @@ const std::vector<Kind>& kinds() {
        &Accounts::networker,
        {CAP_SYS_CHROOT, CAP_SETPCAP},
        SIGKILL,
-       std::span(kVariables).subspan(1)},
+       std::span(kVariables).subspan(2)},
       {door::supervisor::CHECKER_RUNNER,
        "mandos-checker-runner",
        &Accounts::checker_runner,

@@ -192,6 +192,74 @@ TEST(Tls, PriorityMustBeTls13AndRawKeysOnly) {
   }
 }
 
+// The keys that are offered, and what the peer then takes. RFC 8446 sections 4.1.3 and 4.2.8.
+struct Chosen {
+  int suite = 0;
+  int group = 0;
+  friend bool operator==(const Chosen&, const Chosen&) = default;
+};
+
+std::ostream& operator<<(std::ostream& out, const Chosen& chosen) {
+  return out << std::hex << "suite 0x" << chosen.suite << ", group 0x" << chosen.group << std::dec;
+}
+
+/// Out of the ServerHello of a handshake without a retry.
+Chosen chosen(const std::string& priority) {
+  auto made = Tls::make(priority);
+  if (!made) return ADD_FAILURE() << made.error(), Chosen{};
+  TlsSession session(**made, kNonce);
+  Peer peer(key("ed25519"), test::client_priority());
+  EXPECT_EQ(shake_hands(**made, session, peer), Step::kDone) << session.problem();
+  const std::string transcript = session.take_transcript();
+  if (types_of(transcript) != Types{1, 2, 8, 11, 15}) return ADD_FAILURE() << priority, Chosen{};
+  const auto bytes = as_bytes(transcript);
+  const auto number = [&](std::size_t at) { return bytes[at] << 8 | bytes[at + 1]; };
+  // Past the ClientHello, the head, version and random of the other, and its session ID.
+  std::size_t at = 4 + static_cast<std::size_t>(number(2)) + 4 + 2 + 32;
+  at += 1U + bytes[at];
+  Chosen found{number(at), 0};
+  const std::size_t end = at + 5 + static_cast<std::size_t>(number(at + 3));
+  for (at += 5; at < end; at += 4 + static_cast<std::size_t>(number(at + 2))) {
+    if (number(at) == 51) found.group = number(at + 4);
+  }
+  return found;
+}
+
+constexpr int kAes128 = 0x1301;
+constexpr int kAes256 = 0x1302;
+constexpr int kChaCha20 = 0x1303;
+constexpr int kSecp256r1 = 0x17;
+constexpr int kSecp384r1 = 0x18;
+constexpr int kX25519 = 0x1d;
+
+TEST(Tls, TheCheapestComesFirst) {
+  EXPECT_EQ(chosen(kPriority), (Chosen{kChaCha20, kX25519}));
+  EXPECT_EQ(chosen("NORMAL:!CTYPE-X.509:+CTYPE-RAWPK:!VERS-ALL:+VERS-TLS1.3"),
+            (Chosen{kChaCha20, kX25519}));
+}
+
+TEST(Tls, AnOrderThatIsGivenStays) {
+  const auto with = [](std::string_view more) { return chosen(concat(kPriority, more)); };
+  EXPECT_EQ(with(":-GROUP-ALL:+GROUP-SECP256R1:+GROUP-X25519"), (Chosen{kChaCha20, kSecp256r1}));
+  EXPECT_EQ(with(":-CURVE-ALL:+CURVE-SECP256R1:+CURVE-X25519"), (Chosen{kChaCha20, kSecp256r1}));
+  EXPECT_EQ(with(":-CIPHER-ALL:+AES-256-GCM:+CHACHA20-POLY1305"), (Chosen{kAes256, kX25519}));
+  EXPECT_EQ(with(":-AES-256-GCM:+AES-256-GCM"), with(":-CIPHER-ALL:+CHACHA20-POLY1305"));
+  EXPECT_EQ(with(":-AES-256-GCM:-CHACHA20-POLY1305:+AES-256-GCM"), (Chosen{kAes128, kX25519}));
+}
+
+// gnutls_priority_init(3), "@KEYWORD"; the file of these names is given by the test's environment.
+TEST(Tls, TheOrderOfTheSystemStays) {
+  EXPECT_EQ(chosen("@MANDOS"), (Chosen{kAes256, kSecp384r1}));
+  EXPECT_EQ(chosen("@NOSUCHNAME,MANDOS:+GROUP-FFDHE2048"), (Chosen{kAes256, kSecp384r1}));
+}
+
+TEST(Tls, WhatIsForbiddenStaysForbidden) {
+  const auto with = [](std::string_view more) { return chosen(concat(kPriority, more)); };
+  EXPECT_EQ(with(":!CHACHA20-POLY1305"), (Chosen{kAes256, kX25519}));
+  EXPECT_EQ(with(":-GROUP-X25519"), (Chosen{kChaCha20, kSecp256r1}));
+  EXPECT_EQ(with(":-GROUP-X25519:-CHACHA20-POLY1305"), (Chosen{kAes256, kSecp256r1}));
+}
+
 TEST(Transcript, StopsAtCertificateVerify) {
   Transcript transcript;
   const std::array<unsigned char, 3> body{7, 8, 9};
