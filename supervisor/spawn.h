@@ -21,8 +21,8 @@ struct Program {
   gid_t gid = 0;
   /// What is left of our capabilities until its own jail takes the rest. Null: all of them.
   const std::vector<unsigned>* capabilities = nullptr;
-  /// The environment variables that it gets, by name, or as literals NAME=VALUE that are set. Empty:
-  /// all of them.
+  /// The environment variables that it gets, by name, or as literals NAME=VALUE that are set.
+  /// Empty: all of them.
   std::span<const std::string_view> environment = {};
   /// Sent to it when we die (PR_SET_PDEATHSIG, prctl(2)).
   int parent_death_signal;
