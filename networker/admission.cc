@@ -5,35 +5,46 @@
 #include <iterator>
 
 namespace mandos::networker {
+namespace {
+
+/// Of one source's strangers, the one that is waited for the longest.
+const Admission::Stranger& oldest_of(const std::vector<Admission::Ticket>& places) {
+  return **std::ranges::min_element(places, {}, [](auto ticket) { return ticket->since; });
+}
+
+}  // namespace
 
 Admission::Answer Admission::ask(const Source& source, Instant now) {
   forget_served(now);
   if (punished_until_.contains(source)) return {.welcome = false};
   const auto found = by_source_.find(source);
   if (found != by_source_.end() && found->second.size() >= bounds_.per_source) {
-    const Stranger& first = *found->second.front();
-    if (now < first.since + fair_chance()) return {.welcome = false};
-    return {.welcome = true, .instead_of = first.connection};
+    return instead_of_own(found->second, now);
   }
   if (!full()) return {.welcome = true};
   if (crowded()) {
     const auto& [most, largest] = *crowds_.rbegin();
     const std::size_t own = found == by_source_.end() ? 0 : found->second.size();
     if (own + 1 < most) {
-      return {.welcome = true, .instead_of = by_source_.at(largest).front()->connection};
+      return {.welcome = true, .instead_of = oldest_of(by_source_.at(largest)).connection};
     }
     // One of a crowd itself: never at the expense of who came alone.
-    const Stranger& first = *found->second.front();
-    if (now < first.since + fair_chance()) return {.welcome = false};
-    return {.welcome = true, .instead_of = first.connection};
+    return instead_of_own(found->second, now);
   }
-  if (empty() || now < oldest_may_go()) return {.welcome = false};
+  if (!waiting() || now < oldest_may_go()) return {.welcome = false};
   return {.welcome = true, .instead_of = oldest().connection};
+}
+
+Admission::Answer Admission::instead_of_own(const std::vector<Ticket>& places, Instant now) const {
+  const Stranger& oldest = oldest_of(places);
+  if (now - fair_chance() < oldest.since) return {.welcome = false};
+  return {.welcome = true, .instead_of = oldest.connection};
 }
 
 Admission::Ticket Admission::enter(std::uint32_t connection, const Source& source, Instant now) {
   strangers_.push_back({connection, source, now});
   const Ticket ticket = std::prev(strangers_.end());
+  waited_for_.emplace(std::pair(now, connection), &*ticket);
   auto& places = by_source_[source];
   places.push_back(ticket);
   count(source, places.size() - 1, places.size());
@@ -52,7 +63,18 @@ void Admission::leave(Ticket ticket) {
   std::erase(found->second, ticket);
   count(ticket->source, found->second.size() + 1, found->second.size());
   if (found->second.empty()) by_source_.erase(found);
+  waited_for_.erase({ticket->since, ticket->connection});
   strangers_.erase(ticket);
+}
+
+void Admission::pause(Ticket ticket, Instant now) {
+  waited_for_.erase({ticket->since, ticket->connection});
+  ticket->used = now - std::exchange(ticket->since, Instant::max());
+}
+
+void Admission::resume(Ticket ticket, Instant now) {
+  ticket->since = now - ticket->used;
+  waited_for_.emplace(std::pair(ticket->since, ticket->connection), &*ticket);
 }
 
 void Admission::count(const Source& source, std::size_t before, std::size_t after) {

@@ -26,17 +26,19 @@ class Admission {
     std::size_t connections;
     /// Most strangers of one source.
     std::size_t per_source;
-    /// How long one may be a stranger.
+    /// How long one may be a stranger, without the time in which it waits for us.
     Milliseconds grace;
     /// How long a source that was punished is refused; zero: punish() has no effect.
     Milliseconds penalty;
   };
-  /// No stranger has to make room for another before it has been here so long (or the grace, if
-  /// shorter): when thousands of clients come at once, those in the middle of their handshake are
-  /// the oldest, and ending them would get nobody served.
+  /// No stranger has to make room for another before it has been waited for so long (or the grace,
+  /// if shorter): when thousands of clients come at once, those in the middle of their handshake
+  /// are the oldest, and ending them would get nobody served.
   static constexpr Milliseconds kFairChance{1000};
   /// The same while all places are taken and no source has a crowd: then it is many who come once.
-  static constexpr Milliseconds kChanceInRush{3000};
+  /// A client that overflowed the kernel's queue says again what was lost after up to 3.2 seconds,
+  /// the fourth doubling of TCP's shortest retransmission time.
+  static constexpr Milliseconds kChanceInRush{4000};
   /// A source with so many strangers is a crowd: when room is needed, the largest crowd's oldest
   /// goes, however short its stay, for one of a source that has fewer.
   static constexpr std::size_t kCrowd = 8;
@@ -47,7 +49,10 @@ class Admission {
   struct Stranger {
     std::uint32_t connection;
     Source source;
+    /// When its time began, or as much later as it had to wait for us: a slow machine must not end
+    /// the clients that it is too slow for. Instant::max() while it waits for us.
     Instant since;
+    BootClock::duration used{};  // of its time, when it began to wait for us
   };
   /// A stranger's place; valid until establish() or leave().
   using Ticket = std::list<Stranger>::iterator;
@@ -55,15 +60,16 @@ class Admission {
   explicit Admission(const Bounds& bounds) : bounds_(bounds) {}
 
   bool full() const { return strangers_.size() >= bounds_.connections; }
-  bool empty() const { return strangers_.empty(); }
+  /// Whether any stranger is waited for.
+  bool waiting() const { return !waited_for_.empty(); }
   bool crowded() const { return !crowds_.empty() && crowds_.rbegin()->first >= kCrowd; }
-  /// Who has to go when room is needed. Only when not empty().
-  const Stranger& oldest() const { return strangers_.front(); }
-  /// When that one has had its fair chance. Only when not empty().
+  /// Who is waited for the longest and has to go when room is needed. Only when waiting().
+  const Stranger& oldest() const { return *waited_for_.begin()->second; }
+  /// When that one has had its fair chance. Only when waiting().
   Instant oldest_may_go() const {
     return oldest().since + std::min(crowded() ? kFairChance : kChanceInRush, bounds_.grace);
   }
-  /// When that one's grace is over. Only when not empty().
+  /// When that one's grace is over. Only when waiting().
   Instant oldest_overdue() const { return oldest().since + bounds_.grace; }
 
   struct Answer {
@@ -82,19 +88,23 @@ class Admission {
   /// The stranger becomes established. False, and no change, when there are too many of those.
   bool establish(Ticket ticket);
   void leave(Ticket ticket);
+  /// It waits for us from now on, and its time stands still, until resume().
+  void pause(Ticket ticket, Instant now);
+  void resume(Ticket ticket, Instant now);
   void leave_established() { --established_; }
   /// Refuses `source` from now on for the penalty's time.
   void punish(const Source& source, Instant now);
 
  private:
   Milliseconds fair_chance() const { return std::min(kFairChance, bounds_.grace); }
+  Answer instead_of_own(const std::vector<Ticket>& places, Instant now) const;
   void forget_served(Instant now);
   /// A source that had `before` strangers has `after` now.
   void count(const Source& source, std::size_t before, std::size_t after);
 
   Bounds bounds_;
-  // In the order in which they came.
   std::list<Stranger> strangers_;
+  std::map<std::pair<Instant, std::uint32_t>, const Stranger*> waited_for_;
   // Ordered maps: an attacker chooses the keys.
   std::map<Source, std::vector<Ticket>> by_source_;
   std::set<std::pair<std::size_t, Source>> crowds_;  // how many strangers each source has

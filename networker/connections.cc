@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "networker/connections.h"
 
+#include <malloc.h>
+
 #include "networker.pb.h"
 
 namespace mandos::networker {
@@ -19,6 +21,11 @@ constexpr Milliseconds kMaxStall{60'000};
 constexpr Milliseconds kExhaustedPause{100};
 constexpr Milliseconds kMonitorPause{10};
 constexpr Milliseconds kComplaintInterval{60'000};
+// Each may have a handshake to finish.
+constexpr int kOverduePerRound = 64;
+// What sessions leave free lies scattered in the heap, which would grow under a long flood. After
+// so many connections it costs nothing beside them to give back what is free.
+constexpr std::uint64_t kTrimInterval = 8192;
 constexpr std::uint32_t kAlways = EPOLLIN | EPOLLRDHUP;
 
 }  // namespace
@@ -57,15 +64,22 @@ Connections::Guest* Connections::find(std::uint32_t number) {
 std::optional<Instant> Connections::wait_for_room() {
   // A monitor that is behind must not be buried.
   if (!monitor_.drained()) return BootClock::now() + kMonitorPause;
-  if (!admission_.full() || admission_.crowded()) return std::nullopt;
-  if (BootClock::now() >= admission_.oldest_may_go()) return std::nullopt;
-  return admission_.oldest_may_go();
+  const Instant now = BootClock::now();
+  while (admission_.full() && !admission_.crowded()) {
+    if (!admission_.waiting()) return now + kMonitorPause;
+    if (now < admission_.oldest_may_go()) return admission_.oldest_may_go();
+    if (!progressed(admission_.oldest().connection)) break;
+  }
+  return std::nullopt;
 }
 
 std::optional<Instant> Connections::exhausted() {
   complain(exhausted_);
   const Instant now = BootClock::now();
-  if (admission_.empty() || now < admission_.oldest_may_go()) return now + kExhaustedPause;
+  if (!admission_.waiting() || now < admission_.oldest_may_go() ||
+      progressed(admission_.oldest().connection)) {
+    return now + kExhaustedPause;
+  }
   end(admission_.oldest().connection, false, "its descriptor is needed");
   return std::nullopt;
 }
@@ -73,7 +87,8 @@ std::optional<Instant> Connections::exhausted() {
 void Connections::accepted(UniqueFd fd, const sockaddr_storage& peer) {
   const Instant now = BootClock::now();
   const Source source = source_of(peer);
-  const auto answer = admission_.ask(source, now);
+  auto answer = admission_.ask(source, now);
+  while (answer.instead_of && progressed(*answer.instead_of)) answer = admission_.ask(source, now);
   if (!answer.welcome) {
     if (log_.level() >= LogLevel::kDebug) log_.debug("refused ", address_text(peer));
     return;
@@ -113,6 +128,7 @@ void Connections::handle(Guest& guest, Event event) {
     case Event::kNone:
       break;
     case Event::kSpoke:
+      admission_.pause(*guest.ticket, BootClock::now());
       message.mutable_open()->set_address(guest.address);
       guest.opened = true;
       monitor_.send(message);
@@ -139,6 +155,16 @@ void Connections::handle(Guest& guest, Event event) {
       return end(guest, false, true, guest.connection.problem());
   }
   watch_write(guest);
+}
+
+/// Before a stranger is ended because it keeps others waiting: what it sent may lie unread when we
+/// are what is slow. Reads it; true if that brought the handshake further or to its end.
+bool Connections::progressed(std::uint32_t stranger) {
+  Guest* guest = find(stranger);
+  const Instant since = (*guest->ticket)->since;
+  handle(*guest, guest->connection.ready(EPOLLIN, tls_));
+  guest = find(stranger);
+  return guest == nullptr || !guest->ticket || (*guest->ticket)->since != since;
 }
 
 void Connections::watch_write(Guest& guest) {
@@ -180,6 +206,7 @@ void Connections::end(Guest& guest, bool delivered, bool punish, std::string_vie
     message.mutable_closed()->set_delivered(delivered);
     monitor_.send(message);
   }
+  if (++ended_ % kTrimInterval == 0) malloc_trim(0);
   acceptor_.resume();
 }
 
@@ -187,18 +214,27 @@ void Connections::end(std::uint32_t number, bool punish, std::string_view why) {
   if (Guest* const guest = find(number)) end(*guest, false, punish, why);
 }
 
-// The grace is the same for all, so the oldest stranger's is over first and one timer serves all.
+// The grace is the same for all, so who is waited for the longest is the first that it is over for,
+// and one timer serves all.
 
 void Connections::arm_grace() {
-  if (grace_timer_ || admission_.empty()) return;
-  grace_timer_ = loop_.at(admission_.oldest_overdue(), [this] { end_overdue(); });
+  if (!admission_.waiting()) return;
+  const Instant due = admission_.oldest_overdue();
+  if (grace_timer_) {
+    if (grace_timer_->first <= due) return;
+    loop_.cancel(*grace_timer_);
+  }
+  // Never before now, so that others have their turn.
+  grace_timer_ = loop_.at(std::max(due, BootClock::now()), [this] { end_overdue(); });
 }
 
 void Connections::end_overdue() {
   grace_timer_.reset();
   const Instant now = BootClock::now();
-  while (!admission_.empty() && admission_.oldest_overdue() <= now) {
-    end(admission_.oldest().connection, true, "no handshake within its time");
+  for (int i = 0;
+       i < kOverduePerRound && admission_.waiting() && admission_.oldest_overdue() <= now; ++i) {
+    const std::uint32_t number = admission_.oldest().connection;
+    if (!progressed(number)) end(number, true, "no handshake within its time");
   }
   arm_grace();
 }
@@ -218,6 +254,8 @@ bool Connections::nonce(std::uint32_t number, Bytes nonce) {
   Guest* const guest = find(number);
   if (guest == nullptr) return true;
   if (!guest->connection.wants_nonce() || nonce.size() != kNonceSize) return false;
+  admission_.resume(*guest->ticket, BootClock::now());
+  arm_grace();
   handle(*guest, guest->connection.nonce(nonce, tls_));
   return true;
 }

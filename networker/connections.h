@@ -63,6 +63,7 @@ class Connections {
   std::optional<Instant> exhausted();
   void accepted(UniqueFd fd, const sockaddr_storage& peer);
   void handle(Guest& guest, Connection::Event event);
+  bool progressed(std::uint32_t stranger);
   void watch_write(Guest& guest);
   void check_progress(std::uint32_t number);
   void end(Guest& guest, bool delivered, bool punish, std::string_view why);
@@ -79,6 +80,7 @@ class Connections {
   std::vector<Slot> slots_;
   // First in, first out, so that a number rests as long as possible before it is used again.
   std::deque<std::uint32_t> free_slots_;
+  std::uint64_t ended_ = 0;
   std::optional<EventLoop::TimerId> grace_timer_;
   Complaint full_{"as many connections before their handshake as allowed: the oldest are ended"};
   Complaint crowded_{"as many connections waiting for their secret as allowed: others are ended"};

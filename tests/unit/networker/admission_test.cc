@@ -104,7 +104,7 @@ TEST(Admission, PlacesAreGivenBack) {
   Admission admission(bounds(1, 1));
   const auto first = admission.enter(1, source(1), kStart);
   admission.leave(first);
-  EXPECT_TRUE(admission.empty());
+  EXPECT_FALSE(admission.waiting());
   const auto second = admission.enter(2, source(1), kStart);
   ASSERT_TRUE(admission.establish(second));
   EXPECT_TRUE(admission.ask(source(1), kStart).welcome);
@@ -131,6 +131,46 @@ TEST(Admission, GraceEndsInTheOrderOfArrival) {
   admission.leave(first);
   EXPECT_EQ(admission.oldest().connection, 2U);
   EXPECT_EQ(admission.oldest_overdue(), kStart + seconds(11));
+}
+
+TEST(Admission, TheTimeInWhichAStrangerWaitsForUsIsNotCounted) {
+  Admission admission(bounds(2, 2));
+  const auto first = admission.enter(7, source(1), kStart);
+  admission.pause(first, kStart + seconds(2));
+  EXPECT_FALSE(admission.waiting());
+  admission.enter(8, source(2), kStart + seconds(90));
+  EXPECT_EQ(admission.oldest().connection, 8U);
+  admission.resume(first, kStart + seconds(91));
+  EXPECT_EQ(admission.oldest().connection, 7U) << "it has been waited for since before the other";
+  EXPECT_EQ(admission.oldest_overdue(), kStart + seconds(99));
+  EXPECT_EQ(admission.oldest_may_go(), kStart + seconds(89) + Admission::kChanceInRush);
+}
+
+TEST(Admission, WhoWaitsForUsMakesRoomForNobody) {
+  Admission admission(bounds(2, 1));
+  const auto first = admission.enter(7, source(1), kStart);
+  const auto second = admission.enter(8, source(2), kStart + seconds(1));
+  admission.pause(first, kStart + seconds(1));
+  EXPECT_FALSE(admission.ask(source(1), kStart + seconds(9)).welcome) << "of its own source";
+  EXPECT_EQ(admission.ask(source(3), kStart + seconds(9)).instead_of, 8U);
+  admission.pause(second, kStart + seconds(2));
+  EXPECT_FALSE(admission.ask(source(3), kStart + seconds(9)).welcome);
+  admission.leave(first);
+  EXPECT_TRUE(admission.ask(source(3), kStart + seconds(9)).welcome);
+}
+
+TEST(Admission, OfACrowdTheOneGoesThatIsWaitedForTheLongest) {
+  Admission admission(bounds(Admission::kCrowd, 100));
+  std::vector<Admission::Ticket> crowd;
+  for (std::uint32_t i = 0; !admission.full(); ++i) {
+    crowd.push_back(admission.enter(i, source(1), kStart + milliseconds(i)));
+  }
+  for (const auto& member : crowd) {
+    EXPECT_EQ(admission.ask(source(2), kStart + seconds(1)).instead_of, member->connection);
+    admission.pause(member, kStart + seconds(1));
+  }
+  const auto answer = admission.ask(source(2), kStart + seconds(1));
+  EXPECT_TRUE(answer.welcome && answer.instead_of) << "a crowd holds no place against others";
 }
 
 TEST(Admission, APunishedSourceIsRefusedForThePenalty) {
@@ -170,13 +210,17 @@ TEST(Admission, BoundsHoldWhateverHappens) {
   Admission admission(bounds(kConnections, kPerSource));
   std::mt19937 random(1);
   std::map<std::uint32_t, std::pair<Admission::Ticket, unsigned>> strangers;
+  std::set<std::uint32_t> paused;
+  const auto any = [&] {
+    return std::next(strangers.begin(), static_cast<std::ptrdiff_t>(random() % strangers.size()));
+  };
   std::size_t established = 0;
   std::uint32_t next = 0;
   Instant now = kStart;
   for (int step = 0; step < 50000; ++step) {
     now += milliseconds(random() % 300);
     const auto from = static_cast<unsigned>(random() % 12);
-    switch (random() % 5) {
+    switch (random() % 7) {
       case 0:
       case 1:
       case 2: {
@@ -185,6 +229,7 @@ TEST(Admission, BoundsHoldWhateverHappens) {
         if (answer.instead_of) {
           const auto leaving = strangers.find(*answer.instead_of);
           ASSERT_NE(leaving, strangers.end());
+          ASSERT_FALSE(paused.contains(leaving->first));
           ASSERT_LE(leaving->second.first->since + Admission::kFairChance, now);
           admission.leave(leaving->second.first);
           strangers.erase(leaving);
@@ -195,8 +240,21 @@ TEST(Admission, BoundsHoldWhateverHappens) {
       }
       case 3:
         if (!strangers.empty() && admission.establish(strangers.begin()->second.first)) {
+          paused.erase(strangers.begin()->first);
           strangers.erase(strangers.begin());
           ++established;
+        }
+        break;
+      case 5:
+        if (!strangers.empty()) {
+          const auto [number, stranger] = *any();
+          if (paused.insert(number).second) admission.pause(stranger.first, now);
+        }
+        break;
+      case 6:
+        if (!strangers.empty()) {
+          const auto [number, stranger] = *any();
+          if (paused.erase(number) > 0) admission.resume(stranger.first, now);
         }
         break;
       case 4:
@@ -214,8 +272,12 @@ TEST(Admission, BoundsHoldWhateverHappens) {
     for (const auto& [number, stranger] : strangers) {
       ASSERT_LE(++count[stranger.second], kPerSource);
     }
-    if (!strangers.empty()) {
-      ASSERT_EQ(admission.oldest().connection, strangers.begin()->first);
+    ASSERT_EQ(admission.waiting(), strangers.size() > paused.size());
+    if (admission.waiting()) {
+      for (const auto& [number, stranger] : strangers) {
+        ASSERT_LE(admission.oldest().since, stranger.first->since);
+      }
+      ASSERT_FALSE(paused.contains(admission.oldest().connection));
     }
   }
 }
