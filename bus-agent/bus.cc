@@ -36,6 +36,7 @@ constexpr char kGeneration[] = "mandos-generation";
 constexpr std::size_t kMostUnwritten = 1024UL * 1024;
 // From here on an answer is so large that the allocator would keep many pages of it.
 constexpr std::size_t kMuch = 4UL * 1024 * 1024;
+constexpr unsigned kTrimDelayMs = 1000;
 constexpr std::size_t kReplySize = 1024;  // one without much in it
 // Calls served before the door has its turn.
 constexpr int kCallsPerRound = 32;
@@ -359,6 +360,15 @@ void Bus::finish(Message call, GDBusMessage* reply, std::size_t size) {
   if (unwritten_ > kMostUnwritten && !flushing_) flush();
 }
 
+// GDBus's thread gives up what it has written a little after it says so.
+void Bus::trim_later() {
+  if (std::exchange(trimming_, true)) return;
+  run_after(kTrimDelayMs, [this] {
+    trimming_ = false;
+    malloc_trim(0);
+  });
+}
+
 // All answers go the same way: one that asks for much must not fill it for the others.
 void Bus::flush() {
   flushing_ = true;
@@ -368,7 +378,7 @@ void Bus::flush() {
         g_dbus_connection_flush_finish(G_DBUS_CONNECTION(connection), result, nullptr);
         auto* self = static_cast<Bus*>(pointer);
         if (connection != static_cast<void*>(self->connection_.get())) return;
-        if (self->unwritten_ > kMuch) malloc_trim(0);
+        if (self->unwritten_ > kMuch) self->trim_later();
         self->unwritten_ = 0;
         self->flushing_ = false;
         self->serve_soon();

@@ -77,6 +77,7 @@ class Bus {
   void serve();
   void serve_soon();
   void flush();
+  void trim_later();
   void finish(Message call, GDBusMessage* reply, std::size_t size);
 
   Log& log_;
@@ -95,6 +96,7 @@ class Bus {
   bool serving_ = false;
   bool later_ = false;
   bool flushing_ = false;
+  bool trimming_ = false;
   std::size_t unwritten_ = 0;  // bytes of answers since the last flush
 };
 

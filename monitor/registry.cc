@@ -46,8 +46,10 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
     if (const auto found = by_name_.find(name); found != by_name_.end()) {
       Slot& slot = *found->second;
       const auto merged = merge(slot.file, settings, slot.client.settings);
-      if (!same_settings(slot.file, settings)) unsaved_.insert(slot.client.number);
-      slot.file = settings;
+      if (!same_settings(slot.file, settings)) {  // else an equal secret would be held twice
+        unsaved_.insert(slot.client.number);
+        slot.file = settings;
+      }
       deliver(slot, Reloaded{merged, fraction()});
       index(slot);
     } else {

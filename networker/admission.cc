@@ -67,14 +67,15 @@ void Admission::leave(Ticket ticket) {
   strangers_.erase(ticket);
 }
 
-void Admission::pause(Ticket ticket, Instant now) {
+void Admission::pause(Ticket ticket) {
   waited_for_.erase({ticket->since, ticket->connection});
-  ticket->used = now - std::exchange(ticket->since, Instant::max());
+  ticket->since = Instant::max();
 }
 
-void Admission::resume(Ticket ticket, Instant now) {
-  ticket->since = now - ticket->used;
-  waited_for_.emplace(std::pair(ticket->since, ticket->connection), &*ticket);
+void Admission::answered(Ticket ticket, Instant now) {
+  pause(ticket);
+  ticket->since = now;
+  waited_for_.emplace(std::pair(now, ticket->connection), &*ticket);
 }
 
 void Admission::count(const Source& source, std::size_t before, std::size_t after) {

@@ -26,7 +26,7 @@ class Admission {
     std::size_t connections;
     /// Most strangers of one source.
     std::size_t per_source;
-    /// How long one may be a stranger, without the time in which it waits for us.
+    /// How long a stranger is waited for at a time.
     Milliseconds grace;
     /// How long a source that was punished is refused; zero: punish() has no effect.
     Milliseconds penalty;
@@ -49,10 +49,9 @@ class Admission {
   struct Stranger {
     std::uint32_t connection;
     Source source;
-    /// When its time began, or as much later as it had to wait for us: a slow machine must not end
-    /// the clients that it is too slow for. Instant::max() while it waits for us.
+    /// Since when it is waited for; Instant::max() while it waits for us: a slow machine must not
+    /// end the clients that it is too slow for.
     Instant since;
-    BootClock::duration used{};  // of its time, when it began to wait for us
   };
   /// A stranger's place; valid until establish() or leave().
   using Ticket = std::list<Stranger>::iterator;
@@ -88,9 +87,10 @@ class Admission {
   /// The stranger becomes established. False, and no change, when there are too many of those.
   bool establish(Ticket ticket);
   void leave(Ticket ticket);
-  /// It waits for us from now on, and its time stands still, until resume().
-  void pause(Ticket ticket, Instant now);
-  void resume(Ticket ticket, Instant now);
+  /// It waits for us from now on.
+  void pause(Ticket ticket);
+  /// It was answered: it is waited for from now on. A handshake has one or two such answers.
+  void answered(Ticket ticket, Instant now);
   void leave_established() { --established_; }
   /// Refuses `source` from now on for the penalty's time.
   void punish(const Source& source, Instant now);

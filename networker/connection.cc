@@ -94,7 +94,10 @@ Connection::Event Connection::nonce(Bytes nonce, Tls& tls) {
 Connection::Event Connection::handshake(Bytes received, Tls& tls) {
   const auto step = session_->handshake(received);
   if (step == TlsSession::Step::kMore) {
-    if (!tls.output.empty()) return flush(tls);
+    if (!tls.output.empty()) {
+      const Event flushed = flush(tls);
+      return flushed == Event::kNone ? Event::kAnswered : flushed;
+    }
     // A peer that sends its flight in small pieces waits for an acknowledgement of the first before
     // it sends the rest; our kernel would give it after 40 ms.
     const int yes = 1;

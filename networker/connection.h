@@ -22,6 +22,7 @@ class Connection {
   enum class Event {
     kNone,
     kSpoke,      // a good version line: a nonce is wanted
+    kAnswered,   // a ClientHello has reached the kernel: it is the peer's turn
     kProved,     // handshake complete: take_transcript(), a verdict is wanted
     kWritten,    // the part has reached the kernel: the next one is wanted
     kDelivered,  // the last part and close_notify have reached the kernel

@@ -21,8 +21,8 @@ constexpr Milliseconds kMaxStall{60'000};
 constexpr Milliseconds kExhaustedPause{100};
 constexpr Milliseconds kMonitorPause{10};
 constexpr Milliseconds kComplaintInterval{60'000};
-// Each may have a handshake to finish.
-constexpr int kOverduePerRound = 64;
+// Strangers that are heard before they are ended: each may have a handshake to finish.
+constexpr int kHeardPerRound = 64;
 // What sessions leave free lies scattered in the heap, which would grow under a long flood. After
 // so many connections it costs nothing beside them to give back what is free.
 constexpr std::uint64_t kTrimInterval = 8192;
@@ -65,9 +65,10 @@ std::optional<Instant> Connections::wait_for_room() {
   // A monitor that is behind must not be buried.
   if (!monitor_.drained()) return BootClock::now() + kMonitorPause;
   const Instant now = BootClock::now();
-  while (admission_.full() && !admission_.crowded()) {
+  for (int heard = 0; admission_.full() && !admission_.crowded(); ++heard) {
     if (!admission_.waiting()) return now + kMonitorPause;
     if (now < admission_.oldest_may_go()) return admission_.oldest_may_go();
+    if (heard == kHeardPerRound) return now;
     if (!progressed(admission_.oldest().connection)) break;
   }
   return std::nullopt;
@@ -76,11 +77,10 @@ std::optional<Instant> Connections::wait_for_room() {
 std::optional<Instant> Connections::exhausted() {
   complain(exhausted_);
   const Instant now = BootClock::now();
-  if (!admission_.waiting() || now < admission_.oldest_may_go() ||
-      progressed(admission_.oldest().connection)) {
-    return now + kExhaustedPause;
-  }
-  end(admission_.oldest().connection, false, "its descriptor is needed");
+  if (!admission_.waiting() || now < admission_.oldest_may_go()) return now + kExhaustedPause;
+  const std::uint32_t oldest = admission_.oldest().connection;
+  if (!progressed(oldest)) end(oldest, false, "its descriptor is needed");
+  if (find(oldest) != nullptr) return now + kExhaustedPause;
   return std::nullopt;
 }
 
@@ -88,7 +88,10 @@ void Connections::accepted(UniqueFd fd, const sockaddr_storage& peer) {
   const Instant now = BootClock::now();
   const Source source = source_of(peer);
   auto answer = admission_.ask(source, now);
-  while (answer.instead_of && progressed(*answer.instead_of)) answer = admission_.ask(source, now);
+  for (int heard = 0; heard < kHeardPerRound && answer.instead_of; ++heard) {
+    if (!progressed(*answer.instead_of)) break;
+    answer = admission_.ask(source, now);
+  }
   if (!answer.welcome) {
     if (log_.level() >= LogLevel::kDebug) log_.debug("refused ", address_text(peer));
     return;
@@ -128,10 +131,14 @@ void Connections::handle(Guest& guest, Event event) {
     case Event::kNone:
       break;
     case Event::kSpoke:
-      admission_.pause(*guest.ticket, BootClock::now());
+      admission_.pause(*guest.ticket);
       message.mutable_open()->set_address(guest.address);
       guest.opened = true;
       monitor_.send(message);
+      break;
+    case Event::kAnswered:
+      admission_.answered(*guest.ticket, BootClock::now());
+      arm_grace();
       break;
     case Event::kProved:
       if (!admission_.establish(*guest.ticket)) {
@@ -218,21 +225,17 @@ void Connections::end(std::uint32_t number, bool punish, std::string_view why) {
 // and one timer serves all.
 
 void Connections::arm_grace() {
-  if (!admission_.waiting()) return;
-  const Instant due = admission_.oldest_overdue();
-  if (grace_timer_) {
-    if (grace_timer_->first <= due) return;
-    loop_.cancel(*grace_timer_);
-  }
+  if (grace_timer_ || !admission_.waiting()) return;
   // Never before now, so that others have their turn.
-  grace_timer_ = loop_.at(std::max(due, BootClock::now()), [this] { end_overdue(); });
+  grace_timer_ =
+      loop_.at(std::max(admission_.oldest_overdue(), BootClock::now()), [this] { end_overdue(); });
 }
 
 void Connections::end_overdue() {
   grace_timer_.reset();
   const Instant now = BootClock::now();
-  for (int i = 0;
-       i < kOverduePerRound && admission_.waiting() && admission_.oldest_overdue() <= now; ++i) {
+  for (int i = 0; i < kHeardPerRound && admission_.waiting() && admission_.oldest_overdue() <= now;
+       ++i) {
     const std::uint32_t number = admission_.oldest().connection;
     if (!progressed(number)) end(number, true, "no handshake within its time");
   }
@@ -254,8 +257,6 @@ bool Connections::nonce(std::uint32_t number, Bytes nonce) {
   Guest* const guest = find(number);
   if (guest == nullptr) return true;
   if (!guest->connection.wants_nonce() || nonce.size() != kNonceSize) return false;
-  admission_.resume(*guest->ticket, BootClock::now());
-  arm_grace();
   handle(*guest, guest->connection.nonce(nonce, tls_));
   return true;
 }

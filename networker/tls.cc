@@ -72,7 +72,11 @@ std::string led_by(unsigned first, std::vector<unsigned> values, const char* (*n
 /// begins with SECP256R1 and AES-256-GCM; the peer takes our first that it knows. What "@" refers
 /// to is the order of whoever administers the system.
 std::string cheapest_first(const std::string& priority, gnutls_priority_t parsed) {
-  const auto says = [&](std::string_view word) { return priority.find(word) != priority.npos; };
+  std::string upper = priority;  // GnuTLS takes either case
+  std::ranges::transform(upper, upper.begin(), [](char c) {
+    return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+  });
+  const auto says = [&](std::string_view word) { return upper.find(word) != upper.npos; };
   if (priority.starts_with('@')) return priority;
   std::string text = priority;
   // The first group's key share is the one that is offered. X25519 costs three quarters of

@@ -91,9 +91,9 @@ void NetworkerDoor::proof(const ToMonitor& message) {
   Connection& connection = connections_.at(number);
   // Used up by this attempt, whatever comes of it.
   const Nonce nonce = std::exchange(connection.nonce, Nonce{});
-  // The handshake had to be over within the networker's own deadline.
-  const Milliseconds lifetime(options_.settings.login_grace_ms());
-  if (BootClock::now() - connection.opened > lifetime + std::chrono::seconds(1)) {
+  // The networker waits so long for each of two answers, and may be slow itself for as long again.
+  const Milliseconds lifetime(4 * std::int64_t{options_.settings.login_grace_ms()});
+  if (BootClock::now() - connection.opened > lifetime) {
     registry_.proof_refused(connection.address, "nonce too old");
     return send_refusal(number, connection);
   }

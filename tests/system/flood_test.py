@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Real clients are served while others flood the port. tests/bench/run measures the same, larger."""
-import json, os, subprocess, sys, time
+import json, os, pathlib, select, signal, socket, subprocess, sys, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness as h
@@ -54,6 +54,78 @@ def _():
             h.expect(each["begun"] > 0, "it floods")
         h.expect_equal(real["served"], real["begun"], f"served real clients, of {real}")
         h.expect(real["p50_ms"] < 1000 * h.SLACK, f"they were served at once: {real}")
+
+
+def unread(at_server, least):
+    """How many connections have so many bytes unread, at the server's end or at the clients'."""
+    count = 0
+    for line in pathlib.Path("/proc/net/tcp6" if at_server else "/proc/net/tcp").read_text() \
+            .splitlines()[1:]:
+        local, remote, state, queues = line.split()[1:5]
+        port = (local if at_server else remote).partition(":")[2]
+        if state == "01" and int(port, 16) == h.PORT and int(queues.partition(":")[2], 16) >= least:
+            count += 1
+    return count
+
+
+@h.case("when the networker is too slow, who has answered in time is served all the same")
+def _():
+    config, file = eight_clients()
+    config.server_options["login_grace_time"] = "PT2S"
+    count = 200
+    with h.Server(config, address="::") as server:
+        networker = server.pid("networker")
+        stop = lambda pid, stopped: os.kill(pid, signal.SIGSTOP if stopped else signal.SIGCONT)
+        stop(networker, True)
+        load = start(file, "--sources", "127.1.0.0/16", "--concurrency", count, "--connections", count)
+        h.wait_until(lambda: unread(True, 3) == count, "all have spoken")
+        stop(load.pid, True)
+        stop(networker, False)
+        h.wait_until(lambda: unread(False, 100) == count, "all got an answer")
+        stop(networker, True)
+        stop(load.pid, False)
+        h.wait_until(lambda: unread(True, 100) == count, "all have answered")
+        time.sleep(3.5)  # past their time
+        stop(networker, False)
+        found = result(load)
+        h.expect_equal(found["served"], count, f"served, of {found}")
+
+
+@h.case("of two networkers one that is killed takes its own connections with it and no others")
+def _():
+    config, file = eight_clients()
+    config.server_options["networkers"] = 2
+    with h.Server(config, address="::") as server:
+        networkers = server.pids("networker")
+        h.expect_equal(len(networkers), 2, "networkers")
+        descriptors = lambda pid: len(os.listdir(f"/proc/{pid}/fd"))
+        before = {pid: descriptors(pid) for pid in networkers}
+        peers = []
+        # Whoever is awake takes the next: until both have one.
+        for number in range(1, 251):
+            peers.append(socket.create_connection(("127.0.0.1", h.PORT), 10, (f"127.3.0.{number}", 0)))
+            h.wait_until(lambda: sum(descriptors(pid) - before[pid] for pid in networkers) ==
+                         len(peers), "it is accepted")
+            if all(descriptors(pid) > before[pid] for pid in networkers):
+                break
+        held = {pid: descriptors(pid) - before[pid] for pid in networkers}
+        killed, other = sorted(networkers, key=lambda pid: held[pid])
+        h.expect(held[killed] > 0, f"both have connections: {held}")
+        os.kill(killed, signal.SIGKILL)
+        poll = select.poll()
+        for peer in peers:
+            poll.register(peer, select.POLLIN)
+        h.wait_until(lambda: len(poll.poll(0)) == held[killed], f"{held[killed]} of {len(peers)} end")
+        h.wait_until(lambda: len(server.pids("networker")) == 2, "there are two again")
+        h.expect_equal(descriptors(other) - before[other], held[other], "connections of the other")
+        ended = [fd for fd, _ in poll.poll(0)]
+        going_on = next(peer for peer in peers if peer.fileno() not in ended)
+        going_on.sendall(b"1\r\n")
+        going_on.settimeout(10 * h.SLACK)
+        h.expect_equal(going_on.recv(1), b"\x16", "answer to one of the other's")
+        served = result(start(file, "--sources", "127.1.0.0/24", "--concurrency", 8,
+                              "--connections", 40))
+        h.expect_equal(served["served"], 40, f"served, of {served}")
 
 
 @h.case("2,000 clients that ask at once are all served")

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The networker as a process of its own, started as the supervisor starts it, with a monitor that
 looks at no proof (tests/support/fake_monitor.cc). Whatever a peer does costs that peer only."""
-import base64, contextlib, json, os, pathlib, re, signal, socket, subprocess, sys, tempfile, threading, time
+import base64, contextlib, os, pathlib, re, signal, socket, subprocess, sys, tempfile, threading, time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import harness
@@ -11,7 +11,6 @@ from harness import (BUILD, PORT, SLACK, case, expect, expect_equal, expect_outc
 
 FAKE_MONITOR = BUILD / "tests/support/fake-monitor"
 NETWORKER = BUILD / "networker/mandos-networker"
-LOAD_CLIENT = BUILD / "tests/bench/load-client"
 USER = 60999
 #: In the sanitizer build there is no filter, and memory means nothing.
 SANITIZED = os.environ.get("MANDOS_SANITIZED") == "1"
@@ -259,40 +258,23 @@ def slow_monitor_and_full():
         expect_equal(peers[2].recv(1), b"\x16", "answer to the third, when there is room")
 
 
-def unread(at_server, least):
-    """How many connections have so many bytes unread, at the server's end or at the clients'."""
-    count = 0
-    for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        local, remote, state, queues = line.split()[1:5]
-        port = (local if at_server else remote).partition(":")[2]
-        if state == "01" and int(port, 16) == PORT and int(queues.partition(":")[2], 16) >= least:
-            count += 1
-    return count
-
-
-@case("when the networker is too slow, who has answered in time is not ended with the grace time")
-def slow_networker():
-    keys, count = harness.temporary() / "load.pem", 200
-    subprocess.run([LOAD_CLIENT, "--generate", "1", "--keys", keys], check=True,
-                   stdout=subprocess.DEVNULL)
-    with Networker("--listen=127.0.0.1", grace_ms=1000) as networker:
-        stop = lambda pid, stopped: os.kill(pid, signal.SIGSTOP if stopped else signal.SIGCONT)
-        stop(networker.pid, True)
-        load = subprocess.Popen(
-            [LOAD_CLIENT, "--host", "127.0.0.1", "--port", str(PORT), "--keys", keys, "--sources",
-             "127.1.0.0/16", "--concurrency", str(count), "--connections", str(count)],
-            stdout=subprocess.PIPE)
-        wait_until(lambda: unread(True, 3) == count, "all have spoken")
-        stop(load.pid, True)
-        stop(networker.pid, False)
-        wait_until(lambda: unread(False, 100) == count, "all got an answer")
-        stop(networker.pid, True)
-        stop(load.pid, False)
-        wait_until(lambda: unread(True, 100) == count, "all have answered")
+@case("who speaks to a networker that stands still gets as long for its handshake as others")
+def stands_still():
+    with Networker(grace_ms=1000) as networker:
+        peers = [connect() for _ in range(100)]  # more than it handles before it looks at the time
+        wait_until(lambda: networker.descriptors() >= 100, "all are accepted")
+        os.kill(networker.pid, signal.SIGSTOP)
+        for peer in peers:
+            peer.sendall(b"1\r\n")
         time.sleep(1.5)
-        stop(networker.pid, False)
-        found = json.loads(load.communicate(timeout=60)[0])
-        expect_equal(found["served"], count, f"served: {found}")
+        os.kill(networker.pid, signal.SIGCONT)
+        for peer in peers:
+            expect_equal(peer.recv(1), b"\x16", "answer")
+        start = time.monotonic()
+        expect(closed_within(peers[-1], 5) > 0.5, "it has time for its handshake")
+        expect(time.monotonic() - start < 4 * SLACK, "and not for ever")
+        for peer in peers:
+            peer.close()
 
 
 @case("two hundred silent peers cost at most 8 KiB each, and a client is served among them")

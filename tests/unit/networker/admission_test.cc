@@ -133,27 +133,31 @@ TEST(Admission, GraceEndsInTheOrderOfArrival) {
   EXPECT_EQ(admission.oldest_overdue(), kStart + seconds(11));
 }
 
-TEST(Admission, TheTimeInWhichAStrangerWaitsForUsIsNotCounted) {
+TEST(Admission, WhoWasAnsweredIsWaitedForAnew) {
   Admission admission(bounds(2, 2));
   const auto first = admission.enter(7, source(1), kStart);
-  admission.pause(first, kStart + seconds(2));
+  admission.pause(first);
   EXPECT_FALSE(admission.waiting());
   admission.enter(8, source(2), kStart + seconds(90));
   EXPECT_EQ(admission.oldest().connection, 8U);
-  admission.resume(first, kStart + seconds(91));
-  EXPECT_EQ(admission.oldest().connection, 7U) << "it has been waited for since before the other";
+  admission.answered(first, kStart + seconds(89));
+  EXPECT_EQ(admission.oldest().connection, 7U);
   EXPECT_EQ(admission.oldest_overdue(), kStart + seconds(99));
   EXPECT_EQ(admission.oldest_may_go(), kStart + seconds(89) + Admission::kChanceInRush);
+  admission.answered(first, kStart + seconds(91));
+  EXPECT_EQ(admission.oldest().connection, 8U) << "a second answer, without a pause";
+  admission.leave(first);
+  EXPECT_EQ(admission.oldest().connection, 8U);
 }
 
 TEST(Admission, WhoWaitsForUsMakesRoomForNobody) {
   Admission admission(bounds(2, 1));
   const auto first = admission.enter(7, source(1), kStart);
   const auto second = admission.enter(8, source(2), kStart + seconds(1));
-  admission.pause(first, kStart + seconds(1));
+  admission.pause(first);
   EXPECT_FALSE(admission.ask(source(1), kStart + seconds(9)).welcome) << "of its own source";
   EXPECT_EQ(admission.ask(source(3), kStart + seconds(9)).instead_of, 8U);
-  admission.pause(second, kStart + seconds(2));
+  admission.pause(second);
   EXPECT_FALSE(admission.ask(source(3), kStart + seconds(9)).welcome);
   admission.leave(first);
   EXPECT_TRUE(admission.ask(source(3), kStart + seconds(9)).welcome);
@@ -167,7 +171,7 @@ TEST(Admission, OfACrowdTheOneGoesThatIsWaitedForTheLongest) {
   }
   for (const auto& member : crowd) {
     EXPECT_EQ(admission.ask(source(2), kStart + seconds(1)).instead_of, member->connection);
-    admission.pause(member, kStart + seconds(1));
+    admission.pause(member);
   }
   const auto answer = admission.ask(source(2), kStart + seconds(1));
   EXPECT_TRUE(answer.welcome && answer.instead_of) << "a crowd holds no place against others";
@@ -248,13 +252,14 @@ TEST(Admission, BoundsHoldWhateverHappens) {
       case 5:
         if (!strangers.empty()) {
           const auto [number, stranger] = *any();
-          if (paused.insert(number).second) admission.pause(stranger.first, now);
+          if (paused.insert(number).second) admission.pause(stranger.first);
         }
         break;
       case 6:
         if (!strangers.empty()) {
           const auto [number, stranger] = *any();
-          if (paused.erase(number) > 0) admission.resume(stranger.first, now);
+          paused.erase(number);
+          admission.answered(stranger.first, now);
         }
         break;
       case 4:

@@ -39,7 +39,7 @@ class ConnectionTest : public testing::Test {
   /// Up to the verdict.
   void prove(test::Peer& peer) {
     ASSERT_EQ(after("1\r\n"), Event::kSpoke);
-    ASSERT_EQ(give_nonce(), Event::kNone);
+    ASSERT_EQ(give_nonce(), Event::kAnswered);
     Event event = Event::kNone;
     for (int i = 0; i < 5 && event == Event::kNone; ++i) event = after(peer.step(received()));
     ASSERT_EQ(event, Event::kProved);
@@ -113,6 +113,16 @@ TEST_F(ConnectionTest, WhatFollowsTheVersionLineGoesIntoTls) {
   EXPECT_EQ(give_nonce(), Event::kBroken);
   EXPECT_NE(connection_->problem().find("the peer says"), std::string::npos)
       << connection_->problem();
+}
+
+TEST_F(ConnectionTest, EachClientHelloIsAnAnswerAndPartOfAFlightIsNone) {
+  test::Peer peer(key_, test::client_priority("SECP521R1"));  // of which no key was offered
+  ASSERT_EQ(after("1\r\n"), Event::kSpoke);
+  ASSERT_EQ(give_nonce(), Event::kAnswered);
+  EXPECT_EQ(after(peer.step(received())), Event::kAnswered) << "to its HelloRetryRequest";
+  const std::string flight = peer.step(received());
+  EXPECT_EQ(after(flight.substr(0, 100)), Event::kNone);
+  EXPECT_EQ(after(flight.substr(100)), Event::kProved);
 }
 
 TEST_F(ConnectionTest, DeliversABlob) {

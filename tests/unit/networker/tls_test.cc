@@ -241,6 +241,9 @@ TEST(Tls, TheCheapestComesFirst) {
 TEST(Tls, AnOrderThatIsGivenStays) {
   const auto with = [](std::string_view more) { return chosen(concat(kPriority, more)); };
   EXPECT_EQ(with(":-GROUP-ALL:+GROUP-SECP256R1:+GROUP-X25519"), (Chosen{kChaCha20, kSecp256r1}));
+  EXPECT_EQ(with(":-group-all:+group-secp256r1:+group-x25519"), (Chosen{kChaCha20, kSecp256r1}));
+  EXPECT_EQ(with(":-cipher-all:+aes-256-gcm:+chacha20-poly1305"), (Chosen{kAes256, kX25519}));
+  EXPECT_EQ(with(":-aes-256-gcm:+aes-256-gcm"), (Chosen{kChaCha20, kX25519}));
   EXPECT_EQ(with(":-CURVE-ALL:+CURVE-SECP256R1:+CURVE-X25519"), (Chosen{kChaCha20, kSecp256r1}));
   EXPECT_EQ(with(":-CIPHER-ALL:+AES-256-GCM:+CHACHA20-POLY1305"), (Chosen{kAes256, kX25519}));
   EXPECT_EQ(with(":-AES-256-GCM:+AES-256-GCM"), with(":-CIPHER-ALL:+CHACHA20-POLY1305"));
