@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "common/token_bucket.h"
 #include "networker/source.h"
 
 namespace mandos::networker {
@@ -46,6 +47,10 @@ class Admission {
   /// first.
   static constexpr std::size_t kMaxPunished = 16384;
 
+  /// Most newcomers a second, and at once. The monitor takes twice as many Opens for a networker
+  /// gone bad; those who only come and go would reach that on a fast machine.
+  static constexpr double kMostPerSecond = 10'000;
+
   struct Stranger {
     std::uint32_t connection;
     Source source;
@@ -71,6 +76,8 @@ class Admission {
   /// When that one's grace is over. Only when waiting().
   Instant oldest_overdue() const { return oldest().since + bounds_.grace; }
 
+  /// Whether one more may come now, whoever it is; takes its turn.
+  bool take_turn(Instant now) { return pace_.take(now); }
   struct Answer {
     bool welcome;
     /// This one has to leave first.
@@ -103,6 +110,7 @@ class Admission {
   void count(const Source& source, std::size_t before, std::size_t after);
 
   Bounds bounds_;
+  TokenBucket pace_{kMostPerSecond, kMostPerSecond};
   std::list<Stranger> strangers_;
   std::map<std::pair<Instant, std::uint32_t>, const Stranger*> waited_for_;
   // Ordered maps: an attacker chooses the keys.

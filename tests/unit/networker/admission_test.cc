@@ -177,6 +177,23 @@ TEST(Admission, OfACrowdTheOneGoesThatIsWaitedForTheLongest) {
   EXPECT_TRUE(answer.welcome && answer.instead_of) << "a crowd holds no place against others";
 }
 
+TEST(Admission, NewcomersAreFewerThanTheMonitorTakesForAnAttack) {
+  Admission admission(bounds(5, 5));
+  const auto turns = [&](Instant from, Instant until) {
+    double count = 0;
+    for (Instant now = from; now < until; now += std::chrono::microseconds(10)) {
+      count += admission.take_turn(now) ? 1 : 0;
+    }
+    return count;
+  };
+  // Opens a second, and twice as many at once: SECURITY.md, which is compared with the monitor.
+  constexpr double kOfTheDoor = 20'000;
+  EXPECT_LT(turns(kStart, kStart + seconds(1)), kOfTheDoor * 1.01) << "with what is saved up";
+  const double steady = turns(kStart + seconds(1), kStart + seconds(3)) / 2;
+  EXPECT_NEAR(steady, Admission::kMostPerSecond, 10);
+  EXPECT_LT(steady, kOfTheDoor);
+}
+
 TEST(Admission, APunishedSourceIsRefusedForThePenalty) {
   Admission admission(bounds(5, 5));
   admission.punish(source(1), kStart);
