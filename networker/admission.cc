@@ -53,9 +53,18 @@ Admission::Ticket Admission::enter(std::uint32_t connection, const Source& sourc
 
 bool Admission::establish(Ticket ticket) {
   if (established_ >= bounds_.connections) return false;
-  leave(ticket);
+  const auto own = established_by_source_.try_emplace(ticket->source).first;
+  if (own->second >= bounds_.per_source) return false;
+  ++own->second;
   ++established_;
+  leave(ticket);
   return true;
+}
+
+void Admission::leave_established(const Source& source) {
+  --established_;
+  const auto own = established_by_source_.find(source);
+  if (--own->second == 0) established_by_source_.erase(own);
 }
 
 void Admission::leave(Ticket ticket) {

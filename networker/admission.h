@@ -25,7 +25,7 @@ class Admission {
   struct Bounds {
     /// Most strangers, and, counted apart, most established connections.
     std::size_t connections;
-    /// Most strangers of one source.
+    /// The same of one source.
     std::size_t per_source;
     /// How long a stranger is waited for at a time.
     Milliseconds grace;
@@ -91,14 +91,15 @@ class Admission {
   Answer ask(const Source& source, Instant now);
   /// Takes in a newcomer that was welcome.
   Ticket enter(std::uint32_t connection, const Source& source, Instant now);
-  /// The stranger becomes established. False, and no change, when there are too many of those.
+  /// The stranger becomes established. False, and no change, when there are too many of those, of
+  /// all or of its source.
   bool establish(Ticket ticket);
   void leave(Ticket ticket);
   /// It waits for us from now on.
   void pause(Ticket ticket);
   /// It was answered: it is waited for from now on. A handshake has one or two such answers.
   void answered(Ticket ticket, Instant now);
-  void leave_established() { --established_; }
+  void leave_established(const Source& source);
   /// Refuses `source` from now on for the penalty's time.
   void punish(const Source& source, Instant now);
 
@@ -117,6 +118,7 @@ class Admission {
   std::map<Source, std::vector<Ticket>> by_source_;
   std::set<std::pair<std::size_t, Source>> crowds_;  // how many strangers each source has
   std::size_t established_ = 0;
+  std::map<Source, std::size_t> established_by_source_;
   std::map<Source, Instant> punished_until_;
   // In the order in which the penalties end. An entry whose time is not that of punished_until_ any
   // more was overtaken by a later one.

@@ -200,7 +200,7 @@ void Connections::end(Guest& guest, bool delivered, bool punish, std::string_vie
   if (guest.ticket) {
     admission_.leave(*guest.ticket);
   } else {
-    admission_.leave_established();
+    admission_.leave_established(guest.source);
   }
   if (guest.stalled) loop_.cancel(*guest.stalled);
   loop_.unwatch(guest.connection.fd());

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 #include <set>
 #include <vector>
@@ -119,7 +120,7 @@ TEST(Admission, EstablishedOnesAreCountedApartAndNeverEndedForStrangers) {
   EXPECT_EQ(admission.ask(source(3), kStart + seconds(5)).instead_of, 3U);
   EXPECT_FALSE(admission.establish(fourth)) << "too many are established";
   EXPECT_EQ(admission.ask(source(3), kStart + seconds(5)).instead_of, 3U);
-  admission.leave_established();
+  admission.leave_established(source(1));
   EXPECT_TRUE(admission.establish(fourth));
 }
 
@@ -131,6 +132,20 @@ TEST(Admission, GraceEndsInTheOrderOfArrival) {
   admission.leave(first);
   EXPECT_EQ(admission.oldest().connection, 2U);
   EXPECT_EQ(admission.oldest_overdue(), kStart + seconds(11));
+}
+
+TEST(Admission, OneSourceCannotHaveEveryPlaceOfTheEstablished) {
+  Admission admission(bounds(10, 2));
+  for (std::uint32_t i = 0; i < 2; ++i) {
+    ASSERT_TRUE(admission.establish(admission.enter(i, source(1), kStart)));
+  }
+  const auto third = admission.enter(3, source(1), kStart);
+  EXPECT_FALSE(admission.establish(third));
+  EXPECT_TRUE(admission.establish(admission.enter(4, source(2), kStart)));
+  admission.leave_established(source(1));
+  EXPECT_TRUE(admission.establish(third));
+  for (const unsigned one : {1U, 1U, 2U}) admission.leave_established(source(one));
+  EXPECT_TRUE(admission.establish(admission.enter(5, source(1), kStart)));
 }
 
 TEST(Admission, WhoWasAnsweredIsWaitedForAnew) {
@@ -235,7 +250,7 @@ TEST(Admission, BoundsHoldWhateverHappens) {
   const auto any = [&] {
     return std::next(strangers.begin(), static_cast<std::ptrdiff_t>(random() % strangers.size()));
   };
-  std::size_t established = 0;
+  std::vector<unsigned> established;  // their sources
   std::uint32_t next = 0;
   Instant now = kStart;
   for (int step = 0; step < 50000; ++step) {
@@ -262,8 +277,8 @@ TEST(Admission, BoundsHoldWhateverHappens) {
       case 3:
         if (!strangers.empty() && admission.establish(strangers.begin()->second.first)) {
           paused.erase(strangers.begin()->first);
+          established.push_back(strangers.begin()->second.second);
           strangers.erase(strangers.begin());
-          ++established;
         }
         break;
       case 5:
@@ -280,15 +295,18 @@ TEST(Admission, BoundsHoldWhateverHappens) {
         }
         break;
       case 4:
-        if (established > 0) {
-          --established;
-          admission.leave_established();
+        if (!established.empty()) {
+          admission.leave_established(source(established.back()));
+          established.pop_back();
         }
         if (random() % 50 == 0) admission.punish(source(from), now);
         break;
     }
     ASSERT_LE(strangers.size(), kConnections);
-    ASSERT_LE(established, kConnections);
+    ASSERT_LE(established.size(), kConnections);
+    for (const unsigned one : established) {
+      ASSERT_LE(std::ranges::count(established, one), kPerSource);
+    }
     ASSERT_EQ(admission.full(), strangers.size() == kConnections);
     std::map<unsigned, std::size_t> count;
     for (const auto& [number, stranger] : strangers) {
