@@ -30,19 +30,26 @@ constexpr std::uint32_t kAlways = EPOLLIN | EPOLLRDHUP;
 
 }  // namespace
 
-Connections::Connections(EventLoop& loop, Log& log, Door& monitor, Tls& tls,
+Connections::Connections(EventLoop& loop, Log& log, Door& monitor, Tls& tls, CrashNote& crash_note,
                          const Admission::Bounds& bounds, std::vector<UniqueFd> listeners)
     : loop_(loop),
       log_(log),
       monitor_(monitor),
       tls_(tls),
+      crash_note_(crash_note),
       admission_(bounds),
       acceptor_(
           loop, log, std::move(listeners),
           {.wait_for_room = [this] { return wait_for_room(); },
            .exhausted = [this] { return exhausted(); },
            .accepted = [this](UniqueFd fd,
-                              const sockaddr_storage& peer) { accepted(std::move(fd), peer); }}) {}
+                              const sockaddr_storage& peer) { accepted(std::move(fd), peer); }}) {
+  const auto deadly = crash_note_.take();
+  if (!deadly) return;
+  log_.warning("the process before this one died while it handled what ", source_text(*deadly),
+               " sent, which is refused for a while");
+  admission_.punish(*deadly, BootClock::now());
+}
 
 Connections::~Connections() {
   if (grace_timer_) loop_.cancel(*grace_timer_);
@@ -116,14 +123,19 @@ void Connections::accepted(UniqueFd fd, const sockaddr_storage& peer) {
   guest.ticket = admission_.enter(number, source, now);
   arm_grace();
   loop_.watch(guest.connection.fd(), kAlways, [this, number](std::uint32_t events) {
-    if (Guest* const found = find(number)) handle(*found, found->connection.ready(events, tls_));
+    if (Guest* const found = find(number)) hear(*found, events);
   });
   log_.debug("connection ", number, " from ", guest.address);
   // The version line is often there already.
-  handle(guest, guest.connection.ready(EPOLLIN, tls_));
+  hear(guest, EPOLLIN);
 }
 
 // What happens to a connection.
+
+void Connections::hear(Guest& guest, std::uint32_t events) {
+  const CrashNote::Handling noted(crash_note_, guest.source);
+  handle(guest, guest.connection.ready(events, tls_));
+}
 
 void Connections::handle(Guest& guest, Event event) {
   ToMonitor message;
@@ -170,7 +182,7 @@ void Connections::handle(Guest& guest, Event event) {
 bool Connections::progressed(std::uint32_t stranger) {
   Guest* guest = find(stranger);
   const Instant since = (*guest->ticket)->since;
-  handle(*guest, guest->connection.ready(EPOLLIN, tls_));
+  hear(*guest, EPOLLIN);
   guest = find(stranger);
   return guest == nullptr || !guest->ticket || (*guest->ticket)->since != since;
 }
@@ -258,6 +270,7 @@ bool Connections::nonce(std::uint32_t number, Bytes nonce) {
   Guest* const guest = find(number);
   if (guest == nullptr) return true;
   if (!guest->connection.wants_nonce() || nonce.size() != kNonceSize) return false;
+  const CrashNote::Handling noted(crash_note_, guest->source);
   handle(*guest, guest->connection.nonce(nonce, tls_));
   return true;
 }
@@ -266,6 +279,7 @@ bool Connections::part(std::uint32_t number, Bytes bytes, bool last) {
   Guest* const guest = find(number);
   if (guest == nullptr) return true;
   if (!guest->connection.wants_part()) return false;
+  const CrashNote::Handling noted(crash_note_, guest->source);
   handle(*guest, guest->connection.part(bytes, last, tls_));
   return true;
 }

@@ -16,15 +16,17 @@
 #include "networker/acceptor.h"
 #include "networker/admission.h"
 #include "networker/connection.h"
+#include "networker/crash_note.h"
 #include "networker/tls.h"
 
 namespace mandos::networker {
 
 class Connections {
  public:
-  /// All references must outlive this.
-  Connections(EventLoop& loop, Log& log, Door& monitor, Tls& tls, const Admission::Bounds& bounds,
-              std::vector<UniqueFd> listeners);
+  /// All references must outlive this. A source that `crash_note` holds is refused from the start,
+  /// like one that broke the protocol.
+  Connections(EventLoop& loop, Log& log, Door& monitor, Tls& tls, CrashNote& crash_note,
+              const Admission::Bounds& bounds, std::vector<UniqueFd> listeners);
   ~Connections();
   Connections(const Connections&) = delete;
   Connections& operator=(const Connections&) = delete;
@@ -62,6 +64,7 @@ class Connections {
   std::optional<Instant> wait_for_room();
   std::optional<Instant> exhausted();
   void accepted(UniqueFd fd, const sockaddr_storage& peer);
+  void hear(Guest& guest, std::uint32_t events);
   void handle(Guest& guest, Connection::Event event);
   bool progressed(std::uint32_t stranger);
   void watch_write(Guest& guest);
@@ -76,6 +79,7 @@ class Connections {
   Log& log_;
   Door& monitor_;
   Tls& tls_;
+  CrashNote& crash_note_;
   Admission admission_;
   std::vector<Slot> slots_;
   // First in, first out, so that a number rests as long as possible before it is used again.

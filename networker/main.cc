@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The process that reads the network: jailed before the first byte, knows no secret until it is
 // handed one for a peer that has proved its key.
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 
 #include "common/event_loop.h"
 #include "common/log.h"
+#include "networker/crash_note.h"
 #include "networker/jail.h"
 #include "networker/networker.h"
 #include "networker/tls.h"
@@ -33,6 +35,10 @@ int run() {
     log.critical(warm.error());
     return 1;
   }
+  CrashNote crash_note(STDIN_FILENO);
+  const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (dup2(null.get(), STDIN_FILENO) < 0) return 1;
+  if (!crash_note.kept()) log.info("no memory for the source that this process may die of");
   EventLoop loop;
   rlimit files{};
   getrlimit(RLIMIT_NOFILE, &files);
@@ -42,7 +48,7 @@ int run() {
     return 1;
   }
   log.info("jail: ", *report);
-  Networker networker(loop, log, UniqueFd(kDoorFd), files.rlim_max);
+  Networker networker(loop, log, UniqueFd(kDoorFd), files.rlim_max, crash_note);
   return loop.run();
 }
 

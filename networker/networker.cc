@@ -22,10 +22,12 @@ constexpr std::size_t kMaxConnections = 400'000;
 
 }  // namespace
 
-Networker::Networker(EventLoop& loop, Log& log, UniqueFd door, std::size_t max_files)
+Networker::Networker(EventLoop& loop, Log& log, UniqueFd door, std::size_t max_files,
+                     CrashNote& crash_note)
     : loop_(loop),
       log_(log),
       max_files_(max_files),
+      crash_note_(crash_note),
       door_(
           loop, std::move(door),
           {.receive = kMaxReceived, .queue = kMaxQueued, .descriptors = kMaxListeners},
@@ -90,7 +92,7 @@ Status Networker::start(const ToNetworker::Settings& settings, std::vector<Uniqu
                  ": the limit on open files is ", max_files_);
     bounds.connections = possible;
   }
-  connections_.emplace(loop_, log_, door_, *tls_, bounds, std::move(listeners));
+  connections_.emplace(loop_, log_, door_, *tls_, crash_note_, bounds, std::move(listeners));
   return Ok{};
 }
 

@@ -19,8 +19,8 @@ class Networker {
  public:
   /// Stops `loop` when the work is over: with 0 when the monitor closes the door, with 1 when it
   /// breaks the door's rules or gives settings that cannot be used. At most `max_files` descriptors
-  /// may be open in this process.
-  Networker(EventLoop& loop, Log& log, UniqueFd door, std::size_t max_files);
+  /// may be open in this process. All references must outlive this.
+  Networker(EventLoop& loop, Log& log, UniqueFd door, std::size_t max_files, CrashNote& crash_note);
 
  private:
   void received(Channel::Datagram datagram);
@@ -33,6 +33,7 @@ class Networker {
   EventLoop& loop_;
   Log& log_;
   std::size_t max_files_;
+  CrashNote& crash_note_;
   bool stopped_ = false;
   Door door_;
   std::unique_ptr<Tls> tls_;

@@ -54,4 +54,17 @@ std::string address_text(const sockaddr_storage& address) {
   return ipv6->sin6_scope_id == 0 ? text.data() : concat(text.data(), "%", ipv6->sin6_scope_id);
 }
 
+std::string source_text(const Source& source) {
+  sockaddr_in6 ipv6{};
+  ipv6.sin6_family = AF_INET6;
+  ipv6.sin6_scope_id = source.scope;
+  std::ranges::copy(source.address, ipv6.sin6_addr.s6_addr);
+  sockaddr_storage address{};
+  std::memcpy(&address, &ipv6, sizeof ipv6);
+  const bool whole = IN6_IS_ADDR_V4MAPPED(&ipv6.sin6_addr) ||
+                     IN6_IS_ADDR_LOOPBACK(&ipv6.sin6_addr) ||
+                     IN6_IS_ADDR_LINKLOCAL(&ipv6.sin6_addr);
+  return concat(address_text(address), whole ? "" : "/64");
+}
+
 }  // namespace mandos::networker

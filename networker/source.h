@@ -27,5 +27,7 @@ Source source_of(const sockaddr_storage& address);
 /// The IP address without port, a mapped IPv4 address as IPv4, "%" and the interface's index behind
 /// an address that has a scope. "unknown" for other families.
 std::string address_text(const sockaddr_storage& address);
+/// The same of a source; "/64" behind one that is so many addresses.
+std::string source_text(const Source& source);
 
 }  // namespace mandos::networker

@@ -35,13 +35,11 @@ int inspect(const std::vector<std::string>& arguments) {
                         .name = inspection::kName,
                         .capabilities = nullptr,
                         .parent_death_signal = SIGKILL};
-  const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-  const auto pid = spawn(monitor, arguments, {.door = null, .quiet = false, .inherit = true});
-  if (null >= 0) close(null);
+  const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  const auto pid = spawn(monitor, arguments, {.door = null.get(), .quiet = false, .inherit = true});
   if (!pid) return complain(pid.error());
   int status = 0;
-  while (waitpid(*pid, &status, 0) < 0 && errno == EINTR) {
-  }
+  TEMP_FAILURE_RETRY(waitpid(*pid, &status, 0));
   return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
 }
 
@@ -56,9 +54,7 @@ Result<UniqueFd> go_into_background() {
   if (pid > 0) {
     write_end.reset();
     char byte = 0;
-    ssize_t size = 0;
-    while ((size = read(read_end.get(), &byte, 1)) < 0 && errno == EINTR) {
-    }
+    const ssize_t size = TEMP_FAILURE_RETRY(read(read_end.get(), &byte, 1));
     _exit(size == 1 ? EXIT_SUCCESS : EXIT_FAILURE);
   }
   if (setsid() < 0) return errno_error(errno, "setsid");
@@ -77,9 +73,8 @@ Status write_pid_file() {
 
 /// Closes what we inherited, apart from the two given, which are ours.
 void close_inherited(int one, int other) {
-  const auto [low, high] = std::minmax(one, other);
   unsigned from = STDERR_FILENO + 1;
-  for (const int kept : {low, high}) {
+  for (const int kept : {std::min(one, other), std::max(one, other)}) {
     if (kept < 0) continue;
     if (from < static_cast<unsigned>(kept)) close_range(from, static_cast<unsigned>(kept) - 1, 0);
     from = static_cast<unsigned>(kept) + 1;
@@ -144,12 +139,10 @@ int start(const std::vector<std::string>& arguments) {
          if (auto written = write_pid_file(); !written) {
            log.warning("no PID file: ", written.error());
          }
-         const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-         for (int fd = 0; fd <= STDERR_FILENO; ++fd) dup2(null, fd);
-         close(null);
+         const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+         for (int fd = 0; fd <= STDERR_FILENO; ++fd) dup2(null.get(), fd);
          log.set_stderr(false);
-         const char well = 1;
-         static_cast<void>(!write(ready_pipe.get(), &well, 1));
+         static_cast<void>(!write(ready_pipe.get(), "", 1));
          ready_pipe.reset();
        }});
   // The caller of a server in the background waits for complaints only.

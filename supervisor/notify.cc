@@ -35,9 +35,8 @@ Notify::Notify() : path_(taken_from_environment("NOTIFY_SOCKET")) {
   if (path_.size() < 2 || path_.size() >= sizeof(sockaddr_un::sun_path) ||
       (path_[0] != '/' && path_[0] != '@')) {
     path_.clear();
-    return;
   }
-  if (path_[0] == '@') path_[0] = '\0';
+  if (path_.starts_with('@')) path_[0] = '\0';
 }
 
 void Notify::send(std::string_view state) const {

@@ -50,11 +50,12 @@ void place(const Program& program, const Descriptors& descriptors, int complaint
   if (descriptors.log < 0) {
     if (dup2(descriptors.door, STDIN_FILENO) < 0) fail(complaints, program, "dup2");
   } else {
-    // Copies above the places that they go to, so that neither overwrites the other.
+    // Copies above the places that they go to, so that none overwrites another.
     const int door = fcntl(descriptors.door, F_DUPFD, kLog + 1);
     const int log = fcntl(descriptors.log, F_DUPFD, kLog + 1);
-    if (door < 0 || log < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(door, kDoor) < 0 ||
-        dup2(log, kLog) < 0) {
+    if (door < 0 || log < 0 ||
+        dup2(descriptors.input < 0 ? null : descriptors.input, STDIN_FILENO) < 0 ||
+        dup2(door, kDoor) < 0 || dup2(log, kLog) < 0) {
       fail(complaints, program, "dup2");
     }
   }
@@ -89,8 +90,7 @@ Result<pid_t> spawn(const Program& program, const std::vector<std::string>& argu
   if (prctl(PR_SET_PDEATHSIG, program.parent_death_signal, 0, 0, 0) != 0 || getppid() != parent) {
     _exit(kFailed);
   }
-  std::string name = program.name;
-  std::vector<char*> argv{name.data()};
+  std::vector<char*> argv{const_cast<char*>(program.name.c_str())};
   for (const auto& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
   std::vector<char*> environment;
@@ -105,6 +105,8 @@ Result<pid_t> spawn(const Program& program, const std::vector<std::string>& argu
   }
   // Names that are looked up late, ld.so(8), leave vector registers on the stack, and so secrets.
   environment.push_back(const_cast<char*>("LD_BIND_NOW=1"));
+  // And memcpy(3), where it uses the registers of AVX-512, leaves in them what it copied.
+  environment.push_back(const_cast<char*>("GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX512F,-AVX512VL"));
   environment.push_back(nullptr);
   const std::string path = concat(MANDOS_LIBEXEC_DIR "/", program.file);
   execve(path.c_str(), argv.data(), environment.data());

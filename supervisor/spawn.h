@@ -31,13 +31,14 @@ struct Program {
 struct Descriptors {
   int door;
   int log = -1;          // -1: the program has none, and its door is descriptor 0
+  int input = -1;        // standard input beside a log socket; -1: /dev/null
   bool quiet = true;     // standard output and error are /dev/null
   bool inherit = false;  // everything above 2 that is not close-on-exec stays open
 };
 
 /// Starts `program` with `arguments` behind its name, an empty signal mask and default handlers.
-/// With a log socket, the door becomes descriptor 3 and the log socket 4, and 0 is /dev/null. A
-/// program that cannot be dropped or executed ends with status 127 and says why on our stderr.
+/// With a log socket, the door becomes descriptor 3 and the log socket 4. A program that cannot be
+/// dropped or executed ends with status 127 and says why on our stderr.
 Result<pid_t> spawn(const Program& program, const std::vector<std::string>& arguments,
                     const Descriptors& descriptors);
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <pwd.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -184,8 +185,15 @@ void Supervisor::start(Child& child) {
   // Checkers show their output where the checker-runner has its standard error, when debugging.
   const bool quiet = !options_.foreground ||
                      (log_.on_journal_stream() && child.role != door::supervisor::CHECKER_RUNNER);
-  auto pid =
-      spawn(program, {}, {.door = door->second.get(), .log = log->second.get(), .quiet = quiet});
+  // Where one networker notes for the next whose bytes it is handling.
+  if (child.role == door::supervisor::NETWORKER && !child.memory) {
+    child.memory.reset(memfd_create("mandos-networker", MFD_CLOEXEC));
+  }
+  auto pid = spawn(program, {},
+                   {.door = door->second.get(),
+                    .log = log->second.get(),
+                    .input = child.memory.get(),
+                    .quiet = quiet});
   if (!pid) {
     log_.error(kind.file, " cannot be started: ", pid.error());
     return start_later(child);
@@ -319,12 +327,11 @@ void Supervisor::monitor_ended() {
   // Nobody goes on without it: their doors are closed, and the next one starts its own.
   children_.clear();
   kill_everything();
-  Child& monitor = monitor_process_;
-  if (BootClock::now() - monitor.started > kLongRun) monitor.delay = Milliseconds(0);
-  loop_.after(monitor.delay, [this] {
+  if (BootClock::now() - monitor_process_.started > kLongRun) monitor_process_.delay = {};
+  loop_.after(monitor_process_.delay, [this] {
     if (!stopping_) restart_monitor();
   });
-  monitor.delay = std::clamp(monitor.delay * 2, kFirstDelay, kLongestDelay);
+  monitor_process_.delay = std::clamp(monitor_process_.delay * 2, kFirstDelay, kLongestDelay);
 }
 
 void Supervisor::stop(int status) {

@@ -64,6 +64,7 @@ class Supervisor {
     pid_t pid = -1;
     Instant started{};
     Milliseconds delay{0};  // before it is started again
+    UniqueFd memory{};      // outlives the process; never looked at here
   };
   using ChildKey = std::pair<Role, std::uint32_t>;
 

@@ -67,7 +67,7 @@ class Scene {
     auto pair = make_door();
     require(static_cast<bool>(pair), "socketpair");
     monitor_.emplace(std::move(pair->second));
-    networker_.emplace(loop_, log(), std::move(pair->first), 1000);
+    networker_.emplace(loop_, log(), std::move(pair->first), 1000, nothing_noted_);
     if (greet) settings({4, 4, 100, 0, 7, 0, 0, 1});
     listen_to_all();
   }
@@ -333,6 +333,7 @@ class Scene {
   EventLoop loop_;
   UniqueFd listener_;
   std::optional<Peer> monitor_;
+  networker::CrashNote nothing_noted_{-1};
   std::optional<networker::Networker> networker_;
   std::deque<Client> clients_;
   std::map<std::uint32_t, Known> known_;

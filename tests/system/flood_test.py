@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real clients are served while others flood the port. tests/bench/run measures the same, larger."""
-import json, os, pathlib, select, signal, socket, subprocess, sys, time
+"""Real clients are served while others flood the port, or crash who listens there. tests/bench/run
+measures the floods, larger."""
+import contextlib, json, os, pathlib, select, signal, socket, subprocess, sys, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness as h
@@ -126,6 +127,42 @@ def _():
         served = result(start(file, "--sources", "127.1.0.0/24", "--concurrency", 8,
                               "--connections", 40))
         h.expect_equal(served["served"], 40, f"served, of {served}")
+
+
+@h.case("a source whose bytes the networker dies of is refused by the next one for a while")
+def _():
+    config, file = eight_clients()
+    config.server_options["source_penalty_time"] = f"PT{5 * h.SLACK:.0f}S"
+    environment = {"LD_PRELOAD": str(h.BUILD / "tests/support/libdies_of_bytes.so"), "ASAN_OPTIONS":
+                   os.environ.get("ASAN_OPTIONS", "") + ":handle_sigill=0"}
+
+    def peer(address):
+        made = socket.create_connection(("127.0.0.1", h.PORT), 10, (address, 0))
+        made.settimeout(10 * h.SLACK)
+        made.sendall(b"1\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            return made, made.recv(1)
+        return made, b""
+    with h.Server(config, address="::", env=environment) as server:
+        networker = server.pid("networker")
+        bad, answer = peer("127.4.0.1")
+        h.expect_equal(answer, b"\x16", "answer to the first")
+        bad.sendall(b"no TLS at all, this")
+        server.log.wait_for(r"mandos-networker\[\d+\] ended: killed by signal 4")
+        told = server.log.wait_for("the process before this one died .*")
+        h.expect("127.4.0.1 " in told, f"the source is named: {told}")
+        h.expect_equal(peer("127.4.0.1")[1], b"", "answer to the same source")
+        served = result(start(file, "--sources", "127.1.0.0/24", "--concurrency", 8,
+                              "--connections", 40))
+        h.expect_equal(served["served"], 40, f"served to others, of {served}")
+        h.wait_until(lambda: peer("127.4.0.1")[1] == b"\x16", "it is heard again", 20)
+        # One that dies of nobody's bytes is held against nobody.
+        networker, before = server.pid("networker", other_than=networker), len(server.log.lines)
+        h.wait_until(lambda: h.stat_of(networker)[0] == "S", "it waits")
+        os.kill(networker, signal.SIGKILL)
+        h.expect_equal(result(start(file, "--sources", "127.1.0.0/24", "--concurrency", 1,
+                                    "--connections", 1, "--timeout", 10))["served"], 1, "served")
+        h.expect_equal(server.log.find("the process before", before), None, "who is blamed")
 
 
 @h.case("2,000 clients that ask at once are all served")

@@ -196,9 +196,11 @@ class Policy(unittest.TestCase):
 
     def test_the_networker_has_no_file(self):
         # Its own program is what it starts from; the empty root and the folders on the way there are
-        # walked through; whether the system is in FIPS mode is read by GnuTLS.
+        # walked through; whether the system is in FIPS mode is read by GnuTLS. Its memory for the
+        # next networker can be opened by no path.
         may = {("mandos_networker_exec_t", "file"): {"entrypoint", "execute", "getattr", "ioctl",
                                                       "lock", "map", "open", "read"},
+               ("mandos_tmpfs_t", "file"): {"getattr", "read", "write", "map"},
                ("sysctl_crypto_t", "file"): {"getattr", "ioctl", "lock", "open", "read"}}
         locale = self.of("mandos_networker_t").get(("locale_t", "file"), set())
         self.assertFalse(locale & {"write", "append", "create"})

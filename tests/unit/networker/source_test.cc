@@ -80,5 +80,13 @@ TEST(Source, AddressAsText) {
             "1111:2222:3333:4444:5555:6666:7777:8888");
 }
 
+TEST(Source, SourceAsText) {
+  const auto text = [](const sockaddr_storage& address) { return source_text(source_of(address)); };
+  EXPECT_EQ(text(ipv4("192.0.2.1")), "192.0.2.1");
+  EXPECT_EQ(text(ipv6("2001:db8::1")), "2001:db8::/64");
+  EXPECT_EQ(text(ipv6("fe80::1", 7)), "fe80::1%7");
+  EXPECT_EQ(text(ipv6("::1")), "::1");
+}
+
 }  // namespace
 }  // namespace mandos::networker

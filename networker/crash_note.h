@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Whose bytes this process is handling, noted where it outlives the process: when it dies of them,
+// the next one knows whom to refuse.
+#pragma once
+
+#include <optional>
+
+#include "networker/source.h"
+
+namespace mandos::networker {
+
+class CrashNote {
+ public:
+  /// Maps the file behind `fd`, at first empty, which the supervisor hands to one networker after
+  /// the other (memfd_create(2)); `fd` may be closed then. Where that is no file nothing is noted.
+  explicit CrashNote(int fd);
+  ~CrashNote();
+  CrashNote(const CrashNote&) = delete;
+  CrashNote& operator=(const CrashNote&) = delete;
+
+  bool kept() const { return record_ != nullptr; }
+  /// The source whose bytes the process before us died of, if it did; told once. A claim: that
+  /// process may have been taken over.
+  std::optional<Source> take();
+
+  /// While it lives, the note names `source`. One at a time.
+  class Handling {
+   public:
+    Handling(CrashNote& note, const Source& source) : note_(note) { note_.write(source); }
+    ~Handling() { note_.erase(); }
+    Handling(const Handling&) = delete;
+    Handling& operator=(const Handling&) = delete;
+
+   private:
+    CrashNote& note_;
+  };
+
+ private:
+  struct Record;
+  void write(const Source& source);
+  void erase();
+
+  Record* record_ = nullptr;
+};
+
+}  // namespace mandos::networker

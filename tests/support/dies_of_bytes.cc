@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Preloaded, it gives the networker a bug that a peer can reach: it dies when a handshake fails.
+#include <gnutls/gnutls.h>
+
+int gnutls_alert_send_appropriate(gnutls_session_t, int) { __builtin_trap(); }
