@@ -136,7 +136,7 @@ Door::Door(EventLoop& loop, UniqueFd fd, const Channel::Limits& limits, OnDatagr
       channel_(std::move(fd), limits),
       on_datagram_(std::move(on_datagram)),
       on_closed_(std::move(on_closed)) {
-  loop_.watch(channel_.fd(), EPOLLIN, [this](std::uint32_t events) { ready(events); });
+  loop_.watch(channel_.fd(), EPOLLIN, [this](std::uint32_t events) { serve(events); });
 }
 
 Door::~Door() {
@@ -164,8 +164,8 @@ void Door::send(const google::protobuf::MessageLite& message, std::span<const in
   }
 }
 
-void Door::ready(std::uint32_t events) {
-  if ((events & EPOLLOUT) != 0) {
+void Door::serve(std::uint32_t epoll_events) {
+  if ((epoll_events & EPOLLOUT) != 0) {
     if (!channel_.flush()) return fail("the peer is gone");
     if (!channel_.waiting()) {
       loop_.rewatch(channel_.fd(), EPOLLIN);

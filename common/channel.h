@@ -77,7 +77,7 @@ class Channel {
     std::string bytes;
     std::vector<UniqueFd> descriptors;
     Tail tail;
-    std::size_t size() const { return bytes.size() + tail.bytes.size(); }
+    std::size_t size() const { return bytes.size(); }  // the tail is its owner's
   };
   enum class Sent { kYes, kLater, kNever };
   Sent send_now(std::string_view bytes, std::span<const int> descriptors, const Tail& tail) const;
@@ -109,11 +109,13 @@ class Door {
   void send(const google::protobuf::MessageLite& message, std::span<const int> descriptors = {},
             Channel::Tail tail = {});
   void wipe_received() { channel_.wipe_received(); }
+  /// Takes what is there now, as the loop would: for who does so much else between two of its
+  /// rounds that the peer would wait. Not from within on_datagram.
+  void serve(std::uint32_t epoll_events = 0);
   /// True when everything sent has reached the kernel.
   bool drained() const { return !channel_.waiting(); }
 
  private:
-  void ready(std::uint32_t events);
   void fail(std::string why);
 
   EventLoop& loop_;
@@ -122,7 +124,7 @@ class Door {
   OnClosed on_closed_;
   bool watching_write_ = false;
   bool failed_ = false;
-  // Tells ready() that a callback destroyed this object.
+  // Tells serve() that a callback destroyed this object.
   bool* destroyed_ = nullptr;
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);
 };

@@ -52,9 +52,9 @@ Admission::Ticket Admission::enter(std::uint32_t connection, const Source& sourc
 }
 
 bool Admission::establish(Ticket ticket) {
-  if (established_ >= bounds_.connections) return false;
+  if (established_ >= kEstablished * bounds_.connections) return false;
   const auto own = established_by_source_.try_emplace(ticket->source).first;
-  if (own->second >= bounds_.per_source) return false;
+  if (own->second >= kEstablished * bounds_.per_source) return false;
   ++own->second;
   ++established_;
   leave(ticket);

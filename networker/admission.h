@@ -23,7 +23,7 @@ namespace mandos::networker {
 class Admission {
  public:
   struct Bounds {
-    /// Most strangers, and, counted apart, most established connections.
+    /// Most strangers. Counted apart, kEstablished times as many may be established.
     std::size_t connections;
     /// The same of one source.
     std::size_t per_source;
@@ -32,6 +32,9 @@ class Admission {
     /// How long a source that was punished is refused; zero: punish() has no effect.
     Milliseconds penalty;
   };
+  /// All strangers may become established at once, when the monitor was slow, beside those that
+  /// are.
+  static constexpr std::size_t kEstablished = 2;
   /// No stranger has to make room for another before it has been waited for so long (or the grace,
   /// if shorter): when thousands of clients come at once, those in the middle of their handshake
   /// are the oldest, and ending them would get nobody served.

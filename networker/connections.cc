@@ -18,6 +18,8 @@ constexpr std::uint32_t kSlotMask = (1U << kSlotBits) - 1;
 
 // A peer that has been promised its blob must take some of it in this time.
 constexpr Milliseconds kMaxStall{60'000};
+// Requests to the monitor before its answers are looked for; a look brings twice as many.
+constexpr int kMostAsked = 8;
 constexpr Milliseconds kExhaustedPause{100};
 constexpr Milliseconds kMonitorPause{10};
 constexpr Milliseconds kComplaintInterval{60'000};
@@ -123,6 +125,11 @@ void Connections::accepted(UniqueFd fd, const sockaddr_storage& peer) {
   guest.ticket = admission_.enter(number, source, now);
   arm_grace();
   loop_.watch(guest.connection.fd(), kAlways, [this, number](std::uint32_t events) {
+    // The monitor's answers come first: in a rush they would queue up behind everybody's requests.
+    if (asked_ >= kMostAsked) {
+      asked_ = 0;
+      monitor_.serve();
+    }
     if (Guest* const found = find(number)) hear(*found, events);
   });
   log_.debug("connection ", number, " from ", guest.address);
@@ -148,6 +155,7 @@ void Connections::handle(Guest& guest, Event event) {
       message.mutable_open()->set_address(guest.address);
       guest.opened = true;
       monitor_.send(message);
+      ++asked_;
       break;
     case Event::kAnswered:
       admission_.answered(*guest.ticket, BootClock::now());
@@ -161,6 +169,7 @@ void Connections::handle(Guest& guest, Event event) {
       guest.ticket.reset();
       message.mutable_proof()->set_transcript(guest.connection.take_transcript());
       monitor_.send(message);
+      ++asked_;
       acceptor_.resume();
       break;
     case Event::kWritten:

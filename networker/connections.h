@@ -84,6 +84,7 @@ class Connections {
   std::vector<Slot> slots_;
   // First in, first out, so that a number rests as long as possible before it is used again.
   std::deque<std::uint32_t> free_slots_;
+  int asked_ = 0;  // of the monitor since it was last heard out of turn
   std::uint64_t ended_ = 0;
   std::optional<EventLoop::TimerId> grace_timer_;
   Complaint full_{"as many connections before their handshake as allowed: the oldest are ended"};

@@ -36,8 +36,9 @@ int run() {
     return 1;
   }
   CrashNote crash_note(STDIN_FILENO);
-  const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
-  if (dup2(null.get(), STDIN_FILENO) < 0) return 1;
+  if (UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC)); dup2(null.get(), STDIN_FILENO) < 0) {
+    return 1;
+  }
   if (!crash_note.kept()) log.info("no memory for the source that this process may die of");
   EventLoop loop;
   rlimit files{};

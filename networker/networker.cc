@@ -83,10 +83,11 @@ Status Networker::start(const ToNetworker::Settings& settings, std::vector<Uniqu
       .grace = Milliseconds(settings.login_grace_ms()),
       .penalty = Milliseconds(settings.penalty_ms()),
   };
-  // Strangers and established ones may each be so many.
+  // So many strangers, and established ones.
   const std::size_t others = kOtherFiles + listeners.size();
   const std::size_t possible =
-      std::min(max_files_ > others ? (max_files_ - others) / 2 : 1, kMaxConnections);
+      std::min(max_files_ > others ? (max_files_ - others) / (1 + Admission::kEstablished) : 1,
+               kMaxConnections);
   if (bounds.connections > possible) {
     log_.warning("at most ", possible, " connections instead of ", bounds.connections,
                  ": the limit on open files is ", max_files_);

@@ -15,8 +15,8 @@ constexpr std::size_t kLongestDatagram = kMaxTranscript + 64;
 // bytes can.
 constexpr Channel::Limits kLimits{.receive = kLongestDatagram, .queue = 4UL * 1024 * 1024};
 constexpr std::size_t kLongestAddress = 64;
-// A networker holds proven connections apart from the others, and as many of them.
-constexpr std::size_t kKindsOfConnection = 2;
+// A networker holds proven connections apart from the others, and twice as many of them.
+constexpr std::size_t kKindsOfConnection = 3;
 
 }  // namespace
 

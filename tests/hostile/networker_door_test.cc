@@ -283,7 +283,7 @@ TEST_F(NetworkerDoorTest, WhatIsTooLongBreaksTheDoor) {
 }
 
 TEST_F(NetworkerDoorTest, MoreConnectionsThanAgreedBreakTheDoor) {
-  for (std::uint32_t number = 0; number < 2 * kMaxConnections; ++number) open(number);
+  for (std::uint32_t number = 0; number < 3 * kMaxConnections; ++number) open(number);
   ToMonitor message = about(1000);
   message.mutable_open();
   send(message);

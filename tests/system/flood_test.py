@@ -30,11 +30,11 @@ def result(started):
     return json.loads(started.communicate(timeout=60 * h.SLACK)[0])
 
 
-def eight_clients():
+def eight_clients(size=1000):
     file, key_ids = keys(8)
     config = h.Configuration()
     for number, key_id in enumerate(key_ids):
-        config.client(f"client{number}", key_id, b"x" * 1000)
+        config.client(f"client{number}", key_id, b"x" * size)
     return config, file
 
 
@@ -165,9 +165,9 @@ def _():
         h.expect_equal(server.log.find("the process before", before), None, "who is blamed")
 
 
-@h.case("2,000 clients that ask at once are all served")
+@h.case("2,000 clients that ask at once, for secrets of 30,000 bytes, are all served")
 def _():
-    config, file = eight_clients()
+    config, file = eight_clients(30_000)
     with h.Server(config, address="::"):
         real = result(start(file, "--sources", "127.1.0.0/16", "--concurrency", 2000,
                             "--connections", 2000, "--timeout", 30 * h.SLACK))

@@ -387,13 +387,15 @@ def full():
             expect_outcome(finish_fetch(client), "blob")
 
 
-@case("as many as allowed may wait for their secret, and no more")
+@case("twice as many as allowed strangers may wait for their secret, and no more")
 def crowded():
     with Networker(verdict="hold", max_connections=2) as networker:
-        waiting = [start_fetch(key=key()) for _ in range(2)]
-        wait_until(lambda: networker.count("proof .*") == 2, "two wait")
+        waiting = []
+        for number in range(4):
+            waiting.append(start_fetch(key=key()))
+            wait_until(lambda: networker.count("proof .*") == number + 1, "one more waits")
         expect_outcome(fetch(key=key()), "nothing")
-        expect_equal(networker.count("proof .*"), 2, "proofs")
+        expect_equal(networker.count("proof .*"), 4, "proofs")
         for line in [line for line in networker.lines if line.startswith("proof")]:
             networker.order(f"give {line.split()[1]}")
         for client in waiting:
@@ -474,7 +476,7 @@ def descriptors():
 @case("the bound on connections is fitted to the limit on open files")
 def fitted():
     with Networker(files=50, max_connections=1000, grace_ms=60000) as networker:
-        networker.wait_for("log 4 at most 19 connections instead of 1000: .*")
+        networker.wait_for("log 4 at most 13 connections instead of 1000: .*")
         silent = [connect() for _ in range(40)]
         wait_until(lambda: fetch(key=key()).outcome == "blob", "served among them", 5)
         expect_equal(networker.count("log 4 no descriptor.*"), 0, "wants of descriptors")

@@ -113,8 +113,9 @@ TEST(Admission, PlacesAreGivenBack) {
 
 TEST(Admission, EstablishedOnesAreCountedApartAndNeverEndedForStrangers) {
   Admission admission(bounds(2, 2));
-  ASSERT_TRUE(admission.establish(admission.enter(1, source(1), kStart)));
-  ASSERT_TRUE(admission.establish(admission.enter(2, source(1), kStart)));
+  for (const unsigned from : {1U, 5U, 6U, 7U}) {  // twice as many as strangers
+    ASSERT_TRUE(admission.establish(admission.enter(from + 10, source(from), kStart)));
+  }
   admission.enter(3, source(2), kStart);
   const auto fourth = admission.enter(4, source(2), kStart);
   EXPECT_EQ(admission.ask(source(3), kStart + seconds(5)).instead_of, 3U);
@@ -136,16 +137,16 @@ TEST(Admission, GraceEndsInTheOrderOfArrival) {
 
 TEST(Admission, OneSourceCannotHaveEveryPlaceOfTheEstablished) {
   Admission admission(bounds(10, 2));
-  for (std::uint32_t i = 0; i < 2; ++i) {
+  for (std::uint32_t i = 0; i < 2 * Admission::kEstablished; ++i) {
     ASSERT_TRUE(admission.establish(admission.enter(i, source(1), kStart)));
   }
-  const auto third = admission.enter(3, source(1), kStart);
-  EXPECT_FALSE(admission.establish(third));
-  EXPECT_TRUE(admission.establish(admission.enter(4, source(2), kStart)));
+  const auto more = admission.enter(13, source(1), kStart);
+  EXPECT_FALSE(admission.establish(more));
+  EXPECT_TRUE(admission.establish(admission.enter(14, source(2), kStart)));
   admission.leave_established(source(1));
-  EXPECT_TRUE(admission.establish(third));
-  for (const unsigned one : {1U, 1U, 2U}) admission.leave_established(source(one));
-  EXPECT_TRUE(admission.establish(admission.enter(5, source(1), kStart)));
+  EXPECT_TRUE(admission.establish(more));
+  for (const unsigned one : {1U, 1U, 1U, 1U, 2U}) admission.leave_established(source(one));
+  EXPECT_TRUE(admission.establish(admission.enter(15, source(1), kStart)));
 }
 
 TEST(Admission, WhoWasAnsweredIsWaitedForAnew) {
@@ -303,9 +304,9 @@ TEST(Admission, BoundsHoldWhateverHappens) {
         break;
     }
     ASSERT_LE(strangers.size(), kConnections);
-    ASSERT_LE(established.size(), kConnections);
+    ASSERT_LE(established.size(), Admission::kEstablished * kConnections);
     for (const unsigned one : established) {
-      ASSERT_LE(std::ranges::count(established, one), kPerSource);
+      ASSERT_LE(std::ranges::count(established, one), Admission::kEstablished * kPerSource);
     }
     ASSERT_EQ(admission.full(), strangers.size() == kConnections);
     std::map<unsigned, std::size_t> count;
