@@ -237,7 +237,6 @@ void Supervisor::from_monitor(Channel::Datagram datagram) {
       const auto found = children_.find({message.restart().role(), message.restart().index()});
       if (found != children_.end() && found->second.pid == message.restart().pid()) {
         end(found->second);
-        found->second.memory.reset();  // it did not die of what it was handling
       }
       break;
     }
