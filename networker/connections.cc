@@ -98,7 +98,10 @@ void Connections::accepted(UniqueFd fd, const sockaddr_storage& peer) {
   const Instant now = BootClock::now();
   const Source source = source_of(peer);
   auto answer = admission_.ask(source, now);
-  for (int heard = 0; heard < kHeardPerRound && answer.instead_of; ++heard) {
+  // Where nobody is a crowd wait_for_room() has heard it already: to find now that it went on would
+  // leave no place for the newcomer.
+  for (int heard = 0; heard < kHeardPerRound && answer.instead_of && admission_.crowded();
+       ++heard) {
     if (!progressed(*answer.instead_of)) break;
     answer = admission_.ask(source, now);
   }
