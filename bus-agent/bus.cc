@@ -32,12 +32,14 @@ constexpr guint32 kPrimaryOwner = 1;
 constexpr guint32 kAlreadyOwner = 4;
 // What a message is marked with: the connection that it came over.
 constexpr char kGeneration[] = "mandos-generation";
-// Answers that may wait for the bus to read them; beyond, no more are made.
+// Answers and signals that may wait for the bus to read them; beyond, no more answers are made.
 constexpr std::size_t kMostUnwritten = 1024UL * 1024;
-// From here on an answer is so large that the allocator would keep many pages of it.
+// Beyond, nobody gets signals: who watches must read again what it watches.
+constexpr std::size_t kMostWaiting = 64UL * 1024 * 1024;
+// From here on so much was written that the allocator would keep many pages of it.
 constexpr std::size_t kMuch = 4UL * 1024 * 1024;
 constexpr unsigned kTrimDelayMs = 1000;
-constexpr std::size_t kReplySize = 1024;  // one without much in it
+constexpr std::size_t kReplySize = 1024;  // a message without much in it
 // Calls served before the door has its turn.
 constexpr int kCallsPerRound = 32;
 
@@ -235,7 +237,7 @@ void Bus::disconnected() {
   callers_.clear();
   known_.clear();
   owned_ = {};
-  flushing_ = false;
+  losing_ = flushing_ = false;
   unwritten_ = 0;
   delay_ms_ = 0;
   complained_ = false;
@@ -331,8 +333,18 @@ void Bus::emit(const std::string& path, const char* interface, const char* membe
                GVariant* parameters) {
   const Variant owned(g_variant_ref_sink(parameters));
   if (connection_ == nullptr) return;
+  if (unwritten_ > kMostWaiting) {
+    if (!std::exchange(losing_, true)) log_.warning("the bus is too slow: signals are lost");
+    return;
+  }
   g_dbus_connection_emit_signal(connection_.get(), nullptr, path.c_str(), interface, member,
                                 owned.get(), nullptr);
+  written(kReplySize + g_variant_get_size(owned.get()));
+}
+
+void Bus::written(std::size_t size) {
+  unwritten_ += size;
+  if (unwritten_ > kMostUnwritten && !flushing_) flush();
 }
 
 void Bus::overwrite_buffer(std::size_t size) {
@@ -354,10 +366,9 @@ void Bus::finish(Message call, GDBusMessage* reply, std::size_t size) {
   if (connection_ == nullptr || generation != generation_) return;
   inbox_->answered(sender, weight(call.get()));
   if (wants_no_answer(call.get())) return;
-  unwritten_ += kReplySize + size;
   g_dbus_connection_send_message(connection_.get(), reply, G_DBUS_SEND_MESSAGE_FLAGS_NONE, nullptr,
                                  nullptr);
-  if (unwritten_ > kMostUnwritten && !flushing_) flush();
+  written(kReplySize + size);
 }
 
 // GDBus's thread gives up what it has written a little after it says so.
@@ -380,7 +391,7 @@ void Bus::flush() {
         if (connection != static_cast<void*>(self->connection_.get())) return;
         if (self->unwritten_ > kMuch) self->trim_later();
         self->unwritten_ = 0;
-        self->flushing_ = false;
+        self->losing_ = self->flushing_ = false;
         self->serve_soon();
       },
       this);

@@ -76,6 +76,8 @@ class Bus {
   void ask_who(const std::string& caller);
   void serve();
   void serve_soon();
+  /// Something of that size is on its way to the bus.
+  void written(std::size_t size);
   void flush();
   void trim_later();
   void finish(Message call, GDBusMessage* reply, std::size_t size);
@@ -97,7 +99,8 @@ class Bus {
   bool later_ = false;
   bool flushing_ = false;
   bool trimming_ = false;
-  std::size_t unwritten_ = 0;  // bytes of answers since the last flush
+  bool losing_ = false;
+  std::size_t unwritten_ = 0;  // bytes of answers and signals since the last flush
 };
 
 }  // namespace mandos::bus_agent

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <string_view>
 
 #include "checker-runner/checker.h"
 #include "checker-runner/jail.h"
@@ -40,7 +41,13 @@ Status prepare_process() {
   }
   if (close_range(kLogSocket + 1, ~0U, 0) != 0) return errno_error(errno, "close_range");
   if (chdir("/") != 0) return errno_error(errno, "chdir /");
-  unsetenv("LD_BIND_NOW");  // the supervisor's; the checkers get the caller's environment
+  // The supervisor's come last; the checkers get the caller's environment.
+  unsetenv("LD_BIND_NOW");
+  char** tunables = nullptr;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    if (std::string_view(*variable).starts_with("GLIBC_TUNABLES=")) tunables = variable;
+  }
+  for (; tunables != nullptr && *tunables != nullptr; ++tunables) *tunables = tunables[1];
   return Ok{};
 }
 

@@ -36,7 +36,7 @@ class Channel {
   struct Limits {
     /// Longest datagram that is accepted, in bytes.
     std::size_t receive;
-    /// Most bytes that may wait for a peer that does not read.
+    /// Most bytes that may wait for a peer that does not read, tails aside.
     std::size_t queue;
     /// Most descriptors that may come with one datagram.
     std::size_t descriptors = 0;

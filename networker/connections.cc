@@ -18,7 +18,8 @@ constexpr std::uint32_t kSlotMask = (1U << kSlotBits) - 1;
 
 // A peer that has been promised its blob must take some of it in this time.
 constexpr Milliseconds kMaxStall{60'000};
-// Requests to the monitor before its answers are looked for; a look brings twice as many.
+// Opens and proofs sent to the monitor before its answers are looked for; a look brings twice as
+// many.
 constexpr int kMostAsked = 8;
 constexpr Milliseconds kExhaustedPause{100};
 constexpr Milliseconds kMonitorPause{10};
@@ -49,7 +50,7 @@ Connections::Connections(EventLoop& loop, Log& log, Door& monitor, Tls& tls, Cra
   const auto deadly = crash_note_.take();
   if (!deadly) return;
   log_.warning("the process before this one died while it handled what ", source_text(*deadly),
-               " sent, which is refused for a while");
+               bounds.penalty > Milliseconds(0) ? " sent, which is refused for a while" : " sent");
   admission_.punish(*deadly, BootClock::now());
 }
 
@@ -98,10 +99,13 @@ void Connections::accepted(UniqueFd fd, const sockaddr_storage& peer) {
   const Instant now = BootClock::now();
   const Source source = source_of(peer);
   auto answer = admission_.ask(source, now);
-  // Where nobody is a crowd wait_for_room() has heard it already: to find now that it went on would
-  // leave no place for the newcomer.
-  for (int heard = 0; heard < kHeardPerRound && answer.instead_of && admission_.crowded();
-       ++heard) {
+  for (int heard = 0; heard < kHeardPerRound && answer.instead_of; ++heard) {
+    // wait_for_room() has heard the oldest of all already: to find now that it went on would leave
+    // no place for the newcomer.
+    if (admission_.full() && !admission_.crowded() &&
+        *answer.instead_of == admission_.oldest().connection) {
+      break;
+    }
     if (!progressed(*answer.instead_of)) break;
     answer = admission_.ask(source, now);
   }
@@ -219,6 +223,7 @@ void Connections::check_progress(std::uint32_t number) {
 }
 
 void Connections::end(Guest& guest, bool delivered, bool punish, std::string_view why) {
+  const CrashNote::Handling noted(crash_note_, guest.source);  // to take a session down, too
   log_.debug("connection ", guest.number, " from ", guest.address, " is over: ", why);
   if (punish) admission_.punish(guest.source, BootClock::now());
   if (guest.ticket) {

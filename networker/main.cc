@@ -39,7 +39,8 @@ int run() {
   if (UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC)); dup2(null.get(), STDIN_FILENO) < 0) {
     return 1;
   }
-  if (!crash_note.kept()) log.info("no memory for the source that this process may die of");
+  if (!crash_note.kept())
+    log.warning("no memory that outlives this process: whom it dies of will not be refused");
   EventLoop loop;
   rlimit files{};
   getrlimit(RLIMIT_NOFILE, &files);

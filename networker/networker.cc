@@ -18,7 +18,7 @@ constexpr std::size_t kMaxListeners = 16;
 // Beside connections and listening sockets: standard, door, log, epoll, timer, and one being
 // accepted to be refused.
 constexpr std::size_t kOtherFiles = 10;
-constexpr std::size_t kMaxConnections = 400'000;
+constexpr std::size_t kMaxConnections = 300'000;
 
 }  // namespace
 

@@ -203,8 +203,7 @@ void Supervisor::start(Child& child) {
   message.mutable_started()->set_role(child.role);
   message.mutable_started()->set_index(child.index);
   message.mutable_started()->set_pid(child.pid);
-  const std::array descriptors{door->first.get(), log->first.get()};
-  send(message, descriptors);
+  send(message, std::array{door->first.get(), log->first.get()});
 }
 
 void Supervisor::start_later(Child& child) {
@@ -305,6 +304,8 @@ void Supervisor::ended(pid_t pid, int wait_status) {
   if (found == children_.end()) return;  // an orphan of somebody who ended
   Child& child = found->second;
   child.pid = -1;
+  // Somebody's decision, and no crash: it leaves no note of whom it died of.
+  if (WTERMSIG(wait_status) == SIGKILL) child.memory.reset();
   if (stopping_) return;
   log_.error(find_kind(child.role)->file, "[", pid, "] ended: ", told(wait_status));
   if (!was_ready_) return stop(1);

@@ -920,6 +920,28 @@ def _():
               f"{(resident(monitor) - alone) / 10000:.0f}")
 
 
+@h.case("what is told of a change of all clients takes no memory for good")
+def _():
+    if h.sanitized():
+        return
+    config = ten_thousand()
+    with Bus(), server(config) as started:
+        pid = started.pid("bus-agent")
+        caller = Caller()
+        caller.call("/", MANAGER, "GetManagedObjects", seconds=60)  # all is there
+        h.wait_until(lambda: resident(pid) < 12 << 20, "the answer's memory is given back", 20)
+        for section in config.clients.values():
+            section |= {"timeout": "PT30H", "extended_timeout": "PT40H"}
+        config.write()
+        started.process.send_signal(signal.SIGUSR1)
+        started.log.wait_for("read again", seconds=60)
+        largest = lambda: int(h.status_of(pid)["VmHWM"].split()[0]) >> 10
+        h.wait_until(lambda: caller.get("/clients/client9999", "Timeout") == 30 * 3600 * 1000,
+                     "the change is told", 60)
+        print(f"# the largest it was: {largest()} MiB")
+        h.wait_until(lambda: resident(pid) < 12 << 20, "the signals' memory is given back", 20)
+
+
 def cpu_of(started):
     """Seconds of CPU time that each of the server's processes has used."""
     return [sum(int(field) for field in pathlib.Path(f"/proc/{pid}/stat").read_text()

@@ -101,7 +101,10 @@ def expect_served(key, blob=BLOB):
 
 @case("of the environment, networker and bus-agent get nothing but what they need")
 def _():
-    config, key = one_client()
+    of_checker = pathlib.Path("/run/environment")
+    of_checker.touch()
+    of_checker.chmod(0o666)
+    config, key = one_client(checker=f"env > {of_checker}", interval="PT1S")
     given = {"MARKED_VARIABLE": "of the caller", "GNUTLS_DEBUG_LEVEL": "9", "HOME": "/marked",
              "G_MESSAGES_DEBUG": "all", "GLIBC_TUNABLES": "glibc.malloc.arena_max=1"}
     with five(config, env=given) as server:
@@ -116,6 +119,12 @@ def _():
                                      "DBUS_SYSTEM_BUS_ADDRESS"}, role)
             else:
                 expect(set(given) <= names, f"{role}: {names}")
+            if role in ("monitor", "networker", "bus-agent"):
+                expect("=glibc.cpu.hwcaps=-AVX512F,-AVX512VL\0" in text, f"{role}: {text}")
+        text = wait_until(of_checker.read_text, "the checker's environment")
+        expect_equal({name: value for name, _, value in (line.partition("=") for line in
+                      text.splitlines()) if name in given or name == "LD_BIND_NOW"}, given,
+                     "what a checker gets of the caller")
         expect("gnutls[" not in server.stderr(), "GnuTLS was told to talk by the environment")
 
 
