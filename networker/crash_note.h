@@ -23,7 +23,7 @@ class CrashNote {
   /// process may have been taken over.
   std::optional<Source> take();
 
-  /// While it lives, the note names `source`. One at a time.
+  /// While it lives, the note names `source`; of nested ones the inner's end is the note's.
   class Handling {
    public:
     Handling(CrashNote& note, const Source& source) : note_(note) { note_.write(source); }
