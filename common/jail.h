@@ -6,7 +6,6 @@
 #include <seccomp.h>
 #include <sys/resource.h>
 
-#include <cstdint>
 #include <optional>
 #include <string>
 #include <utility>

@@ -3,12 +3,10 @@
 // has memfd_secret(2), unreadable by the rest of the kernel too.
 #pragma once
 
-#include <cstdint>
 #include <memory>
 #include <memory_resource>
 #include <span>
 #include <string>
-#include <string_view>
 
 #include "common/result.h"
 

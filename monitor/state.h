@@ -10,7 +10,6 @@
 #include <cstdint>
 #include <initializer_list>
 #include <map>
-#include <memory>
 #include <span>
 #include <string>
 #include <string_view>

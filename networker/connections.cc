@@ -3,6 +3,8 @@
 
 #include <malloc.h>
 
+#include <algorithm>
+
 #include "networker.pb.h"
 
 namespace mandos::networker {
@@ -21,6 +23,8 @@ constexpr Milliseconds kMaxStall{60'000};
 // Opens and proofs sent to the monitor before its answers are looked for; a look brings twice as
 // many.
 constexpr int kMostAsked = 8;
+// Nonces for peers to come; the monitor bears sixteen.
+constexpr std::size_t kMostAhead = 8;
 constexpr Milliseconds kExhaustedPause{100};
 constexpr Milliseconds kMonitorPause{10};
 constexpr Milliseconds kComplaintInterval{60'000};
@@ -38,8 +42,10 @@ Connections::Connections(EventLoop& loop, Log& log, Door& monitor, Tls& tls, Cra
     : loop_(loop),
       log_(log),
       monitor_(monitor),
+      outbox_(loop, monitor),
       tls_(tls),
       crash_note_(crash_note),
+      grace_(bounds.grace),
       admission_(bounds),
       acceptor_(
           loop, log, std::move(listeners),
@@ -67,6 +73,37 @@ Connections::Guest* Connections::find(std::uint32_t number) {
   const std::uint32_t slot = number & kSlotMask;
   if (slot >= slots_.size() || slots_[slot].guest == nullptr) return nullptr;
   return slots_[slot].guest->number == number ? slots_[slot].guest.get() : nullptr;
+}
+
+std::uint32_t Connections::take_number() {
+  std::uint32_t slot = static_cast<std::uint32_t>(slots_.size());
+  if (free_slots_.empty()) {
+    slots_.emplace_back();
+  } else {
+    slot = free_slots_.front();
+    free_slots_.pop_front();
+  }
+  return slots_[slot].generation++ << kSlotBits | slot;
+}
+
+void Connections::give_back(std::uint32_t number) { free_slots_.push_back(number & kSlotMask); }
+
+void Connections::say_closed(std::uint32_t number, bool delivered) {
+  ToMonitor message;
+  message.set_connection(number);
+  message.mutable_closed()->set_delivered(delivered);
+  outbox_.add(message);
+}
+
+std::optional<Connections::Ahead> Connections::take_ahead(Instant now) {
+  while (!ahead_.empty()) {
+    const Ahead first = ahead_.front();
+    ahead_.pop_front();
+    if (now - first.asked < grace_) return first;
+    say_closed(first.number, false);
+    give_back(first.number);
+  }
+  return std::nullopt;
 }
 
 // Newcomers: room for them is made as late as possible, when it is known who they are.
@@ -117,17 +154,17 @@ void Connections::accepted(UniqueFd fd, const sockaddr_storage& peer) {
     complain(full_);
     end(*answer.instead_of, false, "has to make room");
   }
-  std::uint32_t slot = static_cast<std::uint32_t>(slots_.size());
-  if (free_slots_.empty()) {
-    slots_.emplace_back();
-  } else {
-    slot = free_slots_.front();
-    free_slots_.pop_front();
-  }
-  const std::uint32_t number = slots_[slot].generation++ << kSlotBits | slot;
-  slots_[slot].guest = std::make_unique<Guest>(number, std::move(fd));
-  Guest& guest = *slots_[slot].guest;
+  auto arrival = std::make_unique<Guest>(std::move(fd));
+  Guest& guest = *arrival;
   guest.source = source;
+  const CrashNote::Handling noted(crash_note_, source);
+  // The version line is often there already, and a nonce for it.
+  const Event event = guest.connection.ready(EPOLLIN, tls_);
+  std::optional<Ahead> ahead;
+  if (event == Event::kSpoke) ahead = take_ahead(now);
+  guest.number = ahead ? ahead->number : take_number();
+  const std::uint32_t number = guest.number;
+  slots_[number & kSlotMask].guest = std::move(arrival);
   guest.address = address_text(peer);
   guest.ticket = admission_.enter(number, source, now);
   arm_grace();
@@ -140,8 +177,9 @@ void Connections::accepted(UniqueFd fd, const sockaddr_storage& peer) {
     if (Guest* const found = find(number)) hear(*found, events);
   });
   log_.debug("connection ", number, " from ", guest.address);
-  // The version line is often there already.
-  hear(guest, EPOLLIN);
+  if (!ahead) return handle(guest, event);
+  guest.opened = true;
+  handle(guest, guest.connection.nonce(ahead->nonce, tls_));
 }
 
 // What happens to a connection.
@@ -159,9 +197,9 @@ void Connections::handle(Guest& guest, Event event) {
       break;
     case Event::kSpoke:
       admission_.pause(*guest.ticket);
-      message.mutable_open()->set_address(guest.address);
+      message.mutable_open();
       guest.opened = true;
-      monitor_.send(message);
+      outbox_.send(message);
       ++asked_;
       break;
     case Event::kAnswered:
@@ -175,13 +213,21 @@ void Connections::handle(Guest& guest, Event event) {
       }
       guest.ticket.reset();
       message.mutable_proof()->set_transcript(guest.connection.take_transcript());
-      monitor_.send(message);
+      message.mutable_proof()->set_address(guest.address);
+      if (!asked_ahead_ && ahead_.size() < kMostAhead) {
+        // The monitor has to be woken anyway.
+        outbox_.add(message);
+        asked_ahead_.emplace(take_number(), BootClock::now());
+        message.set_connection(asked_ahead_->first);
+        message.mutable_open();
+      }
+      outbox_.send(message);
       ++asked_;
       acceptor_.resume();
       break;
     case Event::kWritten:
       message.mutable_next_part();
-      monitor_.send(message);
+      outbox_.send(message);
       break;
     case Event::kDelivered:
       return end(guest, true, false, "delivered");
@@ -236,13 +282,8 @@ void Connections::end(Guest& guest, bool delivered, bool punish, std::string_vie
   const std::uint32_t number = guest.number;
   const bool opened = guest.opened;
   slots_[number & kSlotMask].guest.reset();
-  free_slots_.push_back(number & kSlotMask);
-  if (opened) {
-    ToMonitor message;
-    message.set_connection(number);
-    message.mutable_closed()->set_delivered(delivered);
-    monitor_.send(message);
-  }
+  give_back(number);
+  if (opened) say_closed(number, delivered);
   if (++ended_ % kTrimInterval == 0) malloc_trim(0);
   acceptor_.resume();
 }
@@ -283,10 +324,16 @@ void Connections::complain(Complaint& complaint) {
 // What the monitor says.
 
 bool Connections::nonce(std::uint32_t number, Bytes nonce) {
-  constexpr std::size_t kNonceSize = 32;
+  if (nonce.size() != Nonce{}.size()) return false;
+  if (asked_ahead_ && asked_ahead_->first == number) {
+    Ahead& ahead = ahead_.emplace_back(number, Nonce{}, asked_ahead_->second);
+    std::ranges::copy(nonce, ahead.nonce.begin());
+    asked_ahead_.reset();
+    return true;
+  }
   Guest* const guest = find(number);
   if (guest == nullptr) return true;
-  if (!guest->connection.wants_nonce() || nonce.size() != kNonceSize) return false;
+  if (!guest->connection.wants_nonce()) return false;
   const CrashNote::Handling noted(crash_note_, guest->source);
   handle(*guest, guest->connection.nonce(nonce, tls_));
   return true;

@@ -3,6 +3,7 @@
 // is over.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -17,6 +18,7 @@
 #include "networker/admission.h"
 #include "networker/connection.h"
 #include "networker/crash_note.h"
+#include "networker/outbox.h"
 #include "networker/tls.h"
 
 namespace mandos::networker {
@@ -38,9 +40,10 @@ class Connections {
   bool refused(std::uint32_t number);
 
  private:
+  using Nonce = std::array<unsigned char, 32>;
   struct Guest {
-    Guest(std::uint32_t its_number, UniqueFd fd) : number(its_number), connection(std::move(fd)) {}
-    std::uint32_t number;
+    explicit Guest(UniqueFd fd) : connection(std::move(fd)) {}
+    std::uint32_t number = 0;
     Connection connection;
     Source source;
     std::string address;
@@ -53,6 +56,12 @@ class Connections {
     std::uint32_t generation = 0;
     std::unique_ptr<Guest> guest;
   };
+  /// A number that the monitor knows already, for a peer to come.
+  struct Ahead {
+    std::uint32_t number;
+    Nonce nonce;
+    Instant asked;
+  };
   /// A warning that strangers can cause: told at most once a minute, with how often it happened.
   struct Complaint {
     const char* text;
@@ -61,6 +70,10 @@ class Connections {
   };
 
   Guest* find(std::uint32_t number);
+  std::uint32_t take_number();
+  void give_back(std::uint32_t number);
+  void say_closed(std::uint32_t number, bool delivered);
+  std::optional<Ahead> take_ahead(Instant now);
   std::optional<Instant> wait_for_room();
   std::optional<Instant> exhausted();
   void accepted(UniqueFd fd, const sockaddr_storage& peer);
@@ -78,12 +91,17 @@ class Connections {
   EventLoop& loop_;
   Log& log_;
   Door& monitor_;
+  Outbox outbox_;
   Tls& tls_;
   CrashNote& crash_note_;
+  const Milliseconds grace_;
   Admission admission_;
   std::vector<Slot> slots_;
   // First in, first out, so that a number rests as long as possible before it is used again.
   std::deque<std::uint32_t> free_slots_;
+  // A nonce that is there when a peer speaks spares both a word to the monitor and its answer.
+  std::deque<Ahead> ahead_;
+  std::optional<std::pair<std::uint32_t, Instant>> asked_ahead_;
   int asked_ = 0;  // of the monitor since it was last heard out of turn
   std::uint64_t ended_ = 0;
   std::optional<EventLoop::TimerId> grace_timer_;

@@ -58,10 +58,10 @@ void Networker::received(Channel::Datagram datagram) {
   }
   if (!message_.has_settings()) return stop("the monitor's first message were no settings");
   const Status started = start(message_.settings(), std::move(datagram.descriptors));
-  ToMonitor answer;
-  answer.mutable_greeting();
-  if (!started) answer.mutable_greeting()->set_problem(started.error());
-  door_.send(answer);
+  ToMonitor greeting;
+  greeting.mutable_greeting();
+  if (!started) greeting.mutable_greeting()->set_problem(started.error());
+  Outbox(loop_, door_).send(greeting);
   if (!started) stop(started.error());
 }
 

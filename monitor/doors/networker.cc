@@ -10,21 +10,25 @@ using door::networker::ToMonitor;
 using door::networker::ToNetworker;
 
 constexpr std::size_t kMostPart = 32UL * 1024;
-constexpr std::size_t kLongestDatagram = kMaxTranscript + 64;
+constexpr std::size_t kLongestAddress = 64;
+constexpr std::size_t kLongestProof = kMaxTranscript + kLongestAddress + 64;
+constexpr int kMostMessages = 16;  // in a datagram
+constexpr std::size_t kLongestDatagram = kLongestProof + kMostMessages * 32;
 // A message to a networker that does not read waits here; parts are sent on demand, so that few
 // bytes can.
 constexpr Channel::Limits kLimits{.receive = kLongestDatagram, .queue = 4UL * 1024 * 1024};
-constexpr std::size_t kLongestAddress = 64;
-// A networker holds proven connections apart from the others, and twice as many of them.
+// A networker holds proven connections apart from the others, and twice as many of them; and it
+// asks for a few nonces before they are needed.
 constexpr std::size_t kKindsOfConnection = 3;
+constexpr std::size_t kMostAhead = 16;
 
 }  // namespace
 
 std::span<const DoorRow<NetworkerDoor, ToMonitor>> NetworkerDoor::rows() {
   static constexpr DoorRow<NetworkerDoor, ToMonitor> kRows[] = {
       {ToMonitor::kGreeting, "Greeting", kUngreeted, 1024, 1, &NetworkerDoor::greeting},
-      {ToMonitor::kOpen, "Open", kAbsent, 128, 20000, &NetworkerDoor::open},
-      {ToMonitor::kProof, "Proof", kNonceGiven, kLongestDatagram, 20000, &NetworkerDoor::proof},
+      {ToMonitor::kOpen, "Open", kAbsent, 16, 20000, &NetworkerDoor::open},
+      {ToMonitor::kProof, "Proof", kNonceGiven, kLongestProof, 20000, &NetworkerDoor::proof},
       {ToMonitor::kNextPart, "NextPart", kSending, 16, 100000, &NetworkerDoor::next_part},
       {ToMonitor::kClosed, "Closed", kNonceGiven | kWaiting | kSending | kSent | kRefused, 16,
        40000, &NetworkerDoor::closed},
@@ -53,15 +57,21 @@ NetworkerDoor::~NetworkerDoor() {
 unsigned NetworkerDoor::state_of(const ToMonitor& message) const {
   if (!greeted_) return kUngreeted;
   const auto found = connections_.find(message.connection());
-  return found == connections_.end() ? kAbsent : found->second.state;
+  if (found != connections_.end()) return found->second.state;
+  const std::size_t most = kKindsOfConnection * options_.settings.max_connections() + kMostAhead;
+  return connections_.size() < most ? kAbsent : kFull;
 }
 
 void NetworkerDoor::on_datagram(std::string_view bytes) {
   if (broken_) return;
-  if (const char* broken = table_.dispatch(*this, bytes); broken != nullptr) {
-    broken_ = true;
-    options_.on_broken(broken);
+  const bool readable = datagram_.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) &&
+                        datagram_.messages_size() <= kMostMessages;
+  const char* broken = readable ? nullptr : "not a datagram of this door";
+  for (int i = 0; broken == nullptr && i < datagram_.messages_size(); ++i) {
+    broken = table_.dispatch(*this, datagram_.messages(i));
   }
+  broken_ = broken != nullptr;
+  if (broken_) options_.on_broken(broken);
 }
 
 void NetworkerDoor::greeting(const ToMonitor& message) {
@@ -70,15 +80,9 @@ void NetworkerDoor::greeting(const ToMonitor& message) {
 }
 
 void NetworkerDoor::open(const ToMonitor& message) {
-  if (connections_.size() >= kKindsOfConnection * options_.settings.max_connections() ||
-      message.open().address().size() > kLongestAddress) {
-    broken_ = true;
-    return options_.on_broken("more connections, or a longer address, than allowed");
-  }
   Connection connection;
   connection.nonce = fresh_nonce();
   connection.opened = BootClock::now();
-  connection.address = message.open().address();
   ToNetworker answer;
   answer.set_connection(message.connection());
   answer.mutable_nonce()->set_nonce(connection.nonce.data(), connection.nonce.size());
@@ -89,27 +93,28 @@ void NetworkerDoor::open(const ToMonitor& message) {
 void NetworkerDoor::proof(const ToMonitor& message) {
   const std::uint32_t number = message.connection();
   Connection& connection = connections_.at(number);
+  const std::string address = message.proof().address().substr(0, kLongestAddress);
   // Used up by this attempt, whatever comes of it.
   const Nonce nonce = std::exchange(connection.nonce, Nonce{});
-  // The networker waits so long for each of two answers, and may be slow itself for as long again.
-  const Milliseconds lifetime(4 * std::int64_t{options_.settings.login_grace_ms()});
+  // The networker may keep it so long before it is used, waits so long for each of two answers, and
+  // may be slow itself for as long again.
+  const Milliseconds lifetime(5 * std::int64_t{options_.settings.login_grace_ms()});
   if (BootClock::now() - connection.opened > lifetime) {
-    registry_.proof_refused(connection.address, "nonce too old");
+    registry_.proof_refused(address, "nonce too old");
     return send_refusal(number, connection);
   }
   const auto result = check_proof(as_bytes(message.proof().transcript()), nonce,
                                   [this](const KeyId& id) { return registry_.known(id); });
-  switch (result.verdict) {
-    case ProofResult::Verdict::kProven:
-      connection.state = kWaiting;
-      return registry_.request(id_of(number), result.key_id, connection.address);
-    case ProofResult::Verdict::kUnknownKey:
-      registry_.not_found(result.key_id, connection.address);
-      return send_refusal(number, connection);
-    case ProofResult::Verdict::kRefused:
-      registry_.proof_refused(connection.address, result.reason);
-      return send_refusal(number, connection);
+  if (result.verdict == ProofResult::Verdict::kProven) {
+    connection.state = kWaiting;
+    return registry_.request(id_of(number), result.key_id, address);
   }
+  if (result.verdict == ProofResult::Verdict::kUnknownKey) {
+    registry_.not_found(result.key_id, address);
+  } else {
+    registry_.proof_refused(address, result.reason);
+  }
+  send_refusal(number, connection);
 }
 
 void NetworkerDoor::grant(ConnectionId id, SecretPtr secret) {

@@ -5,7 +5,6 @@
 #include <networker.pb.h>
 
 #include <functional>
-#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -51,12 +50,12 @@ class NetworkerDoor {
     kSending = 16,
     kSent = 32,
     kRefused = 64,
+    kFull = 128,  // no connection of this number, and as many others as there may be
   };
   struct Connection {
     State state = kNonceGiven;
     Nonce nonce{};
     Instant opened{};
-    std::string address;
     SecretPtr secret;
     std::size_t sent = 0;
   };
@@ -81,6 +80,7 @@ class NetworkerDoor {
   bool greeted_ = false;
   bool broken_ = false;
   std::unordered_map<std::uint32_t, Connection> connections_;
+  door::networker::Datagram datagram_;  // kept, so that its memory is
   DoorTable<NetworkerDoor, ToMonitor> table_{rows()};
   Door door_;
 };

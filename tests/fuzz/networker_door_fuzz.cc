@@ -8,6 +8,7 @@
 
 #include "monitor/doors/networker.h"
 #include "tests/fuzz/monitor_world.h"
+#include "tests/support/datagram.h"
 
 namespace {
 
@@ -18,11 +19,12 @@ using door::networker::ToNetworker;
 
 constexpr std::uint32_t kMaxConnections = 4;
 constexpr std::size_t kMostOperations = 64;
+constexpr std::size_t kMostMessages = 16;  // that the monitor takes in a datagram
 
 enum Operation : unsigned {
   kRaw,       // length (2 bytes), bytes
   kGreeting,  // length (1), problem
-  kOpen,      // connection (1), length (1), address
+  kOpen,      // connection (1), length (1), address of the peer
   kProof,  // connection (1), shape (1: key, retry, SHA-384, spoilt), for a spoilt one: place (2),
            // bits (1)
   kOwnProof,    // connection (1), length (2), transcript
@@ -32,6 +34,7 @@ enum Operation : unsigned {
   kApprove,     // verdict (1): an administrator's, on "asking"
   kListen,      // nothing: let the monitor work, and hear what it says
   kHangUp,      // nothing
+  kTogether,    // number (1): so many of the next messages go in one datagram
   kOperations,
 };
 
@@ -76,13 +79,15 @@ class Scene {
         break;
       case kOpen:
         message.set_connection(input.byte());
-        message.mutable_open()->set_address(std::string(input.sized(1)));
+        message.mutable_open();
+        addresses_[message.connection()] = input.sized(1);
         break;
       case kProof:
         return prove(input);
       case kOwnProof:
         message.set_connection(input.byte());
         message.mutable_proof()->set_transcript(std::string(input.sized(2)));
+        message.mutable_proof()->set_address(addresses_[message.connection()]);
         break;
       case kNextPart:
         message.set_connection(input.byte());
@@ -99,19 +104,30 @@ class Scene {
       case kApprove:
         world_.registry.change("asking", monitor::Approve{input.flag()}, [](const Status&) {});
         return;
+      case kTogether:
+        together_ = input.byte();
+        return;
       case kListen:
         return listen();
       default:
         peer_->hang_up();
         return listen();
     }
-    const std::uint32_t connection = message.connection();
-    peer_->send(message.SerializeAsString());
+    say(message);
+  }
+
+  /// With others, if it has to wait for them.
+  void say(const ToMonitor& message) {
+    waiting_.push_back(message);
+    if (waiting_.size() < together_) return;
+    together_ = 0;
+    peer_->send(test::datagram_of(waiting_));
     // So that what a connection has is known when the next word about it is made.
     listen();
-    if (operation == kClosed) {
-      nonces_.erase(connection);
-      entitled_.erase(connection);
+    for (const auto& said : std::exchange(waiting_, {})) {
+      if (!said.has_closed()) continue;
+      nonces_.erase(said.connection());
+      entitled_.erase(said.connection());
     }
   }
 
@@ -138,12 +154,12 @@ class Scene {
     ToMonitor message;
     message.set_connection(connection);
     message.mutable_proof()->set_transcript(transcript.data(), transcript.size());
+    message.mutable_proof()->set_address(addresses_[connection]);
     // Good once only, and only for a client that may have its secret (one that asks: perhaps
     // later).
     if (genuine && who < 2) entitled_.insert(connection);
     if (nonce != nonces_.end()) nonces_.erase(nonce);
-    peer_->send(message.SerializeAsString());
-    listen();
+    say(message);
   }
 
   void listen() {
@@ -159,7 +175,7 @@ class Scene {
     ToNetworker message;
     require(message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())),
             "the monitor speaks the door's language");
-    require(++heard_ <= 4 * kMostOperations, "the monitor answers, and does not talk");
+    require(++heard_ <= kMostMessages * kMostOperations, "the monitor answers, and does not talk");
     settings_ = settings_ || message.has_settings();
     const std::uint32_t connection = message.connection();
     if (message.has_nonce()) {
@@ -186,6 +202,9 @@ class Scene {
   bool broken_ = false;
   bool settings_ = false;
   std::size_t heard_ = 0;
+  std::size_t together_ = 0;
+  std::vector<ToMonitor> waiting_;
+  std::map<std::uint32_t, std::string> addresses_;
   std::map<std::uint32_t, monitor::Nonce> nonces_;  // not used yet
   std::set<monitor::Nonce> seen_;
   std::set<std::uint32_t> entitled_;

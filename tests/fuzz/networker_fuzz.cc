@@ -14,6 +14,7 @@
 #include "networker/networker.h"
 #include "tests/fuzz/peer.h"
 #include "tests/fuzz/tls_server.h"
+#include "tests/support/datagram.h"
 
 namespace {
 
@@ -257,14 +258,16 @@ class Scene {
     say(peer, "1\r\n");
     listen_to_all();
     for (const auto& [number, state] : std::map(known_)) {
-      if (before.contains(number)) continue;
-      nonce(number, 32);
-      for (int i = 0; i < 4; ++i) {
-        listen_to_all();
-        work(peer);
-      }
+      if (!before.contains(number)) nonce(number, 32);
+    }
+    for (int i = 0; i < 4; ++i) {
       listen_to_all();
-      if (!known_.contains(number) || !known_.at(number).proved) return;
+      work(peer);
+    }
+    listen_to_all();
+    // Under its own number or one that was asked for ahead.
+    for (const auto& [number, state] : std::map(known_)) {
+      if (!state.proved || (before.contains(number) && before.at(number).proved)) continue;
       part(number, 100, (shape & 8) != 0);
       listen_to_all();
       work(peer);
@@ -295,20 +298,25 @@ class Scene {
 
   /// The rules of the monitor's door (monitor/doors/networker.cc).
   void hear(std::string_view bytes) {
-    ToMonitor message;
-    require(message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())),
-            "the networker speaks the door's language");
+    const auto messages = test::messages_of(bytes);
+    require(messages.has_value(), "the networker speaks the door's language");
+    require(!messages->empty() && messages->size() <= 16, "a datagram holds few messages");
+    for (const auto& message : *messages) hear(message);
+  }
+
+  void hear(const ToMonitor& message) {
     const std::uint32_t number = message.connection();
+    const std::size_t size = message.ByteSizeLong();
     if (message.has_greeting()) {
       require(!std::exchange(greeted_, true), "greeted once");
-      require(bytes.size() <= 1024, "a greeting is short");
+      require(size <= 1024, "a greeting is short");
       return;
     }
     require(greeted_, "the greeting comes first");
     const auto found = known_.find(number);
     if (message.has_open()) {
       require(found == known_.end(), "a number is opened once");
-      require(bytes.size() <= 128 && message.open().address().size() <= 64, "an address is short");
+      require(size <= 16, "an Open is short");
       known_[number] = {};
       return;
     }
@@ -317,6 +325,7 @@ class Scene {
     if (message.has_proof()) {
       require(!std::exchange(known.proved, true), "a connection proves once");
       require(message.proof().transcript().size() <= 4096, "a transcript is short");
+      require(message.proof().address().size() <= 64, "an address is short");
       require(known.nonce || !certain_, "a proof follows a nonce");
     } else if (message.has_next_part()) {
       ++known.asked;

@@ -9,6 +9,7 @@
 
 #include "monitor/doors/networker.h"
 #include "tests/hostile/monitor_fixture.h"
+#include "tests/support/datagram.h"
 
 namespace mandos::monitor::test {
 namespace {
@@ -53,7 +54,7 @@ class NetworkerDoorTest : public MonitorFixture {
     ASSERT_EQ(::send(networker_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
               static_cast<ssize_t>(bytes.size()));
   }
-  void send(const ToMonitor& message) { send_bytes(message.SerializeAsString()); }
+  void send(const ToMonitor& message) { send_bytes(mandos::test::datagram_of({message})); }
 
   /// The next message of the monitor, or nothing within a tenth of a second of rounds.
   std::optional<ToNetworker> receive() {
@@ -86,7 +87,7 @@ class NetworkerDoorTest : public MonitorFixture {
 
   Nonce open(std::uint32_t connection) {
     ToMonitor message = about(connection);
-    message.mutable_open()->set_address("2001:db8::1");
+    message.mutable_open();
     send(message);
     const auto answer = receive();
     Nonce nonce{};
@@ -95,10 +96,15 @@ class NetworkerDoorTest : public MonitorFixture {
     return nonce;
   }
 
-  std::optional<ToNetworker> prove(std::uint32_t connection, const ByteVector& transcript) {
+  ToMonitor proof(std::uint32_t connection, const ByteVector& transcript) {
     ToMonitor message = about(connection);
     message.mutable_proof()->set_transcript(transcript.data(), transcript.size());
-    send(message);
+    message.mutable_proof()->set_address("2001:db8::1");
+    return message;
+  }
+
+  std::optional<ToNetworker> prove(std::uint32_t connection, const ByteVector& transcript) {
+    send(proof(connection, transcript));
     return receive();
   }
 
@@ -162,11 +168,18 @@ TEST_F(NetworkerDoorTest, NoNonceButTheConnectionsOwn) {
 
 TEST_F(NetworkerDoorTest, AnAddressMayBeAnyBytes) {
   testing::internal::CaptureStderr();
-  ToMonitor message = about(1);
-  message.mutable_open()->set_address("\xff\n\"");
-  send(message);
-  const auto answer = receive();
-  EXPECT_TRUE(answer && answer->has_nonce());
+  for (const std::string& address :
+       {std::string("\xff\n\""), std::string(100, 'a'), std::string()}) {
+    ToMonitor message = proof(1, transcript(open(1), good_key_));
+    message.mutable_proof()->set_address(address);
+    send(message);
+    const auto answer = receive();
+    EXPECT_TRUE(answer && answer->has_part());
+    message = about(1);
+    message.mutable_closed();
+    send(message);
+  }
+  EXPECT_FALSE(receive());
   EXPECT_TRUE(broken_.empty());
   // A library that complains there would write past the log's limits.
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
@@ -178,10 +191,10 @@ TEST_F(NetworkerDoorTest, ANonceGrowsOld) {
   const Nonce first = open(1);
   const Nonce second = open(2);
   const Instant start = BootClock::now();
-  run_until([start] { return BootClock::now() > start + 2 * kGrace; });
+  run_until([start] { return BootClock::now() > start + 3 * kGrace; });
   auto answer = prove(1, transcript(first, good_key_));
-  EXPECT_TRUE(answer && !answer->has_refused()) << "the networker may wait for two answers";
-  run_until([start] { return BootClock::now() > start + 4 * kGrace; });
+  EXPECT_TRUE(answer && !answer->has_refused()) << "kept ahead, and two answers waited for";
+  run_until([start] { return BootClock::now() > start + 5 * kGrace; });
   answer = prove(2, transcript(second, good_key_));
   EXPECT_TRUE(answer && answer->has_refused());
 }
@@ -263,31 +276,78 @@ TEST_F(NetworkerDoorTest, EveryMessageOutsideItsStateBreaksTheDoor) {
 
 TEST_F(NetworkerDoorTest, WhatIsNoMessageBreaksTheDoor) {
   send_bytes("\xff\xff\xff\xff");
+  expect_broken("not a datagram of this door");
+  open_door(true);
+  send_bytes(std::string("\x0a\x02\xff\xff", 4));
   expect_broken("not a message of this door");
   open_door(true);
-  send_bytes(std::string("\x08\x07", 2));  // a connection and no message
+  send(about(7));  // a connection and no message
   expect_broken("a message that is not in the table");
 }
 
+TEST_F(NetworkerDoorTest, SeveralMessagesOfADatagramAreHeardInTheirOrder) {
+  const auto answer = prove(1, transcript(open(1), good_key_));
+  ASSERT_TRUE(answer && answer->has_part());
+  ToMonitor closed = about(1);
+  closed.mutable_closed()->set_delivered(true);
+  ToMonitor next = about(1);  // a number that is free by then
+  next.mutable_open();
+  send_bytes(mandos::test::datagram_of({closed, proof(2, transcript(open(2), good_key_)), next}));
+  const auto part = receive();
+  EXPECT_TRUE(part && part->has_part() && part->connection() == 2);
+  const auto nonce = receive();
+  EXPECT_TRUE(nonce && nonce->has_nonce() && nonce->connection() == 1);
+  EXPECT_TRUE(broken_.empty());
+}
+
+TEST_F(NetworkerDoorTest, NothingIsHeardAfterWhatBreaksTheDoor) {
+  const Nonce nonce = open(1);
+  ToMonitor wrong = about(7);
+  wrong.mutable_next_part();
+  send_bytes(mandos::test::datagram_of({wrong, proof(1, transcript(nonce, good_key_))}));
+  send(proof(1, transcript(nonce, good_key_)));
+  expect_broken("not allowed in this state");
+  EXPECT_EQ(broken_.size(), 1U);
+}
+
+TEST_F(NetworkerDoorTest, ADatagramHoldsFewMessages) {
+  std::vector<ToMonitor> messages;
+  for (std::uint32_t number = 0; number < 17; ++number) {
+    messages.push_back(about(number));
+    messages.back().mutable_open();
+  }
+  send_bytes(mandos::test::datagram_of({messages.begin(), messages.end() - 1}));
+  for (int i = 0; i < 16; ++i) EXPECT_TRUE(receive());
+  EXPECT_TRUE(broken_.empty());
+  open_door(true);
+  send_bytes(mandos::test::datagram_of(messages));
+  expect_broken("not a datagram of this door");
+}
+
 TEST_F(NetworkerDoorTest, WhatIsTooLongBreaksTheDoor) {
-  ToMonitor message = about(1);
-  message.mutable_open()->set_address(std::string(200, 'a'));
+  open_door(false);
+  ToMonitor message;
+  message.mutable_greeting()->set_problem(std::string(1100, 'a'));
   send(message);
   expect_broken("longer than this message may be");
-  open_door(true);
-  open(1);
-  message = about(1);
-  message.mutable_proof()->set_transcript(std::string(4200, 'a'));
-  send(message);
-  expect_broken("a message longer than allowed");
+  for (const auto& [size, why] : {std::pair(4300, "longer than this message may be"),
+                                  std::pair(5000, "a message longer than allowed")}) {
+    open_door(true);
+    open(1);
+    message = about(1);
+    message.mutable_proof()->set_transcript(std::string(static_cast<std::size_t>(size), 'a'));
+    send(message);
+    expect_broken(why);
+  }
 }
 
 TEST_F(NetworkerDoorTest, MoreConnectionsThanAgreedBreakTheDoor) {
-  for (std::uint32_t number = 0; number < 3 * kMaxConnections; ++number) open(number);
+  constexpr std::uint32_t kAhead = 16;
+  for (std::uint32_t number = 0; number < 3 * kMaxConnections + kAhead; ++number) open(number);
   ToMonitor message = about(1000);
   message.mutable_open();
   send(message);
-  expect_broken("more connections, or a longer address, than allowed");
+  expect_broken("not allowed in this state");
 }
 
 TEST_F(NetworkerDoorTest, AFloodOfGreetingsOrClosedBreaksTheDoor) {
@@ -303,7 +363,7 @@ TEST_F(NetworkerDoorTest, AFloodOfGreetingsOrClosedBreaksTheDoor) {
 TEST_F(NetworkerDoorTest, AForeignDescriptorBreaksTheDoor) {
   ToMonitor message = about(1);
   message.mutable_open();
-  const std::string bytes = message.SerializeAsString();
+  const std::string bytes = mandos::test::datagram_of({message});
   iovec part{const_cast<char*>(bytes.data()), bytes.size()};
   alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
   msghdr header{};
@@ -332,7 +392,7 @@ TEST_F(NetworkerDoorTest, OneThatNeverReadsIsNotWaitedFor) {
     } else {
       message.mutable_closed();
     }
-    const std::string bytes = message.SerializeAsString();
+    const std::string bytes = mandos::test::datagram_of({message});
     if (::send(networker_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
       ++sent;
     }
@@ -376,9 +436,7 @@ TEST_F(NetworkerDoorTest, DyingWhileAClientWaitsForgetsIt) {
   ASSERT_TRUE(change("good", Set{Property::kApprovalDelay, Milliseconds(3600000)}));
   const Nonce nonce = open(1);
   const auto bytes = transcript(nonce, good_key_);
-  ToMonitor message = about(1);
-  message.mutable_proof()->set_transcript(bytes.data(), bytes.size());
-  send(message);
+  send(proof(1, bytes));
   ASSERT_TRUE(run_until([this] { return registry_.find("good")->client.approval_pending(); }));
   monitor_.reset();
   EXPECT_FALSE(registry_.find("good")->client.approval_pending());
@@ -389,9 +447,7 @@ TEST_F(NetworkerDoorTest, DyingWhileAClientWaitsForgetsIt) {
 TEST_F(NetworkerDoorTest, PolicyIsLookedAtAgainWhenAnApprovalIsReleased) {
   ASSERT_TRUE(change("good", Set{Property::kApprovalDelay, Milliseconds(3600000)}));
   const auto bytes = transcript(open(1), good_key_);
-  ToMonitor message = about(1);
-  message.mutable_proof()->set_transcript(bytes.data(), bytes.size());
-  send(message);
+  send(proof(1, bytes));
   ASSERT_TRUE(run_until([this] { return registry_.find("good")->client.approval_pending(); }));
   ASSERT_TRUE(change("good", Set{Property::kEnabled, false}));
   ASSERT_TRUE(change("good", Approve{true}));

@@ -30,8 +30,7 @@
 #include "common/event_loop.h"
 #include "common/text.h"
 #include "tests/support/as_networker.h"
-
-#include "networker.pb.h"
+#include "tests/support/datagram.h"
 
 namespace mandos::test {
 namespace {
@@ -52,7 +51,7 @@ constexpr std::string_view kUsage =
   --part-size N           bytes of it in one message (32768)
 Orders: nonce C | give C | refuse C    to connection C, whatever its state
         raw HEX                        a datagram
-Lines:  port N | pid N | greeting PROBLEM | open C ADDRESS | proof C HEX | next C
+Lines:  port N | pid N | greeting PROBLEM | open C | proof C ADDRESS HEX | next C
         closed C DELIVERED | log LEVEL TEXT | rubbish | gone WHY | status WAITSTATUS
 )";
 
@@ -174,18 +173,22 @@ class FakeMonitor {
 
  private:
   void received(std::string_view bytes) {
-    ToMonitor message;
-    if (!message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
-      return say("rubbish");
+    const auto messages = messages_of(bytes);
+    if (!messages || messages->empty()) return say("rubbish");
+    for (const auto& message : *messages) received(message);
+  }
+
+  void received(const ToMonitor& message) {
     const std::uint32_t connection = message.connection();
     switch (message.message_case()) {
       case ToMonitor::kGreeting:
         return say(concat("greeting ", message.greeting().problem()));
       case ToMonitor::kOpen:
-        say(concat("open ", connection, " ", message.open().address()));
+        say(concat("open ", connection));
         return give_nonce(connection);
       case ToMonitor::kProof:
-        say(concat("proof ", connection, " ", hex(message.proof().transcript())));
+        say(concat("proof ", connection, " ", message.proof().address(), " ",
+                   hex(message.proof().transcript())));
         if (options_.verdict == "give") give(connection);
         if (options_.verdict == "refuse") refuse(connection);
         return;

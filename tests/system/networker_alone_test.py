@@ -48,6 +48,10 @@ class Networker:
     def count(self, pattern):
         return sum(bool(re.fullmatch(pattern, line)) for line in list(self.lines))
 
+    def numbers(self, word):
+        """Of the connections that the networker said this of."""
+        return {line.split()[1] for line in list(self.lines) if line.startswith(word + " ")}
+
     def wait_for(self, pattern, seconds=10):
         return wait_until(lambda: self.find(pattern), f"{pattern} among {self.lines[-20:]}", seconds)
 
@@ -123,7 +127,7 @@ def real_client():
     with Networker(blob=blob) as networker:
         expect_equal(run_real_client(keys), (keys / "passphrase").read_bytes(), "passphrase")
         networker.wait_for("closed 0 1")
-        expect_equal(networker.find(r"open 0 (\S+)")[1], "::1", "address")
+        expect_equal(networker.find(r"proof 0 (\S+)")[1], "::1", "address")
 
 
 @case("every key type gets its blob, with and without a HelloRetryRequest")
@@ -147,7 +151,7 @@ def transcript():
         for line in networker.lines:
             if not line.startswith("proof"):
                 continue
-            data, found = bytes.fromhex(line.split()[2]), []
+            data, found = bytes.fromhex(line.split()[3]), []
             while data:
                 size = 4 + int.from_bytes(data[1:4], "big")
                 found.append(data[0])
@@ -291,7 +295,8 @@ def silent():
         for peer in peers:
             peer.close()
         wait_until(lambda: networker.descriptors() == opened, "all are gone")
-        expect_equal(networker.count("open .*"), 2, "connections that the monitor heard of")
+        # The two that were served, and nonces for those who come next.
+        expect(networker.count("open .*") <= 4, f"the monitor hears of them: {networker.lines}")
 
 
 @case("a peer that hangs up is noticed at once, wherever it is")
@@ -305,9 +310,34 @@ def hang_up():
         expect_outcome(fetch("--hang-up", "waiting", "--wait", 0.3, key=key()), "hung-up")
         # Those that had a ClientHello were opened for certain: a reset takes back the bytes before
         # it, so the version line of the others may never be read.
-        wait_until(lambda: networker.count("open .*") == networker.count(r"closed \d+ 0") >= 7,
-                   "every open connection is closed", 2)
+        def all_over():
+            closed = networker.numbers("closed")
+            # What is left are nonces for those who come next.
+            left = networker.numbers("open") - closed
+            return len(closed) >= 7 and len(left) <= 9 and not left & networker.numbers("proof")
+        wait_until(all_over, "every open connection is closed", 2)
         expect(networker.find("proof .*"), "some proved")
+
+
+@case("nonces are asked for ahead, few at a time, and given back when they are old")
+def ahead():
+    with Networker(grace_ms=1000) as networker:
+        for number in range(12):
+            expect_outcome(fetch(key=key()), "blob")
+            wait_until(lambda: networker.count(r"closed \d+ 1") == number + 1, "it is over")
+        opened = networker.numbers("open")
+        expect(len(opened) <= 12 + 9, f"one for each that was served, and few more: {opened}")
+        clients = [start_fetch(key=key()) for _ in range(30)]
+        for client in clients:
+            expect_outcome(finish_fetch(client), "blob")
+        wait_until(lambda: networker.count(r"closed \d+ 1") == 42, "all are over")
+        waiting = networker.numbers("open") - networker.numbers("closed")
+        expect(1 <= len(waiting) <= 9, f"nonces that wait: {waiting}")
+        time.sleep(1.1)
+        expect_outcome(fetch(key=key()), "blob")
+        wait_until(lambda: networker.count(r"closed \d+ 1") == 43, "it is over")
+        expect(waiting <= networker.numbers("closed"), f"given back: {waiting}")
+        expect(not waiting & networker.numbers("proof"), f"none that is old is used: {waiting}")
 
 
 @case("a monitor that is busy for a while finds everybody waiting")
@@ -419,8 +449,8 @@ def per_source():
         newcomer.sendall(b"1\r\n")
         expect_equal(newcomer.recv(1), b"\x16", "answer to the newcomer")
         closed_within(silent[0], 1)
-        addresses = sorted(line.split()[2] for line in networker.lines if line.startswith("open"))
-        expect_equal(addresses, ["127.0.0.1", "127.0.0.2", "::1"], "addresses")
+        addresses = sorted(line.split()[2] for line in networker.lines if line.startswith("proof"))
+        expect_equal(addresses, ["127.0.0.1", "::1"], "addresses")
 
 
 @case("a source that broke the protocol is refused for a while, others are not")
@@ -443,7 +473,7 @@ def penalty():
 def mapped():
     with Networker("--listen=::") as networker:
         expect_outcome(fetch("--host", "127.0.0.1", key=key()), "blob")
-        expect_equal(networker.find(r"open 0 (\S+)")[1], "127.0.0.1", "address")
+        expect_equal(networker.find(r"proof 0 (\S+)")[1], "127.0.0.1", "address")
 
 
 @case("out of descriptors it sheds, never spins, and recovers")
@@ -567,7 +597,7 @@ def bad_monitor():
 def early_part():
     networker = Networker()
     with connect(b"1\r\n"):
-        networker.wait_for("open 0 .*")
+        networker.wait_for("open 0")
         networker.order("give 0")
         expect_equal(int(networker.wait_for(r"status (\d+)")[1]), 1 << 8, "wait status")
 

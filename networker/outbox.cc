@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "networker/outbox.h"
+
+namespace mandos::networker {
+namespace {
+
+using door::networker::ToMonitor;
+
+constexpr Milliseconds kLongestWait{10};
+// The monitor takes no more at a time.
+constexpr int kMostMessages = 16;
+
+}  // namespace
+
+Outbox::~Outbox() {
+  if (timer_) loop_.cancel(*timer_);
+}
+
+void Outbox::put(const ToMonitor& message) {
+  message.SerializeToString(datagram_.add_messages());
+}
+
+void Outbox::send(const ToMonitor& message) {
+  put(message);
+  flush();
+}
+
+void Outbox::add(const ToMonitor& message) {
+  put(message);
+  // One place is left for what cannot wait.
+  if (datagram_.messages_size() >= kMostMessages - 1) return flush();
+  // It may fire for nothing: cheaper than to set it anew for each message.
+  if (timer_) return;
+  timer_ = loop_.at(BootClock::now() + kLongestWait, [this] {
+    timer_.reset();
+    flush();
+  });
+}
+
+void Outbox::flush() {
+  if (datagram_.messages().empty()) return;
+  monitor_.send(datagram_);
+  datagram_.clear_messages();
+}
+
+}  // namespace mandos::networker
