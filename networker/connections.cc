@@ -326,7 +326,7 @@ void Connections::complain(Complaint& complaint) {
 bool Connections::nonce(std::uint32_t number, Bytes nonce) {
   if (nonce.size() != Nonce{}.size()) return false;
   if (asked_ahead_ && asked_ahead_->first == number) {
-    Ahead& ahead = ahead_.emplace_back(number, Nonce{}, asked_ahead_->second);
+    Ahead& ahead = ahead_.emplace_back(Ahead{number, {}, asked_ahead_->second});
     std::ranges::copy(nonce, ahead.nonce.begin());
     asked_ahead_.reset();
     return true;

@@ -16,9 +16,7 @@ Outbox::~Outbox() {
   if (timer_) loop_.cancel(*timer_);
 }
 
-void Outbox::put(const ToMonitor& message) {
-  message.SerializeToString(datagram_.add_messages());
-}
+void Outbox::put(const ToMonitor& message) { message.SerializeToString(datagram_.add_messages()); }
 
 void Outbox::send(const ToMonitor& message) {
   put(message);
