@@ -98,16 +98,16 @@ bool Agent::obey(const ToBusAgent& message) {
       return true;
     case ToBusAgent::kAdded: {
       if (!dbus_) return true;
-      const Client* client = mirror_.add(message.added());
-      if (client != nullptr && complete_) emit_added(*client, emit_);
-      return client != nullptr;
+      const auto client = mirror_.add(message.added());
+      if (client && complete_) emit_added(*client, emit_);
+      return client.has_value();
     }
     case ToBusAgent::kComplete:
       if (dbus_ && !complete_) bus_.start();
       complete_ = true;
       return true;
     case ToBusAgent::kChanged:
-      if (const Client* client = mirror_.change(message.changed())) {
+      if (const auto client = mirror_.change(message.changed())) {
         emit_changed(*client, message.changed(), emit_);
       }
       return true;
@@ -117,7 +117,7 @@ bool Agent::obey(const ToBusAgent& message) {
       }
       return true;
     case ToBusAgent::kSignal:
-      if (const Client* client = mirror_.by_name(message.signal().name())) {
+      if (const auto client = mirror_.by_name(message.signal().name())) {
         emit_signal(*client, message.signal(), emit_);
       }
       return true;

@@ -1,50 +1,77 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "bus-agent/mirror.h"
 
-namespace mandos::bus_agent {
+#include <functional>
 
-const Client* Mirror::add(const Client& client) {
-  if (client.name().empty() || client.path().empty() || by_name_.contains(client.name()) ||
-      by_path_.contains(client.path())) {
-    return nullptr;
+namespace mandos::bus_agent {
+namespace {
+
+// For the numbers that grow in a client's life.
+constexpr std::size_t kRoom = 64;
+
+std::size_t hash_of(std::string_view path) { return std::hash<std::string_view>()(path); }
+
+/// In place, if there is room: when all clients change, what they are told by lies between one
+/// piece of new memory and the next, and would not be given back.
+void pack(const Client& client, std::string& packed) {
+  const std::size_t size = client.ByteSizeLong();
+  if (size > packed.capacity()) {
+    std::string().swap(packed);
+    packed.reserve(size + kRoom);
   }
-  auto added = std::make_unique<Client>(client);
-  const Client* result = added.get();
-  by_path_[result->path()] = result;
-  by_name_[result->name()] = std::move(added);
-  return result;
+  packed.resize(size);
+  client.SerializeToArray(packed.data(), static_cast<int>(size));
 }
 
-const Client* Mirror::change(const Client& change) {
-  const auto found = by_name_.find(change.name());
-  if (found == by_name_.end()) return nullptr;
-  Client& client = *found->second;
-  // Its own name and path stay where they are: the tables point there.
+}  // namespace
+
+std::optional<Client> Mirror::add(const Client& client) {
+  if (client.name().empty() || client.path().empty() || by_name_.contains(client.name()) ||
+      by_path(client.path())) {
+    return std::nullopt;
+  }
+  const auto added = by_name_.try_emplace(client.name()).first;
+  pack(client, added->second);
+  by_path_.emplace(hash_of(client.path()), added->first);
+  return client;
+}
+
+std::optional<Client> Mirror::change(const Client& change) {
+  auto client = by_name(change.name());
+  if (!client) return std::nullopt;
+  // Its own name and path stay: the tables are by them.
   Client fields = change;
   fields.clear_name();
   fields.clear_path();
   fields.clear_secret();
-  client.MergeFrom(fields);
-  return &client;
+  client->MergeFrom(fields);
+  pack(*client, by_name_.at(client->name()));
+  return client;
 }
 
-std::unique_ptr<Client> Mirror::remove(const std::string& name) {
+std::optional<Client> Mirror::remove(const std::string& name) {
+  auto client = by_name(name);
+  if (!client) return std::nullopt;
+  const auto [first, last] = by_path_.equal_range(hash_of(client->path()));
+  for (auto at = first; at != last;) at = at->second == name ? by_path_.erase(at) : std::next(at);
+  by_name_.erase(name);
+  return client;
+}
+
+std::optional<Client> Mirror::by_name(const std::string& name) const {
   const auto found = by_name_.find(name);
-  if (found == by_name_.end()) return nullptr;
-  by_path_.erase(found->second->path());
-  auto removed = std::move(found->second);
-  by_name_.erase(found);
-  return removed;
+  if (found == by_name_.end()) return std::nullopt;
+  std::optional<Client> client(std::in_place);
+  client->ParseFromString(found->second);
+  return client;
 }
 
-const Client* Mirror::by_name(const std::string& name) const {
-  const auto found = by_name_.find(name);
-  return found == by_name_.end() ? nullptr : found->second.get();
-}
-
-const Client* Mirror::by_path(std::string_view path) const {
-  const auto found = by_path_.find(path);
-  return found == by_path_.end() ? nullptr : found->second;
+std::optional<Client> Mirror::by_path(std::string_view path) const {
+  const auto [first, last] = by_path_.equal_range(hash_of(path));
+  for (auto at = first; at != last; ++at) {
+    if (auto client = by_name(std::string(at->second)); client->path() == path) return client;
+  }
+  return std::nullopt;
 }
 
 }  // namespace mandos::bus_agent

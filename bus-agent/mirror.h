@@ -4,7 +4,7 @@
 
 #include <bus_agent.pb.h>
 
-#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -15,24 +15,30 @@ using door::bus_agent::Client;
 
 class Mirror {
  public:
-  /// The new client, or null when its name or its path is taken or empty.
-  const Client* add(const Client& client);
-  /// The client after the change, or null when there is none of that name.
-  const Client* change(const Client& change);
-  /// The client that was there, or null.
-  std::unique_ptr<Client> remove(const std::string& name);
+  /// The new client, or nothing when its name or its path is taken or empty.
+  std::optional<Client> add(const Client& client);
+  /// The client after the change, or nothing when there is none of that name.
+  std::optional<Client> change(const Client& change);
+  /// The client that was there, or nothing.
+  std::optional<Client> remove(const std::string& name);
 
-  const Client* by_name(const std::string& name) const;
-  const Client* by_path(std::string_view path) const;
+  std::optional<Client> by_name(const std::string& name) const;
+  std::optional<Client> by_path(std::string_view path) const;
   std::size_t size() const { return by_name_.size(); }
   template <class Visitor>
   void for_each(Visitor&& visit) const {
-    for (const auto& [name, client] : by_name_) visit(*client);
+    Client client;
+    for (const auto& [name, packed] : by_name_) {
+      client.ParseFromString(packed);
+      visit(client);
+    }
   }
 
  private:
-  std::unordered_map<std::string_view, std::unique_ptr<Client>> by_name_;  // keys lie in the client
-  std::unordered_map<std::string_view, const Client*> by_path_;
+  // Serialized, which takes half the memory.
+  std::unordered_map<std::string, std::string> by_name_;
+  // By the hash of its path, the name of each; it lies in the table above.
+  std::unordered_multimap<std::size_t, std::string_view> by_path_;
 };
 
 }  // namespace mandos::bus_agent

@@ -81,8 +81,8 @@ Outcome call_server(const Mirror& mirror, const Method& method) {
     if (!method.has("(o)")) return Refusal{errors::kInvalidArgs, "RemoveClient takes (o)"};
     const char* path = nullptr;
     g_variant_get(method.body, "(&o)", &path);
-    const Client* client = mirror.by_path(path);
-    if (client == nullptr) return Refusal{errors::kUnknownObject, concat("no client ", path)};
+    const auto client = mirror.by_path(path);
+    if (!client) return Refusal{errors::kUnknownObject, concat("no client ", path)};
     Change change;
     change.request.set_name(client->name());
     change.request.set_remove(true);
@@ -107,7 +107,7 @@ Outcome call(const Mirror& mirror, std::string_view path, const Method& method) 
     xml += "</node>\n";
     return Answer{own(g_variant_new("(s)", xml.c_str()))};
   }
-  if (const Client* client = mirror.by_path(path)) return call_client(*client, method);
+  if (const auto client = mirror.by_path(path)) return call_client(*client, method);
   return Refusal{errors::kUnknownObject, concat("no object ", path)};
 }
 

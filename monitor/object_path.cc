@@ -26,14 +26,16 @@ std::string path(std::string_view name, std::string_view as_underscore) {
 
 }  // namespace
 
-const std::string& ObjectPaths::of(const std::string& name) {
-  if (const auto known = by_name_.find(name); known != by_name_.end()) return known->second;
+std::string ObjectPaths::of(const std::string& name) {
+  // No path is ever free again, so a name that has one comes to it the same way once more.
+  const auto is_ours = [this, &name](const std::string& path) {
+    return names_.try_emplace(path, name).first->second == name;
+  };
   std::string chosen = path(name, "_.-");
-  if (names_.contains(chosen)) chosen = path(name, "");
+  if (!is_ours(chosen)) chosen = path(name, "");
   // What another name looks like by chance.
-  while (names_.contains(chosen)) chosen += '_';
-  names_[chosen] = name;
-  return by_name_[name] = chosen;
+  while (!is_ours(chosen)) chosen += '_';
+  return chosen;
 }
 
 }  // namespace mandos::monitor

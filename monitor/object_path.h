@@ -14,10 +14,9 @@ class ObjectPaths {
   /// every other byte that a path may not hold (D-Bus specification, "Valid Object Paths") as
   /// "_XX", in hexadecimal. Where that is another name's already, everything but letters and digits
   /// is "_XX".
-  const std::string& of(const std::string& name);
+  std::string of(const std::string& name);
 
  private:
-  std::unordered_map<std::string, std::string> by_name_;
   std::unordered_map<std::string, std::string> names_;  // by path
 };
 

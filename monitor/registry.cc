@@ -5,6 +5,11 @@
 
 namespace mandos::monitor {
 
+void Registry::Entry::set_file(const ClientSettings& settings) {
+  const bool differs = !same_settings(settings, client.settings);
+  file_differs = differs ? std::make_unique<ClientSettings>(settings) : nullptr;
+}
+
 Registry::Registry(EventLoop& loop, Log& log, Outlets outlets)
     : loop_(loop), log_(log), outlets_(std::move(outlets)) {}
 
@@ -26,7 +31,7 @@ void Registry::index(Slot& slot) {
 
 void Registry::start() {
   for (const auto& [name, slot] : by_name_) {
-    if (slot->differs) unsaved_.insert(slot->client.number);
+    if (slot->unsaved) unsaved_.insert(slot->client.number);
     deliver(*slot, Started{fraction()});
   }
 }
@@ -45,18 +50,17 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
   for (const auto& [name, settings] : file) {
     if (const auto found = by_name_.find(name); found != by_name_.end()) {
       Slot& slot = *found->second;
-      const auto merged = merge(slot.file, settings, slot.client.settings);
-      if (!same_settings(slot.file, settings)) {  // else an equal secret would be held twice
+      deliver(slot, Reloaded{merge(slot.file(), settings, slot.client.settings), fraction()});
+      if (!same_settings(slot.file(), settings)) {  // else an equal secret would be held twice
         unsaved_.insert(slot.client.number);
-        slot.file = settings;
+        slot.set_file(settings);
       }
-      deliver(slot, Reloaded{merged, fraction()});
       index(slot);
     } else {
       Entry entry;
       entry.client.name = name;
       entry.client.created = Moment::now().wall;
-      entry.client.settings = entry.file = settings;
+      entry.client.settings = settings;
       add(std::move(entry));
       Slot& slot = *by_name_.at(name);
       deliver(slot, Started{fraction()});
@@ -176,7 +180,9 @@ Registry::Slot* Registry::of_number(std::uint32_t number) const {
 
 void Registry::deliver(Slot& slot, const Event& event) {
   std::vector<Effect> effects;
+  const ClientSettings before = slot.client.settings;
   react(slot.client, event, Moment::now(), effects);
+  if (!slot.file_differs) slot.set_file(before);
   for (const auto& effect : effects) carry_out(slot, effect);
   outlets_.effects(slot.client, effects);
   schedule(slot);
@@ -207,11 +213,10 @@ void Registry::carry_out(Slot& slot, const Effect& effect) {
 
 void Registry::schedule(Slot& slot) {
   const auto next = next_deadline(slot.client);
-  if (slot.timer && next && slot.timer_at == *next) return;
+  if (slot.timer && next && slot.timer->first == *next) return;
   if (slot.timer) loop_.cancel(*slot.timer);
   slot.timer.reset();
   if (!next) return;
-  slot.timer_at = *next;
   slot.timer = loop_.at(*next, [this, &slot] {
     slot.timer.reset();
     deliver(slot, Due{});

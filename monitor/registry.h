@@ -22,11 +22,13 @@ namespace mandos::monitor {
 
 class Registry {
  public:
-  /// A client, what clients.conf says of it now, and whether any of it was not so on disk at start.
+  /// A client, and what clients.conf says of it now.
   struct Entry {
     Client client;
-    ClientSettings file;
-    bool differs = true;
+    std::unique_ptr<const ClientSettings> file_differs;  // null: that is in force
+    bool unsaved = true;                                 // some of it was not so on disk at start
+    const ClientSettings& file() const { return file_differs ? *file_differs : client.settings; }
+    void set_file(const ClientSettings& settings);
   };
   struct Outlets {
     std::function<void(CheckerId, const std::string& command)> start_checker;
@@ -93,7 +95,6 @@ class Registry {
  private:
   struct Slot : Entry {
     std::optional<EventLoop::TimerId> timer;
-    Instant timer_at{};
   };
   struct Connection {
     std::uint32_t client;  // Client::number

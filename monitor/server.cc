@@ -94,7 +94,7 @@ Registry::Outlets Server::outlets() {
                 std::vector<Saved> saved;
                 const Moment now = Moment::now();
                 for (const auto* entry : entries) {
-                  saved.push_back(to_saved(entry->client, entry->file, now));
+                  saved.push_back(to_saved(entry->client, entry->file(), now));
                 }
                 return state_.save(saved);
               },
@@ -194,8 +194,9 @@ void Server::serve() {
   if (!jailed) return fail(concat("jail: ", jailed.error()));
   log_.info("monitor: jail: ", *jailed, " secrets=", secret_memory_kind());
   serving_ = true;
-  for (auto& arrival : std::exchange(arrivals_, {})) open_door(std::move(arrival));
+  // Before there is a bus-agent, which would tell the bus of each how it came to be as it begins.
   registry_.start();
+  for (auto& arrival : std::exchange(arrivals_, {})) open_door(std::move(arrival));
   loop_.after(kGather, [this] {
     save_regularly();
     malloc_trim(0);  // what reading clients.conf took
@@ -218,13 +219,13 @@ bool Server::load_clients_first() {
   for (auto& [name, settings] : loaded.clients) {
     Registry::Entry entry;
     if (const auto found = kept.find(name); settings_.restore && found != kept.end()) {
-      entry.client = from_saved(found->second, settings, now, &entry.differs);
+      entry.client = from_saved(found->second, settings, now, &entry.unsaved);
     } else {
       entry.client.name = name;
       entry.client.created = now.wall;
       entry.client.settings = settings;
     }
-    entry.file = std::move(settings);
+    entry.set_file(settings);
     kept.erase(name);
     registry_.add(std::move(entry));
   }

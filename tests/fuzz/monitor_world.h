@@ -49,7 +49,6 @@ class MonitorWorld {
       // clients.conf sets no bound to it.
       if (!settings.enabled) settings.fingerprint = std::string(100000, 'A');
       settings.interval = settings.timeout = std::chrono::hours(24);
-      entry.file = settings;
       registry.add(std::move(entry));
     }
   }

@@ -38,7 +38,6 @@ class MonitorFixture : public testing::Test {
     std::copy(digest.begin(), digest.end(), settings.key_id->bytes.begin());
     settings.secret = std::make_shared<const Secret>(as_bytes(kSecretText));
     settings.interval = settings.timeout = std::chrono::hours(24);
-    entry.file = settings;
     registry_.add(std::move(entry));
   }
 

@@ -412,7 +412,6 @@ TEST_F(NetworkerDoorTest, ABigSecretComesInPartsOnDemand) {
   const auto digest = mandos::test::hash_with(nettle_sha256, key.public_key);
   std::copy(digest.begin(), digest.end(), entry.client.settings.key_id->bytes.begin());
   entry.client.settings.secret = std::make_shared<const Secret>(as_bytes(big));
-  entry.file = entry.client.settings;
   registry_.add(std::move(entry));
   auto answer = prove(1, transcript(open(1), key));
   std::string whole;

@@ -892,6 +892,22 @@ def resident(pid):
     return int(h.status_of(pid)["RssAnon"].split()[0]) * 1024
 
 
+@h.case("a start tells nobody of changes: the clients are there as they are")
+def _():
+    config = ten_thousand()
+    for run in ("the first", "with saved state"):
+        with Bus():
+            listener = Listener()
+            with server(config):
+                objects = Caller().raw("/", MANAGER, "GetManagedObjects", seconds=60)
+                h.expect_equal(objects.get_child_value(0).n_children(), 10000, "objects")
+                listener.sync()
+                # A checker may have started meanwhile; nobody was enabled or got another expiry.
+                told = [each for each in listener.signals if each[2] == "PropertiesChanged" and
+                        {"LastEnabled", "Expires"} & (each[3][1].keys() | set(each[3][2]))]
+                h.expect_equal(told, [], f"signals of {run} start")
+
+
 @h.case("ten thousand clients in one call and in one reload, with little memory each")
 def _():
     with Bus(), server(ten_thousand(1)) as started:

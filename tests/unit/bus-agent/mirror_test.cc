@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
 namespace mandos::bus_agent {
 namespace {
 
@@ -17,18 +19,20 @@ Client client(const char* name, const char* path) {
 
 TEST(Mirror, FindsByNameAndPath) {
   Mirror mirror;
-  ASSERT_NE(mirror.add(client("one", "/clients/one")), nullptr);
-  EXPECT_EQ(mirror.by_name("one"), mirror.by_path("/clients/one"));
-  EXPECT_EQ(mirror.by_path("/clients/two"), nullptr);
+  ASSERT_TRUE(mirror.add(client("one", "/clients/one")));
+  ASSERT_TRUE(mirror.by_name("one") && mirror.by_path("/clients/one"));
+  EXPECT_EQ(mirror.by_name("one")->path(), "/clients/one");
+  EXPECT_EQ(mirror.by_path("/clients/one")->name(), "one");
+  EXPECT_FALSE(mirror.by_path("/clients/two"));
 }
 
 TEST(Mirror, TakesNoSecondOneOfANameOrAPath) {
   Mirror mirror;
-  ASSERT_NE(mirror.add(client("one", "/clients/one")), nullptr);
-  EXPECT_EQ(mirror.add(client("one", "/clients/other")), nullptr);
-  EXPECT_EQ(mirror.add(client("other", "/clients/one")), nullptr);
-  EXPECT_EQ(mirror.add(client("", "/clients/x")), nullptr);
-  EXPECT_EQ(mirror.add(client("x", "")), nullptr);
+  ASSERT_TRUE(mirror.add(client("one", "/clients/one")));
+  EXPECT_FALSE(mirror.add(client("one", "/clients/other")));
+  EXPECT_FALSE(mirror.add(client("other", "/clients/one")));
+  EXPECT_FALSE(mirror.add(client("", "/clients/x")));
+  EXPECT_FALSE(mirror.add(client("x", "")));
   EXPECT_EQ(mirror.size(), 1U);
 }
 
@@ -41,29 +45,43 @@ TEST(Mirror, ChangesWhatIsPresentAlone) {
   change.set_enabled(false);
   change.set_secret(true);
   change.set_path("/clients/elsewhere");
-  const Client* now = mirror.change(change);
-  ASSERT_NE(now, nullptr);
+  const auto now = mirror.change(change);
+  ASSERT_TRUE(now);
   EXPECT_TRUE(now->has_host());
   EXPECT_EQ(now->host(), "");
   EXPECT_EQ(now->timeout(), 5U);
   EXPECT_FALSE(now->has_secret());
   EXPECT_EQ(now->path(), "/clients/one");
-  EXPECT_EQ(mirror.by_path("/clients/one"), now);
+  const auto found = mirror.by_path("/clients/one");
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->SerializeAsString(), now->SerializeAsString());
+  EXPECT_FALSE(mirror.by_path("/clients/elsewhere"));
+}
+
+TEST(Mirror, VisitsEachAsItIs) {
+  Mirror mirror;
+  mirror.add(client("one", "/clients/one"));
+  Client second = client("two", "/clients/two");
+  second.clear_host();
+  mirror.add(second);
+  std::map<std::string, bool> seen;
+  mirror.for_each([&seen](const Client& each) { seen[each.name()] = each.has_host(); });
+  EXPECT_EQ(seen, (std::map<std::string, bool>{{"one", true}, {"two", false}}));
 }
 
 TEST(Mirror, ARemovedClientIsGone) {
   Mirror mirror;
   mirror.add(client("one", "/clients/one"));
   const auto removed = mirror.remove("one");
-  ASSERT_NE(removed, nullptr);
+  ASSERT_TRUE(removed);
   EXPECT_EQ(removed->path(), "/clients/one");
-  EXPECT_EQ(mirror.by_name("one"), nullptr);
-  EXPECT_EQ(mirror.by_path("/clients/one"), nullptr);
-  EXPECT_EQ(mirror.remove("one"), nullptr);
+  EXPECT_FALSE(mirror.by_name("one"));
+  EXPECT_FALSE(mirror.by_path("/clients/one"));
+  EXPECT_FALSE(mirror.remove("one"));
   Client change;
   change.set_name("one");
-  EXPECT_EQ(mirror.change(change), nullptr);
-  EXPECT_NE(mirror.add(client("one", "/clients/one")), nullptr);
+  EXPECT_FALSE(mirror.change(change));
+  EXPECT_TRUE(mirror.add(client("one", "/clients/one")));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <set>
 
 namespace mandos::monitor {
@@ -29,12 +30,14 @@ TEST(ObjectPath, NoTwoNamesShareOne) {
   do {
     ObjectPaths paths;
     std::set<std::string> seen;
+    std::map<std::string, std::string> first;
     for (const auto& name : names) {
-      const std::string& path = paths.of(name);
+      const std::string path = first[name] = paths.of(name);
       EXPECT_TRUE(seen.insert(path).second) << path;
       EXPECT_EQ(path.find_first_not_of("/_abcdefghijklmnopqrstuvwxyz0123456789"),
                 std::string::npos);
     }
+    for (const auto& [name, path] : first) EXPECT_EQ(paths.of(name), path);
   } while (std::next_permutation(names.begin(), names.end()));
 }
 

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// What clients.conf says and what is in force, apart and together.
+#include "monitor/registry.h"
+
+#include <map>
+
+#include "monitor/merge.h"
+#include "tests/hostile/monitor_fixture.h"
+
+namespace mandos::monitor::test {
+namespace {
+
+class RegistryTest : public MonitorFixture {
+ protected:
+  RegistryTest() {
+    Registry::Entry entry;
+    entry.client.name = "one";
+    entry.client.settings = file_;
+    clients_.add(std::move(entry));
+    clients_.start();
+  }
+
+  void reload() { clients_.reload({{"one", file_}}, merge); }
+  void set(Property property, Set::Value value) {
+    clients_.change("one", Set{property, std::move(value)}, [](const Status&) {});
+  }
+  /// The host that is in force, and the one that the file said, as they get to disk.
+  std::pair<std::string, std::string> saved() {
+    clients_.save_some(SIZE_MAX);
+    return saved_;
+  }
+  const Registry::Entry& entry() { return *clients_.find("one"); }
+  using Hosts = std::pair<std::string, std::string>;
+
+  ClientSettings file_ = [] {
+    ClientSettings settings;
+    settings.host = "file";
+    settings.secret = std::make_shared<const Secret>(as_bytes("secret"));
+    settings.interval = settings.timeout = std::chrono::hours(24);
+    return settings;
+  }();
+  Hosts saved_;
+  Registry clients_{loop_, log_, [this] {
+                      auto outlets = outlets_;
+                      outlets.save = [this](std::span<const Registry::Entry* const> entries) {
+                        for (const auto* each : entries) {
+                          saved_ = {each->client.settings.host, each->file().host};
+                        }
+                        return Status(Ok{});
+                      };
+                      return outlets;
+                    }()};
+};
+
+TEST_F(RegistryTest, WhatIsInForceAsTheFileSaysIsHeldOnce) {
+  EXPECT_EQ(saved(), Hosts("file", "file"));
+  EXPECT_EQ(entry().file_differs, nullptr);
+  // The same again, with a secret of its own.
+  file_.secret = std::make_shared<const Secret>(as_bytes("secret"));
+  const SecretPtr held = entry().client.settings.secret;
+  reload();
+  EXPECT_EQ(entry().file_differs, nullptr);
+  EXPECT_EQ(entry().client.settings.secret, held);
+  file_.host = "other";
+  reload();
+  EXPECT_EQ(saved(), Hosts("other", "other"));
+  EXPECT_EQ(entry().file_differs, nullptr);
+}
+
+TEST_F(RegistryTest, AChangeAtRunTimeStaysUntilTheFileSaysSomethingNew) {
+  set(Property::kHost, std::string("run time"));
+  EXPECT_EQ(saved(), Hosts("run time", "file"));
+  set(Property::kHost, std::string("again"));
+  EXPECT_EQ(saved(), Hosts("again", "file"));
+  reload();
+  EXPECT_EQ(entry().client.settings.host, "again");
+  file_.checker = "true";
+  reload();
+  EXPECT_EQ(saved(), Hosts("again", "file"));
+  EXPECT_EQ(entry().client.settings.checker, "true");
+  EXPECT_EQ(entry().file().checker, "true");
+  file_.host = "new";
+  reload();
+  EXPECT_EQ(saved(), Hosts("new", "new"));
+}
+
+TEST_F(RegistryTest, AReloadDoesNotEnableWhoWasDisabled) {
+  set(Property::kEnabled, false);
+  EXPECT_FALSE(entry().client.enabled());
+  EXPECT_TRUE(entry().file().enabled);
+  reload();
+  EXPECT_FALSE(entry().client.enabled());
+  file_.enabled = false;
+  reload();
+  file_.enabled = true;
+  reload();
+  EXPECT_TRUE(entry().client.enabled());
+}
+
+TEST_F(RegistryTest, AnotherSecretAtRunTimeLeavesTheFilesOwn) {
+  set(Property::kSecret, SecretPtr(std::make_shared<const Secret>(as_bytes("of its own"))));
+  EXPECT_EQ(entry().file().secret->bytes().size(), 6U);
+  EXPECT_EQ(entry().client.settings.secret->bytes().size(), 10U);
+  reload();
+  EXPECT_EQ(entry().client.settings.secret->bytes().size(), 10U);
+}
+
+}  // namespace
+}  // namespace mandos::monitor::test
