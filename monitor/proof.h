@@ -13,7 +13,7 @@
 namespace mandos::monitor {
 
 /// What the networker must use as ClientHello.random (RFC 8446 section 4.1.2). That it is good for
-/// one check_proof() only, whatever the outcome, and for seconds only, is the caller's affair.
+/// one check_proof() only, whatever the outcome, and for a while only, is the caller's affair.
 using Nonce = std::array<std::uint8_t, 32>;
 
 /// From getrandom(2) by getentropy(3); ends the process if the kernel has no random bytes to give.

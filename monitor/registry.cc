@@ -6,8 +6,8 @@
 namespace mandos::monitor {
 
 void Registry::Entry::set_file(const ClientSettings& settings) {
-  const bool differs = !same_settings(settings, client.settings);
-  file_differs = differs ? std::make_unique<ClientSettings>(settings) : nullptr;
+  const bool apart = !same_settings(settings, client.settings);
+  file_apart = apart ? std::make_unique<ClientSettings>(settings) : nullptr;
 }
 
 Registry::Registry(EventLoop& loop, Log& log, Outlets outlets)
@@ -31,7 +31,7 @@ void Registry::index(Slot& slot) {
 
 void Registry::start() {
   for (const auto& [name, slot] : by_name_) {
-    if (slot->unsaved) unsaved_.insert(slot->client.number);
+    if (slot->unsaved_at_start) unsaved_.insert(slot->client.number);
     deliver(*slot, Started{fraction()});
   }
 }
@@ -180,9 +180,9 @@ Registry::Slot* Registry::of_number(std::uint32_t number) const {
 
 void Registry::deliver(Slot& slot, const Event& event) {
   std::vector<Effect> effects;
-  const ClientSettings before = slot.client.settings;
+  const ClientSettings file = slot.file();
   react(slot.client, event, Moment::now(), effects);
-  if (!slot.file_differs) slot.set_file(before);
+  slot.set_file(file);
   for (const auto& effect : effects) carry_out(slot, effect);
   outlets_.effects(slot.client, effects);
   schedule(slot);

@@ -25,9 +25,9 @@ class Registry {
   /// A client, and what clients.conf says of it now.
   struct Entry {
     Client client;
-    std::unique_ptr<const ClientSettings> file_differs;  // null: that is in force
-    bool unsaved = true;                                 // some of it was not so on disk at start
-    const ClientSettings& file() const { return file_differs ? *file_differs : client.settings; }
+    std::unique_ptr<const ClientSettings> file_apart;  // null: that is in force
+    bool unsaved_at_start = true;
+    const ClientSettings& file() const { return file_apart ? *file_apart : client.settings; }
     void set_file(const ClientSettings& settings);
   };
   struct Outlets {

@@ -219,7 +219,7 @@ bool Server::load_clients_first() {
   for (auto& [name, settings] : loaded.clients) {
     Registry::Entry entry;
     if (const auto found = kept.find(name); settings_.restore && found != kept.end()) {
-      entry.client = from_saved(found->second, settings, now, &entry.unsaved);
+      entry.client = from_saved(found->second, settings, now, &entry.unsaved_at_start);
     } else {
       entry.client.name = name;
       entry.client.created = now.wall;

@@ -23,7 +23,7 @@ constexpr Milliseconds kMaxStall{60'000};
 // Opens and proofs sent to the monitor before its answers are looked for; a look brings twice as
 // many.
 constexpr int kMostAsked = 8;
-// Nonces for peers to come; the monitor bears sixteen.
+// Nonces for peers to come; the monitor bears twice as many.
 constexpr std::size_t kMostAhead = 8;
 constexpr Milliseconds kExhaustedPause{100};
 constexpr Milliseconds kMonitorPause{10};
@@ -217,8 +217,8 @@ void Connections::handle(Guest& guest, Event event) {
       if (!asked_ahead_ && ahead_.size() < kMostAhead) {
         // The monitor has to be woken anyway.
         outbox_.add(message);
-        asked_ahead_.emplace(take_number(), BootClock::now());
-        message.set_connection(asked_ahead_->first);
+        asked_ahead_ = {take_number(), {}, BootClock::now()};
+        message.set_connection(asked_ahead_->number);
         message.mutable_open();
       }
       outbox_.send(message);
@@ -325,10 +325,9 @@ void Connections::complain(Complaint& complaint) {
 
 bool Connections::nonce(std::uint32_t number, Bytes nonce) {
   if (nonce.size() != Nonce{}.size()) return false;
-  if (asked_ahead_ && asked_ahead_->first == number) {
-    Ahead& ahead = ahead_.emplace_back(Ahead{number, {}, asked_ahead_->second});
-    std::ranges::copy(nonce, ahead.nonce.begin());
-    asked_ahead_.reset();
+  if (asked_ahead_ && asked_ahead_->number == number) {
+    std::ranges::copy(nonce, asked_ahead_->nonce.begin());
+    ahead_.push_back(*std::exchange(asked_ahead_, std::nullopt));
     return true;
   }
   Guest* const guest = find(number);

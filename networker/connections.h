@@ -99,9 +99,10 @@ class Connections {
   std::vector<Slot> slots_;
   // First in, first out, so that a number rests as long as possible before it is used again.
   std::deque<std::uint32_t> free_slots_;
-  // A nonce that is there when a peer speaks spares both a word to the monitor and its answer.
+  // For peers whose version line is there when they are let in: a nonce asked for with the proof of
+  // another costs the monitor no waking.
   std::deque<Ahead> ahead_;
-  std::optional<std::pair<std::uint32_t, Instant>> asked_ahead_;
+  std::optional<Ahead> asked_ahead_;
   int asked_ = 0;  // of the monitor since it was last heard out of turn
   std::uint64_t ended_ = 0;
   std::optional<EventLoop::TimerId> grace_timer_;

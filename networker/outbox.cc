@@ -8,7 +8,7 @@ using door::networker::ToMonitor;
 
 constexpr Milliseconds kLongestWait{10};
 // The monitor takes no more at a time.
-constexpr int kMostMessages = 16;
+constexpr int kMostMessages = 4;
 
 }  // namespace
 
@@ -25,8 +25,7 @@ void Outbox::send(const ToMonitor& message) {
 
 void Outbox::add(const ToMonitor& message) {
   put(message);
-  // One place is left for what cannot wait.
-  if (datagram_.messages_size() >= kMostMessages - 1) return flush();
+  if (datagram_.messages_size() == kMostMessages) return flush();
   // It may fire for nothing: cheaper than to set it anew for each message.
   if (timer_) return;
   timer_ = loop_.at(BootClock::now() + kLongestWait, [this] {

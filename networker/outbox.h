@@ -23,7 +23,8 @@ class Outbox {
 
   /// Says it now, after everything that was added before.
   void send(const door::networker::ToMonitor& message);
-  /// Says it with what is sent next, a hundredth of a second from now at the latest.
+  /// Says it with what is sent next, a hundredth of a second from now at the latest. Lost when this
+  /// process dies before.
   void add(const door::networker::ToMonitor& message);
 
  private:

@@ -13,7 +13,7 @@
 namespace mandos::monitor {
 
 /// One row: the message, in which states of what it is about (a bit mask, as Room::state_of()
-/// gives it), its longest datagram, its highest rate over the whole door, and who handles it.
+/// gives it), its greatest length, its highest rate over the whole door, and who handles it.
 template <class Room, class Message>
 struct DoorRow {
   int message;  // the oneof case
@@ -31,15 +31,16 @@ class DoorTable {
     for (const auto& row : rows) rates_.emplace_back(row.per_second, 2.0 * row.per_second);
   }
 
-  /// Has `datagram` handled by `room`. Returns null, or which rule it broke; then nothing was done.
-  const char* dispatch(Room& room, std::string_view datagram) {
-    if (!message_.ParseFromArray(datagram.data(), static_cast<int>(datagram.size()))) {
+  /// Has the message that `bytes` are handled by `room`. Returns null, or which rule it broke; then
+  /// nothing was done.
+  const char* dispatch(Room& room, std::string_view bytes) {
+    if (!message_.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
       return "not a message of this door";
     }
     for (std::size_t i = 0; i < rows_.size(); ++i) {
       const auto& row = rows_[i];
       if (row.message != message_.message_case()) continue;
-      if (datagram.size() > row.most_bytes) return "longer than this message may be";
+      if (bytes.size() > row.most_bytes) return "longer than this message may be";
       if ((row.states & room.state_of(message_)) == 0) return "not allowed in this state";
       if (!rates_[i].take(BootClock::now())) return "more often than allowed";
       (room.*row.handle)(message_);

@@ -12,8 +12,8 @@ using door::networker::ToNetworker;
 constexpr std::size_t kMostPart = 32UL * 1024;
 constexpr std::size_t kLongestAddress = 64;
 constexpr std::size_t kLongestProof = kMaxTranscript + kLongestAddress + 64;
-constexpr int kMostMessages = 16;  // in a datagram
-constexpr std::size_t kLongestDatagram = kLongestProof + kMostMessages * 32;
+constexpr int kMostMessages = 4;  // in a datagram: no networker holds the monitor up with proofs
+constexpr std::size_t kLongestDatagram = kLongestProof + kMostMessages * 32UL;
 // A message to a networker that does not read waits here; parts are sent on demand, so that few
 // bytes can.
 constexpr Channel::Limits kLimits{.receive = kLongestDatagram, .queue = 4UL * 1024 * 1024};
@@ -49,9 +49,7 @@ NetworkerDoor::NetworkerDoor(EventLoop& loop, Registry& registry, UniqueFd door,
 }
 
 NetworkerDoor::~NetworkerDoor() {
-  for (const auto& [number, connection] : connections_) {
-    if (connection.state == kWaiting) registry_.hung_up(id_of(number));
-  }
+  for (const auto& [number, connection] : connections_) registry_.hung_up(id_of(number));
 }
 
 unsigned NetworkerDoor::state_of(const ToMonitor& message) const {
@@ -65,7 +63,7 @@ unsigned NetworkerDoor::state_of(const ToMonitor& message) const {
 void NetworkerDoor::on_datagram(std::string_view bytes) {
   if (broken_) return;
   const bool readable = datagram_.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) &&
-                        datagram_.messages_size() <= kMostMessages;
+                        datagram_.messages_size() > 0 && datagram_.messages_size() <= kMostMessages;
   const char* broken = readable ? nullptr : "not a datagram of this door";
   for (int i = 0; broken == nullptr && i < datagram_.messages_size(); ++i) {
     broken = table_.dispatch(*this, datagram_.messages(i));
@@ -96,7 +94,7 @@ void NetworkerDoor::proof(const ToMonitor& message) {
   const std::string address = message.proof().address().substr(0, kLongestAddress);
   // Used up by this attempt, whatever comes of it.
   const Nonce nonce = std::exchange(connection.nonce, Nonce{});
-  // The networker may keep it so long before it is used, waits so long for each of two answers, and
+  // The networker may keep it so long before it uses it, waits so long for each of two answers, and
   // may be slow itself for as long again.
   const Milliseconds lifetime(5 * std::int64_t{options_.settings.login_grace_ms()});
   if (BootClock::now() - connection.opened > lifetime) {

@@ -25,9 +25,10 @@
 
 namespace {
 
-// Bytes of what crosses the sockets of a connection with a blob of 1 KiB.
+// Bytes of what crosses the sockets of a connection with a blob of 1 KiB. With the proof go the end
+// of the connection before and the wish for the next one's nonce.
 constexpr std::size_t kVersionLine = 3, kHello = 239, kFlight = 403, kFinished = 64, kRecord = 1070;
-constexpr std::size_t kOpen = 19, kNonce = 41, kProof = 520, kPart = 1036, kClosed = 9;
+constexpr std::size_t kProof = 555, kPart = 1036, kNonce = 41;
 constexpr std::size_t kAuditLine = 169;
 
 std::array<char, 4096> buffer{};
@@ -93,15 +94,14 @@ void front(int listener, int door, double half, int count) {
       require(peer >= 0, "accept4");
       events.watch(peer);
       require(hear(peer) == kVersionLine, "a version line");
-      say(door, kOpen);
-    } else if (fd == door && hear(door) == kNonce) {
       work(half / 3);
       say(peer, kHello);
     } else if (fd == door) {
+      require(hear(door) == kPart, "a part");
       say(peer, kRecord);
       events.unwatch(peer);
       close(std::exchange(peer, -1));
-      say(door, kClosed);
+      require(hear(door) == kNonce, "a nonce");
       ++served;
     } else {
       require(hear(peer) == kFlight, "a flight");
@@ -118,19 +118,14 @@ void back(int door, int log, double verification, int count) {
   events.watch(door);
   std::FILE* const file = std::tmpfile();
   require(file != nullptr, "tmpfile");
-  for (int served = 0; served < count;) {
+  for (int served = 0; served < count; ++served) {
     events.next();
-    const std::size_t size = hear(door);
-    if (size == kOpen) {
-      say(door, kNonce);
-    } else if (size == kProof) {
-      work(verification);
-      say(log, kAuditLine);
-      require(write(fileno(file), buffer.data(), kAuditLine) == ssize_t{kAuditLine}, "write");
-      say(door, kPart);
-    } else {
-      ++served;
-    }
+    require(hear(door) == kProof, "a proof");
+    work(verification);
+    say(log, kAuditLine);
+    require(write(fileno(file), buffer.data(), kAuditLine) == ssize_t{kAuditLine}, "write");
+    say(door, kPart);
+    say(door, kNonce);
   }
 }
 

@@ -136,7 +136,7 @@ def networker_doors():
             "junk": b"\0" + two_byte_sized(b"\xff\xff"), "own-proof": opened(1) + b"\4\1" + two_byte_sized(bytes(200)),
             "together": served[:-3] + b"\x0b\3" + closed(1, 1) + opened(1) + opened(2) + proof(1, 0),
             "together-wrong": opened(1) + b"\x0b\2" + next_part(9) + proof(1, 0),
-            "together-too-many": b"\x0b\x11" + b"".join(map(opened, range(17))),
+            "together-too-many": b"\x0b\5" + b"".join(map(opened, range(5))),
             "descriptor": b"\7" + byte_sized(message((5, b"")))}.items():
         seed("networker_door", name, greeting + operations + listen)
     seed("networker_door", "ungreeted", opened(1))

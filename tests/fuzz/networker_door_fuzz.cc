@@ -19,7 +19,7 @@ using door::networker::ToNetworker;
 
 constexpr std::uint32_t kMaxConnections = 4;
 constexpr std::size_t kMostOperations = 64;
-constexpr std::size_t kMostMessages = 16;  // that the monitor takes in a datagram
+constexpr std::size_t kMostMessages = 4;  // that the monitor takes in a datagram
 
 enum Operation : unsigned {
   kRaw,       // length (2 bytes), bytes

@@ -300,7 +300,7 @@ class Scene {
   void hear(std::string_view bytes) {
     const auto messages = test::messages_of(bytes);
     require(messages.has_value(), "the networker speaks the door's language");
-    require(!messages->empty() && messages->size() <= 16, "a datagram holds few messages");
+    require(!messages->empty() && messages->size() <= 4, "a datagram holds few messages");
     for (const auto& message : *messages) hear(message);
   }
 

@@ -54,17 +54,17 @@ class RegistryTest : public MonitorFixture {
 
 TEST_F(RegistryTest, WhatIsInForceAsTheFileSaysIsHeldOnce) {
   EXPECT_EQ(saved(), Hosts("file", "file"));
-  EXPECT_EQ(entry().file_differs, nullptr);
+  EXPECT_EQ(entry().file_apart, nullptr);
   // The same again, with a secret of its own.
   file_.secret = std::make_shared<const Secret>(as_bytes("secret"));
   const SecretPtr held = entry().client.settings.secret;
   reload();
-  EXPECT_EQ(entry().file_differs, nullptr);
+  EXPECT_EQ(entry().file_apart, nullptr);
   EXPECT_EQ(entry().client.settings.secret, held);
   file_.host = "other";
   reload();
   EXPECT_EQ(saved(), Hosts("other", "other"));
-  EXPECT_EQ(entry().file_differs, nullptr);
+  EXPECT_EQ(entry().file_apart, nullptr);
 }
 
 TEST_F(RegistryTest, AChangeAtRunTimeStaysUntilTheFileSaysSomethingNew) {
@@ -74,6 +74,9 @@ TEST_F(RegistryTest, AChangeAtRunTimeStaysUntilTheFileSaysSomethingNew) {
   EXPECT_EQ(saved(), Hosts("again", "file"));
   reload();
   EXPECT_EQ(entry().client.settings.host, "again");
+  set(Property::kHost, std::string("file"));
+  EXPECT_EQ(entry().file_apart, nullptr);
+  set(Property::kHost, std::string("again"));
   file_.checker = "true";
   reload();
   EXPECT_EQ(saved(), Hosts("again", "file"));
