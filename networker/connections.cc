@@ -53,11 +53,14 @@ Connections::Connections(EventLoop& loop, Log& log, Door& monitor, Tls& tls, Cra
            .exhausted = [this] { return exhausted(); },
            .accepted = [this](UniqueFd fd,
                               const sockaddr_storage& peer) { accepted(std::move(fd), peer); }}) {
-  const auto deadly = crash_note_.take();
-  if (!deadly) return;
-  log_.warning("the process before this one died while it handled what ", source_text(*deadly),
-               bounds.penalty > Milliseconds(0) ? " sent, which is refused for a while" : " sent");
-  admission_.punish(*deadly, BootClock::now());
+  const Instant now = BootClock::now();
+  for (const auto& deadly : crash_note_.take(now)) {
+    admission_.punish(deadly.source, deadly.found);
+    if (deadly.found != now) continue;
+    log_.warning(
+        "the process before this one died while it handled what ", source_text(deadly.source),
+        bounds.penalty > Milliseconds(0) ? " sent, which is refused for a while" : " sent");
+  }
 }
 
 Connections::~Connections() {

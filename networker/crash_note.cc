@@ -5,14 +5,23 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 
 namespace mandos::networker {
+namespace {
 
-// A new file is all zeros: no note.
+constexpr std::uint32_t kMostDeadly = 64;
+
+}  // namespace
+
+// A new file is all zeros: no note, and nobody deadly.
 struct CrashNote::Record {
   Source source;
   std::atomic<std::uint32_t> written;
+  std::uint32_t found;  // so many ever, the last of them below
+  std::array<Deadly, kMostDeadly> deadly;
 };
 
 CrashNote::CrashNote(int fd) {
@@ -29,9 +38,18 @@ CrashNote::~CrashNote() {
   if (record_ != nullptr) munmap(record_, sizeof(Record));
 }
 
-std::optional<Source> CrashNote::take() {
-  if (record_ == nullptr || record_->written.exchange(0) == 0) return std::nullopt;
-  return record_->source;
+std::vector<CrashNote::Deadly> CrashNote::take(Instant now) {
+  std::vector<Deadly> all;
+  if (record_ == nullptr) return all;
+  if (record_->written.exchange(0) != 0) {
+    record_->deadly.at(record_->found++ % kMostDeadly) = {record_->source, now};
+  }
+  const std::uint32_t found = record_->found;
+  for (std::uint32_t back = std::min(found, kMostDeadly); back > 0; --back) {
+    all.push_back(record_->deadly.at((found - back) % kMostDeadly));
+    all.back().found = std::min(all.back().found, now);
+  }
+  return all;
 }
 
 // The order is that in which a signal that ends us would find it: of threads there is one.

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Whose bytes this process is handling, noted where it outlives the process: when it dies of them,
-// the next one knows whom to refuse.
+// those that follow know whom to refuse.
 #pragma once
 
-#include <optional>
+#include <vector>
 
+#include "common/clock.h"
 #include "networker/source.h"
 
 namespace mandos::networker {
@@ -19,9 +20,14 @@ class CrashNote {
   CrashNote& operator=(const CrashNote&) = delete;
 
   bool kept() const { return record_ != nullptr; }
-  /// The source whose bytes the process before us died of, if it did; told once. A claim: that
-  /// process may have been taken over.
-  std::optional<Source> take();
+  /// A source whose bytes a process before us died of, and when its successor found out.
+  struct Deadly {
+    Source source;
+    Instant found;
+  };
+  /// The latest of them, oldest first. If the process just before us died so, that is the last and
+  /// was found `now`: once only. Claims: those processes may have been taken over.
+  std::vector<Deadly> take(Instant now);
 
   /// While it lives, the note names `source`; of nested ones the inner's end is the note's.
   class Handling {

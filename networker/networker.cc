@@ -85,9 +85,9 @@ Status Networker::start(const ToNetworker::Settings& settings, std::vector<Uniqu
   };
   // So many strangers, and established ones.
   const std::size_t others = kOtherFiles + listeners.size();
+  const std::size_t left = max_files_ > others ? max_files_ - others : 0;
   const std::size_t possible =
-      std::min(max_files_ > others ? (max_files_ - others) / (1 + Admission::kEstablished) : 1,
-               kMaxConnections);
+      std::clamp(left / (1 + Admission::kEstablished), std::size_t{1}, kMaxConnections);
   if (bounds.connections > possible) {
     log_.warning("at most ", possible, " connections instead of ", bounds.connections,
                  ": the limit on open files is ", max_files_);

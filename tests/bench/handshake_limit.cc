@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The limit that the server is measured against: the same TLS handshake, blob and close_notify with
-// GnuTLS at both ends in the memory of one thread, no socket and no process switch; and what the
+// The limit that the server is measured against: a TLS handshake as GnuTLS's first choices make it,
+// and as others do that it can be told of, blob and close_notify, with GnuTLS at both ends in the memory of one thread, no socket and no process switch; and what the
 // verification of a proof costs by itself. Prints one JSON object, times in microseconds of CPU.
 #include <nettle/eddsa.h>
 #include <nettle/sha2.h>
@@ -79,7 +79,7 @@ class Limit {
     gnutls_certificate_credentials_t none = nullptr;
     gnutls_certificate_allocate_credentials(&none);
     no_credentials_.reset(none);
-    // The original server's default, which is ours too.
+    // The original server's default. The networker takes the same, with choices of its own.
     client_priority_ = parse(
         concat("SECURE128:!CTYPE-X.509:+CTYPE-RAWPK:!RSA:!VERS-ALL:+VERS-TLS1.3:%PROFILE_ULTRA",
                choice)

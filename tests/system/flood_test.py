@@ -129,10 +129,10 @@ def _():
         h.expect_equal(served["served"], 40, f"served, of {served}")
 
 
-@h.case("a source whose bytes the networker dies of is refused by the next one for a while")
+@h.case("sources whose bytes networkers die of are refused by those that follow, for a while")
 def _():
     config, file = eight_clients()
-    config.server_options["source_penalty_time"] = f"PT{5 * h.SLACK:.0f}S"
+    config.server_options["source_penalty_time"] = f"PT{8 * h.SLACK:.0f}S"
     environment = {"LD_PRELOAD": str(h.BUILD / "tests/support/libdies_of_bytes.so"), "ASAN_OPTIONS":
                    os.environ.get("ASAN_OPTIONS", "") + ":handle_sigill=0"}
 
@@ -152,6 +152,15 @@ def _():
         told = server.log.wait_for("the process before this one died .*")
         h.expect("127.4.0.1 " in told, f"the source is named: {told}")
         h.expect_equal(peer("127.4.0.1")[1], b"", "answer to the same source")
+        # Another, while the first is still refused: both are.
+        before = len(server.log.lines)
+        bad, answer = peer("127.4.0.2")
+        h.expect_equal(answer, b"\x16", "answer to the second")
+        bad.sendall(b"no TLS at all, this")
+        told = server.log.wait_for("the process before this one died .*", start=before)
+        h.expect("127.4.0.2 " in told, f"the source is named: {told}")
+        for address in ("127.4.0.1", "127.4.0.2"):
+            h.expect_equal(peer(address)[1], b"", f"answer to {address}")
         served = result(start(file, "--sources", "127.1.0.0/24", "--concurrency", 8,
                               "--connections", 40))
         h.expect_equal(served["served"], 40, f"served to others, of {served}")

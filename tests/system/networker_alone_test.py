@@ -505,6 +505,42 @@ def descriptors():
         expect_outcome(finish_fetch(client), "blob")
 
 
+@case("when descriptors are out before the bound is reached the oldest stranger goes for a client")
+def descriptors_of_strangers():
+    if SANITIZED:
+        return
+    with Networker(verdict="hold", max_connections=20, grace_ms=60000) as networker:
+        waiting = start_fetch(key=key())
+        networker.wait_for("proof 0 .*")
+        opened = {int(fd) for fd in os.listdir(f"/proc/{networker.pid}/fd")}
+        limit = next(n for n in range(1000) if n - len({fd for fd in opened if fd < n}) == 2)
+        # Its own user may.
+        subprocess.run(["prlimit", "--pid", str(networker.pid), f"--nofile={limit}:{limit}"],
+                       check=True, user=USER, group=USER, extra_groups=[])
+        silent = [connect(), connect()]
+        wait_until(lambda: networker.descriptors() == len(opened) + 2, "both are let in")
+        client = start_fetch(key=key())
+        networker.wait_for("log 4 no descriptor or memory.*")
+        closed_within(silent[0], 8)  # not before its chance of four seconds
+        number = wait_until(lambda: next((line.split()[1] for line in networker.lines
+                                          if line.startswith("proof") and line.split()[1] != "0"),
+                                         None), "the client proves itself")
+        for each in ("0", number):
+            networker.order(f"give {each}")
+        for each in (waiting, client):
+            expect_outcome(finish_fetch(each), "blob")
+
+
+@case("a limit on open files that is hardly enough still serves one after the other")
+def few_files():
+    if SANITIZED:
+        return
+    for files in range(11, 16):
+        with Networker(files=files, max_connections=1000):
+            for _ in range(3):
+                expect_outcome(fetch(key=key()), "blob")
+
+
 @case("the bound on connections is fitted to the limit on open files")
 def fitted():
     with Networker(files=50, max_connections=1000, grace_ms=60000) as networker:

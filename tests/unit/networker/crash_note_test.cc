@@ -15,6 +15,7 @@ namespace mandos::networker {
 namespace {
 
 const Source kOne{.address = {1, 2, 3}, .scope = 7};
+const Instant kNow(std::chrono::hours(1));
 
 class CrashNoteTest : public testing::Test {
  protected:
@@ -32,22 +33,56 @@ class CrashNoteTest : public testing::Test {
     ASSERT_TRUE(WIFSIGNALED(status)) << status;
   }
 
+  void die_of(const Source& source) {
+    die([&source](CrashNote& note) {
+      const CrashNote::Handling handling(note, source);
+      raise(SIGKILL);
+    });
+  }
+
+  /// What a new process is told at `now`.
+  std::vector<Source> told(Instant now = kNow) {
+    std::vector<Source> sources;
+    for (const auto& deadly : CrashNote(file_.get()).take(now)) {
+      EXPECT_LE(deadly.found, now);
+      sources.push_back(deadly.source);
+    }
+    return sources;
+  }
+  using Sources = std::vector<Source>;
+
   const UniqueFd file_{memfd_create("note", MFD_CLOEXEC)};
 };
 
 TEST_F(CrashNoteTest, NewFileHoldsNone) {
   CrashNote note(file_.get());
   EXPECT_TRUE(note.kept());
-  EXPECT_EQ(note.take(), std::nullopt);
+  EXPECT_TRUE(note.take(kNow).empty());
 }
 
-TEST_F(CrashNoteTest, ToldOnceByTheNextProcess) {
-  die([](CrashNote& note) {
-    const CrashNote::Handling handling(note, kOne);
-    raise(SIGKILL);
-  });
-  EXPECT_EQ(CrashNote(file_.get()).take(), kOne);
-  EXPECT_EQ(CrashNote(file_.get()).take(), std::nullopt);
+TEST_F(CrashNoteTest, FoundByTheNextProcessAndKnownToThoseThatFollow) {
+  die_of(kOne);
+  const auto first = CrashNote(file_.get()).take(kNow);
+  ASSERT_EQ(first.size(), 1U);
+  EXPECT_EQ(first[0].source, kOne);
+  EXPECT_EQ(first[0].found, kNow);
+  const auto second = CrashNote(file_.get()).take(kNow + Milliseconds(1));
+  ASSERT_EQ(second.size(), 1U);
+  EXPECT_EQ(second[0].found, kNow) << "once only is it new";
+}
+
+TEST_F(CrashNoteTest, SeveralAreRememberedOldestFirst) {
+  Sources sources;
+  for (unsigned char number = 0; number < 100; ++number) {
+    sources.push_back({.address = {9, number}, .scope = 0});
+    die_of(sources.back());
+    EXPECT_EQ(told().back(), sources.back());
+  }
+  EXPECT_EQ(told(), Sources(sources.end() - 64, sources.end()));
+  // A clock of somebody else's making.
+  for (const auto& deadly : CrashNote(file_.get()).take(kNow - Milliseconds(5))) {
+    EXPECT_EQ(deadly.found, kNow - Milliseconds(5));
+  }
 }
 
 TEST_F(CrashNoteTest, WhoWasHandledBeforeIsNotTold) {
@@ -55,16 +90,13 @@ TEST_F(CrashNoteTest, WhoWasHandledBeforeIsNotTold) {
     { const CrashNote::Handling handling(note, kOne); }
     raise(SIGKILL);
   });
-  EXPECT_EQ(CrashNote(file_.get()).take(), std::nullopt);
+  EXPECT_EQ(told(), Sources());
 }
 
 TEST_F(CrashNoteTest, KeptUntilSomebodyAsks) {
-  die([](CrashNote& note) {
-    const CrashNote::Handling handling(note, kOne);
-    raise(SIGKILL);
-  });
+  die_of(kOne);
   die([](CrashNote&) { raise(SIGKILL); });  // it never got so far
-  EXPECT_EQ(CrashNote(file_.get()).take(), kOne);
+  EXPECT_EQ(told(), Sources({kOne}));
 }
 
 TEST_F(CrashNoteTest, WithoutMemoryNothingIsNoted) {
@@ -75,7 +107,7 @@ TEST_F(CrashNoteTest, WithoutMemoryNothingIsNoted) {
     CrashNote note(fd);
     EXPECT_FALSE(note.kept());
     { const CrashNote::Handling handling(note, kOne); }
-    EXPECT_EQ(note.take(), std::nullopt);
+    EXPECT_TRUE(note.take(kNow).empty());
   }
 }
 
