@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The limit that the server is measured against: a TLS handshake as GnuTLS's first choices make it,
-// and as others do that it can be told of, blob and close_notify, with GnuTLS at both ends in the memory of one thread, no socket and no process switch; and what the
-// verification of a proof costs by itself. Prints one JSON object, times in microseconds of CPU.
+// and as others do that it can be told of, blob and close_notify, with GnuTLS at both ends in the
+// memory of one thread, no socket and no process switch; and what the verification of a proof costs
+// by itself. Prints one JSON object, times in microseconds of CPU.
 #include <nettle/eddsa.h>
 #include <nettle/sha2.h>
 
