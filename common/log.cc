@@ -6,8 +6,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
-#include <cstring>
 
 #include "config.h"
 
@@ -15,17 +15,7 @@ namespace mandos {
 namespace {
 
 constexpr int kSyslogDaemonFacility = 3 << 3;
-
-}  // namespace
-
-Log Log::to_socket(int log_socket, LogLevel level) {
-  Log log;
-  log.log_socket_ = log_socket;
-  log.level_ = level;
-  return log;
-}
-
-namespace {
+constexpr sockaddr_un kSyslogSocket{AF_UNIX, MANDOS_SYSLOG_SOCKET};
 
 /// Whether standard error leads to the journal (JOURNAL_STREAM, systemd.exec(5)).
 bool stderr_is_journal() {
@@ -37,10 +27,19 @@ bool stderr_is_journal() {
 
 }  // namespace
 
+Log Log::to_socket(int log_socket, LogLevel level) {
+  Log log;
+  log.log_socket_ = log_socket;
+  log.level_ = level;
+  return log;
+}
+
 Log Log::to_system(std::string_view tag, LogLevel level, bool to_stderr) {
   Log log;
-  // Not connected: a syslog daemon that is restarted makes a new socket under the same name.
   log.owned_.reset(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  // Saves the kernel the search for the socket at each line; write() can do without.
+  static_cast<void>(connect(log.owned_.get(), reinterpret_cast<const sockaddr*>(&kSyslogSocket),
+                            sizeof kSyslogSocket));
   log.tag_ = concat(tag, "[", getpid(), "]: ");
   // The journal names the program that the unit starts by itself.
   if (tag != "mandos") log.label_ = concat(tag, ": ");
@@ -69,15 +68,15 @@ void Log::write(LogLevel level, std::string_view line) {
     const std::string text = concat("<", static_cast<int>(level), ">", label_, line, "\n");
     if (send(STDERR_FILENO, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return;
   }
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  static_assert(sizeof MANDOS_SYSLOG_SOCKET <= sizeof address.sun_path);
-  std::memcpy(address.sun_path, MANDOS_SYSLOG_SOCKET, sizeof MANDOS_SYSLOG_SOCKET);
   const std::string datagram =
       concat("<", kSyslogDaemonFacility | static_cast<int>(level), ">", tag_, line);
-  // No syslog, or a full one: nothing that could be done about it here.
-  static_cast<void>(sendto(owned_.get(), datagram.data(), datagram.size(), MSG_NOSIGNAL,
-                           reinterpret_cast<const sockaddr*>(&address), sizeof address));
+  if (send(owned_.get(), datagram.data(), datagram.size(), MSG_NOSIGNAL) < 0 && errno != EAGAIN) {
+    // A syslog daemon that is restarted makes a new socket under the same name. No syslog, or a
+    // full one: nothing that could be done about it here.
+    static_cast<void>(sendto(owned_.get(), datagram.data(), datagram.size(), MSG_NOSIGNAL,
+                             reinterpret_cast<const sockaddr*>(&kSyslogSocket),
+                             sizeof kSyslogSocket));
+  }
   if (to_stderr_ && !stderr_is_journal_) {
     const std::string text = concat(tag_, line, "\n");
     static_cast<void>(!::write(STDERR_FILENO, text.data(), text.size()));

@@ -368,6 +368,45 @@ def _():
     expect(not PID_FILE.exists(), "the PID file is still there")
 
 
+@contextlib.contextmanager
+def syslog_daemon():
+    """A socket under the name of the syslog daemon's, which nobody else listens on."""
+    path = pathlib.Path("/dev/log")
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(str(path))
+        daemon.settimeout(10 * harness.SLACK)
+        yield daemon
+    path.unlink()
+
+
+@case("in the background: a syslog daemon that starts after it, and one that starts anew, get its lines")
+def _():
+    key, key_id = harness.test_key()
+
+    def start():
+        status, output = run_mandos(forgiving().client("good", key_id, BLOB), "--address", "::1",
+                                    "--port", harness.PORT)
+        expect_equal((status, output), (0, ""), "status and output of the start")
+
+    def expect_told(daemon):
+        expect_served(key)
+        while b"verdict=granted" not in daemon.recv(65536):
+            pass
+
+    for there_at_start in False, True:
+        with syslog_daemon() if there_at_start else contextlib.nullcontext() as daemon:
+            start()
+            if there_at_start:
+                expect_told(daemon)
+        for _ in range(2):
+            with syslog_daemon() as daemon:
+                expect_told(daemon)
+        os.kill(int(PID_FILE.read_text()), signal.SIGTERM)
+        wait_until(lambda: not PID_FILE.exists(), "it ends")
+        expect_nothing_left()
+
+
 @case("in the background: a start that fails says why, with a status other than 0")
 def _():
     harness.DatagramSink("/dev/log")
