@@ -3,6 +3,7 @@
 
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -16,6 +17,8 @@ namespace {
 
 constexpr int kSyslogDaemonFacility = 3 << 3;
 constexpr sockaddr_un kSyslogSocket{AF_UNIX, MANDOS_SYSLOG_SOCKET};
+// Its queue is short (net.unix.max_dgram_qlen): it is full while the daemon is only busy, too.
+constexpr timeval kSyslogPatience{.tv_sec = 0, .tv_usec = 100'000};
 
 /// Whether standard error leads to the journal (JOURNAL_STREAM, systemd.exec(5)).
 bool stderr_is_journal() {
@@ -36,8 +39,9 @@ Log Log::to_socket(int log_socket, LogLevel level) {
 
 Log Log::to_system(std::string_view tag, LogLevel level, bool to_stderr) {
   Log log;
-  log.owned_.reset(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  // Saves the kernel the search for the socket at each line; write() can do without.
+  log.owned_.reset(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  setsockopt(log.owned_.get(), SOL_SOCKET, SO_SNDTIMEO, &kSyslogPatience, sizeof kSyslogPatience);
+  // Saves the kernel the search for the socket at each line; deliver() can do without.
   static_cast<void>(connect(log.owned_.get(), reinterpret_cast<const sockaddr*>(&kSyslogSocket),
                             sizeof kSyslogSocket));
   log.tag_ = concat(tag, "[", getpid(), "]: ");
@@ -53,34 +57,34 @@ Log Log::to_system(std::string_view tag, LogLevel level, bool to_stderr) {
 
 void Log::write(LogLevel level, std::string_view line) {
   line = line.substr(0, kMaxLogLine);
-  if (log_socket_ >= 0) {
-    const auto send_line = [this](LogLevel at, std::string_view text) {
-      const std::string datagram = concat(static_cast<int>(at), text);
-      return send(log_socket_, datagram.data(), datagram.size(), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
-    };
-    if (lost_ > 0 && send_line(LogLevel::kWarning, concat(lost_, " log lines were lost")))
-      lost_ = 0;
-    if (!send_line(level, line)) ++lost_;
-    return;
-  }
-  if (on_journal_stream()) {
-    // The level is read from the line (sd-daemon(3)). A journal that does not read stops nobody.
-    const std::string text = concat("<", static_cast<int>(level), ">", label_, line, "\n");
-    if (send(STDERR_FILENO, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return;
-  }
-  const std::string datagram =
-      concat("<", kSyslogDaemonFacility | static_cast<int>(level), ">", tag_, line);
-  if (send(owned_.get(), datagram.data(), datagram.size(), MSG_NOSIGNAL) < 0 && errno != EAGAIN) {
-    // A syslog daemon that is restarted makes a new socket under the same name. No syslog, or a
-    // full one: nothing that could be done about it here.
-    static_cast<void>(sendto(owned_.get(), datagram.data(), datagram.size(), MSG_NOSIGNAL,
-                             reinterpret_cast<const sockaddr*>(&kSyslogSocket),
-                             sizeof kSyslogSocket));
-  }
+  if (lost_ > 0 && deliver(LogLevel::kWarning, concat(lost_, " log lines were lost"))) lost_ = 0;
+  if (lost_ > 0 || !deliver(level, line)) ++lost_;
   if (to_stderr_ && !stderr_is_journal_) {
     const std::string text = concat(tag_, line, "\n");
     static_cast<void>(!::write(STDERR_FILENO, text.data(), text.size()));
   }
+}
+
+bool Log::deliver(LogLevel level, std::string_view line) {
+  if (log_socket_ >= 0) {
+    const std::string datagram = concat(static_cast<int>(level), line);
+    return send(log_socket_, datagram.data(), datagram.size(), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+  }
+  if (on_journal_stream()) {
+    // The level is read from the line (sd-daemon(3)). A journal that does not read stops nobody.
+    const std::string text = concat("<", static_cast<int>(level), ">", label_, line, "\n");
+    if (send(STDERR_FILENO, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+      return true;
+  }
+  const std::string datagram =
+      concat("<", kSyslogDaemonFacility | static_cast<int>(level), ">", tag_, line);
+  // One that hangs is waited for once, not at each line.
+  int flags = MSG_NOSIGNAL | (lost_ > 0 ? MSG_DONTWAIT : 0);
+  if (send(owned_.get(), datagram.data(), datagram.size(), flags) >= 0) return true;
+  if (errno == EAGAIN) flags |= MSG_DONTWAIT;
+  // A syslog daemon that is restarted makes a new socket under the same name.
+  return sendto(owned_.get(), datagram.data(), datagram.size(), flags,
+                reinterpret_cast<const sockaddr*>(&kSyslogSocket), sizeof kSyslogSocket) >= 0;
 }
 
 }  // namespace mandos

@@ -25,6 +25,8 @@ class Log {
   /// For supervisor and monitor: to the syslog socket, which may appear, vanish and be restarted at
   /// any time, and with `to_stderr` to standard error as well. Where that is the journal
   /// (JOURNAL_STREAM, systemd.exec(5)), a line goes there alone, or to the socket when it is full.
+  /// A daemon that is behind is waited for, up to a tenth of a second; from then on lines are
+  /// counted as above, without waiting, until it takes one.
   static Log to_system(std::string_view tag, LogLevel level, bool to_stderr);
 
   LogLevel level() const { return level_; }
@@ -61,6 +63,9 @@ class Log {
   void write_if(LogLevel level, const Parts&... parts) {
     if (level <= level_) write(level, concat(parts...));
   }
+
+  /// False: it is lost.
+  bool deliver(LogLevel level, std::string_view line);
 
   LogLevel level_ = LogLevel::kWarning;
   UniqueFd owned_;       // the syslog socket, of to_system()

@@ -42,6 +42,7 @@ Admission::Answer Admission::instead_of_own(const std::vector<Ticket>& places, I
 }
 
 Admission::Ticket Admission::enter(std::uint32_t connection, const Source& source, Instant now) {
+  pace_.take(now);
   strangers_.push_back({connection, source, now});
   const Ticket ticket = std::prev(strangers_.end());
   waited_for_.emplace(std::pair(now, connection), &*ticket);

@@ -50,8 +50,9 @@ class Admission {
   /// first.
   static constexpr std::size_t kMaxPunished = 16384;
 
-  /// Most newcomers a second, and at once. The monitor takes twice as many Opens for a networker
-  /// gone bad; those who only come and go would reach that on a fast machine.
+  /// Most that enter in a second, and at once. The monitor takes twice as many Opens for a networker
+  /// gone bad; those who only come and go would reach that on a fast machine. Who is refused does
+  /// not count: a refused source would keep others waiting.
   static constexpr double kMostPerSecond = 10'000;
 
   struct Stranger {
@@ -79,8 +80,8 @@ class Admission {
   /// When that one's grace is over. Only when waiting().
   Instant oldest_overdue() const { return oldest().since + bounds_.grace; }
 
-  /// Whether one more may come now, whoever it is; takes its turn.
-  bool take_turn(Instant now) { return pace_.take(now); }
+  /// Whether one more may enter now, whoever it is.
+  bool has_turn(Instant now) const { return TokenBucket(pace_).take(now); }
   struct Answer {
     bool welcome;
     /// This one has to leave first.
@@ -92,7 +93,7 @@ class Admission {
   /// oldest place, and only where nobody is a crowd the oldest of all goes, both after their fair
   /// chance.
   Answer ask(const Source& source, Instant now);
-  /// Takes in a newcomer that was welcome.
+  /// Takes in a newcomer that was welcome, which takes its turn.
   Ticket enter(std::uint32_t connection, const Source& source, Instant now);
   /// The stranger becomes established. False, and no change, when there are too many of those, of
   /// all or of its source.

@@ -121,7 +121,7 @@ std::optional<Instant> Connections::wait_for_room() {
     if (heard == kHeardPerRound) return now;
     if (!progressed(admission_.oldest().connection)) break;
   }
-  if (!admission_.take_turn(now)) return now + kMonitorPause;
+  if (!admission_.has_turn(now)) return now + kMonitorPause;
   return std::nullopt;
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The whole server against clients good and bad, and against its own death."""
-import contextlib, json, os, pathlib, pwd, re, signal, socket, subprocess, sys, time
+import contextlib, json, os, pathlib, pwd, re, signal, socket, subprocess, sys, threading, time
 
 import harness
 from harness import (Configuration, Server, case, expect, expect_equal, expect_nothing_left,
@@ -11,6 +11,7 @@ BLOB = b"what the client may have"
 ROLES = ("monitor", "networker", "checker-runner")
 KINDS = ("ed25519", "ed448", "p256", "p384", "p521", "rsa3072")
 MANDOS = harness.PREFIX / "sbin/mandos"
+LOAD_CLIENT = harness.BUILD / "tests/bench/load-client"
 
 
 def forgiving(**options):
@@ -405,6 +406,60 @@ def _():
         os.kill(int(PID_FILE.read_text()), signal.SIGTERM)
         wait_until(lambda: not PID_FILE.exists(), "it ends")
         expect_nothing_left()
+
+
+@case("a syslog daemon that is behind gets every audit line; of one that hangs, their number is told")
+def _():
+    pathlib.Path("/proc/sys/net/unix/max_dgram_qlen").write_text("10")
+    keys = harness.temporary() / "keys.pem"
+    made = subprocess.run([LOAD_CLIENT, "--generate", "8", "--keys", keys], check=True,
+                          capture_output=True, text=True)
+    config = forgiving()
+    for number, key_id in enumerate(made.stdout.split()):
+        config.client(f"client{number}", key_id, BLOB)
+
+    def load(count):
+        ran = subprocess.run([LOAD_CLIENT, "--host", "::1", "--port", str(harness.PORT), "--keys", keys,
+                              "--concurrency", "30", "--connections", str(count)], check=True,
+                             capture_output=True, text=True)
+        expect_equal(json.loads(ran.stdout)["served"], count, "served")
+
+    with syslog_daemon() as daemon:
+        status, output = run_mandos(config, "--address", "::1", "--port", harness.PORT)
+        expect_equal((status, output), (0, ""), "status and output of the start")
+        lines = []
+
+        def read(until, pause=0):
+            while not lines or not until(lines[-1]):
+                lines.append(daemon.recv(65536).decode())
+                time.sleep(pause)
+        # Fifty lines a second, which is slower than they come.
+        reading = threading.Thread(target=read, args=(lambda line: "the last" in line, 0.02))
+        reading.start()
+        load(100)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+            end.sendto(b"the last", "/dev/log")
+        reading.join()
+        granted = [line for line in lines if "verdict=granted" in line]
+        told = sum(map(int, re.findall(r": (\d+) log lines were lost", "".join(lines))))
+        expect_equal((len(granted), told), (100, 0), "audit lines, and lines lost")
+        load(200)  # nobody reads
+        lines.clear()
+        daemon.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):
+            read(lambda line: False)
+        kept = sum("verdict=granted" in line for line in lines)
+        expect(0 < kept < 50, f"lines that the daemon's queue kept: {kept}")
+        lines.clear()
+        daemon.settimeout(10 * harness.SLACK)
+        load(1)
+        read(lambda line: "verdict=granted" in line)
+        # Others may have been among them.
+        lost = int(re.search(r": (\d+) log lines were lost", "".join(lines))[1])
+        expect(200 - kept <= lost <= 240 - kept, f"{lost} said to be lost, {kept} kept")
+    os.kill(int(PID_FILE.read_text()), signal.SIGTERM)
+    wait_until(lambda: not PID_FILE.exists(), "it ends")
+    expect_nothing_left()
 
 
 @case("in the background: a start that fails says why, with a status other than 0")

@@ -198,7 +198,9 @@ TEST(Admission, NewcomersAreFewerThanTheMonitorTakesForAnAttack) {
   const auto turns = [&](Instant from, Instant until) {
     double count = 0;
     for (Instant now = from; now < until; now += std::chrono::microseconds(10)) {
-      count += admission.take_turn(now) ? 1 : 0;
+      if (!admission.has_turn(now)) continue;
+      admission.leave(admission.enter(1, source(1), now));
+      ++count;
     }
     return count;
   };
@@ -208,6 +210,16 @@ TEST(Admission, NewcomersAreFewerThanTheMonitorTakesForAnAttack) {
   const double steady = turns(kStart + seconds(1), kStart + seconds(3)) / 2;
   EXPECT_NEAR(steady, Admission::kMostPerSecond, 10);
   EXPECT_LT(steady, kOfTheDoor);
+}
+
+TEST(Admission, WhoIsRefusedTakesNobodysTurn) {
+  Admission admission(bounds(5, 5));
+  admission.punish(source(1), kStart);
+  for (int i = 0; i < 3 * Admission::kMostPerSecond; ++i) {
+    ASSERT_TRUE(admission.has_turn(kStart)) << "after " << i;
+    ASSERT_FALSE(admission.ask(source(1), kStart).welcome);
+  }
+  EXPECT_TRUE(admission.has_turn(kStart));
 }
 
 TEST(Admission, APunishedSourceIsRefusedForThePenalty) {
