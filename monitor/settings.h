@@ -34,7 +34,7 @@ struct Settings {
   std::string configdir = MANDOS_CONFIG_DIR;
   std::string statedir = MANDOS_STATE_DIR;
   // In mandos.conf only.
-  unsigned max_connections = 4096;
+  unsigned max_connections = 6144;
   unsigned max_per_source = 64;
   Milliseconds login_grace = std::chrono::seconds(15);
   Milliseconds source_penalty = std::chrono::seconds(10);

@@ -50,9 +50,9 @@ class Admission {
   /// first.
   static constexpr std::size_t kMaxPunished = 16384;
 
-  /// Most that enter in a second, and at once. The monitor takes twice as many Opens for a networker
-  /// gone bad; those who only come and go would reach that on a fast machine. Who is refused does
-  /// not count: a refused source would keep others waiting.
+  /// Most that enter in a second, and at once. The monitor takes twice as many Opens for a
+  /// networker gone bad; those who only come and go would reach that on a fast machine. Who is
+  /// refused does not count: a refused source would keep others waiting.
   static constexpr double kMostPerSecond = 10'000;
 
   struct Stranger {

@@ -59,7 +59,7 @@ class Tls {
       priority_;
 };
 
-/// One TLS session. Costs some tens of KiB: made only for a peer that has spoken.
+/// One TLS session. Costs about twelve KiB: made only for a peer that has spoken.
 class TlsSession {
  public:
   /// `nonce` becomes ClientHello.random: 32 bytes. `tls` must outlive the session.
