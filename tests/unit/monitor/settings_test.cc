@@ -66,7 +66,7 @@ TEST_F(SettingsTest, HasTheManualsDefaults) {
     EXPECT_EQ(settings.level, LogLevel::kWarning);
     EXPECT_EQ(settings.configdir, folder_);
     EXPECT_EQ(settings.statedir, MANDOS_STATE_DIR);
-    EXPECT_EQ(settings.max_connections, 4096U);
+    EXPECT_EQ(settings.max_connections, 6144U);
     EXPECT_EQ(settings.max_per_source, 64U);
     EXPECT_EQ(settings.login_grace, 15s);
     EXPECT_EQ(settings.source_penalty, 10s);
