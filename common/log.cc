@@ -17,8 +17,11 @@ namespace {
 
 constexpr int kSyslogDaemonFacility = 3 << 3;
 constexpr sockaddr_un kSyslogSocket{AF_UNIX, MANDOS_SYSLOG_SOCKET};
-// Its queue is short (net.unix.max_dgram_qlen): it is full while the daemon is only busy, too.
+// Its queue is short (net.unix.max_dgram_qlen): it is full while the daemon is only busy, too. So
+// long a line waits for it.
 constexpr timeval kSyslogPatience{.tv_sec = 0, .tv_usec = 100'000};
+// All lines together wait a tenth of the time, and may do so for so long ahead.
+constexpr std::chrono::seconds kMostWaited{10};
 
 /// Whether standard error leads to the journal (JOURNAL_STREAM, systemd.exec(5)).
 bool stderr_is_journal() {
@@ -39,11 +42,9 @@ Log Log::to_socket(int log_socket, LogLevel level) {
 
 Log Log::to_system(std::string_view tag, LogLevel level, bool to_stderr) {
   Log log;
+  // Not connected: a syslog daemon that is restarted makes a new socket under the same name.
   log.owned_.reset(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   setsockopt(log.owned_.get(), SOL_SOCKET, SO_SNDTIMEO, &kSyslogPatience, sizeof kSyslogPatience);
-  // Saves the kernel the search for the socket at each line; deliver() can do without.
-  static_cast<void>(connect(log.owned_.get(), reinterpret_cast<const sockaddr*>(&kSyslogSocket),
-                            sizeof kSyslogSocket));
   log.tag_ = concat(tag, "[", getpid(), "]: ");
   // The journal names the program that the unit starts by itself.
   if (tag != "mandos") log.label_ = concat(tag, ": ");
@@ -78,13 +79,17 @@ bool Log::deliver(LogLevel level, std::string_view line) {
   }
   const std::string datagram =
       concat("<", kSyslogDaemonFacility | static_cast<int>(level), ">", tag_, line);
+  const auto to_syslog = [&](int flags) {
+    return sendto(owned_.get(), datagram.data(), datagram.size(), MSG_NOSIGNAL | flags,
+                  reinterpret_cast<const sockaddr*>(&kSyslogSocket), sizeof kSyslogSocket) >= 0;
+  };
+  if (to_syslog(MSG_DONTWAIT)) return true;
   // One that hangs is waited for once, not at each line.
-  int flags = MSG_NOSIGNAL | (lost_ > 0 ? MSG_DONTWAIT : 0);
-  if (send(owned_.get(), datagram.data(), datagram.size(), flags) >= 0) return true;
-  if (errno == EAGAIN) flags |= MSG_DONTWAIT;
-  // A syslog daemon that is restarted makes a new socket under the same name.
-  return sendto(owned_.get(), datagram.data(), datagram.size(), flags,
-                reinterpret_cast<const sockaddr*>(&kSyslogSocket), sizeof kSyslogSocket) >= 0;
+  const Instant now = BootClock::now();
+  if (errno != EAGAIN || lost_ > 0 || patient_again_ > now + kMostWaited) return false;
+  const bool taken = to_syslog(0);
+  patient_again_ = std::max(patient_again_, now) + 10 * (BootClock::now() - now);
+  return taken;
 }
 
 }  // namespace mandos

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "common/clock.h"
 #include "common/text.h"
 #include "common/unique_fd.h"
 
@@ -25,8 +26,8 @@ class Log {
   /// For supervisor and monitor: to the syslog socket, which may appear, vanish and be restarted at
   /// any time, and with `to_stderr` to standard error as well. Where that is the journal
   /// (JOURNAL_STREAM, systemd.exec(5)), a line goes there alone, or to the socket when it is full.
-  /// A daemon that is behind is waited for, up to a tenth of a second; from then on lines are
-  /// counted as above, without waiting, until it takes one.
+  /// A syslog daemon that is behind is waited for, up to a tenth of a second at a line and about a
+  /// second in ten; after that lines are counted as above, without waiting, until it takes one.
   static Log to_system(std::string_view tag, LogLevel level, bool to_stderr);
 
   LogLevel level() const { return level_; }
@@ -75,6 +76,7 @@ class Log {
   bool to_stderr_ = false;
   bool stderr_is_journal_ = false;
   unsigned long lost_ = 0;
+  Instant patient_again_{};  // ten times what was waited for syslog, one wait after the other
 };
 
 }  // namespace mandos

@@ -195,9 +195,7 @@ Nonce fresh_nonce() {
 ProofResult check_proof(Bytes bytes, const Nonce& nonce,
                         const std::function<bool(const KeyId&)>& known) {
   Transcript transcript;
-  if (const char* reason = parse_transcript(bytes, nonce, transcript)) {
-    return {.reason = reason};
-  }
+  if (const char* reason = parse_transcript(bytes, nonce, transcript)) return {.reason = reason};
   KeyId key_id;
   std::ranges::copy(hash(nettle_sha256, {transcript.public_key}), key_id.bytes.begin());
   if (key_id == kKeyIdOfNothing || !known(key_id)) {

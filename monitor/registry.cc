@@ -38,9 +38,8 @@ void Registry::start() {
 
 void Registry::reload(const std::map<std::string, ClientSettings>& file, const Merge& merge) {
   std::vector<Slot*> gone;
-  for (const auto& [name, slot] : by_name_) {
+  for (const auto& [name, slot] : by_name_)
     if (!file.contains(name)) gone.push_back(slot.get());
-  }
   for (Slot* slot : gone) {
     const std::string name = slot->client.name;
     take_away(*slot);
@@ -150,9 +149,8 @@ void Registry::commit() {
     if (const Slot* slot = of_number(number); slot != nullptr) entries.push_back(slot);
   }
   const Status saved = outlets_.save(entries);
-  for (const auto* entry : entries) {
+  for (const auto* entry : entries)
     if (saved) unsaved_.erase(entry->client.number);
-  }
   for (const auto& done : std::exchange(awaiting_commit_, {})) done(saved);
 }
 

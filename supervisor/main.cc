@@ -116,9 +116,8 @@ int start(const std::vector<std::string>& arguments) {
     if (!pipe) return complain(pipe.error());
     ready_pipe = std::move(*pipe);
   }
-  if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0) {
+  if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0)
     return complain("cannot become the parent of orphans");
-  }
   // The monitor first, while what we inherited is open and our capabilities are whole.
   auto door = make_door();
   if (!door) return complain(door.error());
@@ -136,9 +135,8 @@ int start(const std::vector<std::string>& arguments) {
       loop, log, std::move(notify),
       {.arguments = arguments, .foreground = foreground, .accounts = *accounts, .on_ready = [&] {
          if (foreground) return;
-         if (auto written = write_pid_file(); !written) {
+         if (auto written = write_pid_file(); !written)
            log.warning("no PID file: ", written.error());
-         }
          const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
          for (int fd = 0; fd <= STDERR_FILENO; ++fd) dup2(null.get(), fd);
          log.set_stderr(false);

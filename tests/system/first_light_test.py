@@ -433,17 +433,21 @@ def _():
             while not lines or not until(lines[-1]):
                 lines.append(daemon.recv(65536).decode())
                 time.sleep(pause)
-        # Fifty lines a second, which is slower than they come.
-        reading = threading.Thread(target=read, args=(lambda line: "the last" in line, 0.02))
+        # Slower than they come.
+        reading = threading.Thread(target=read, args=(lambda line: "the last" in line, 0.005))
         reading.start()
         load(100)
+        load(1)  # before whose line is told what is missing
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
             end.sendto(b"the last", "/dev/log")
         reading.join()
-        granted = [line for line in lines if "verdict=granted" in line]
-        told = sum(map(int, re.findall(r": (\d+) log lines were lost", "".join(lines))))
-        expect_equal((len(granted), told), (100, 0), "audit lines, and lines lost")
+        granted = sum("verdict=granted" in line for line in lines)
+        lost = sum(map(int, re.findall(r": (\d+) log lines were lost", "".join(lines))))
+        # None, but where this process gets no processor for a tenth of a second.
+        expect(granted >= 80 and granted + lost >= 101, f"{granted} audit lines, {lost} said to be lost")
+        begun = time.monotonic()
         load(200)  # nobody reads
+        expect(time.monotonic() - begun < 5 * harness.SLACK, "nobody waits for it at each line")
         lines.clear()
         daemon.settimeout(0.5)
         with contextlib.suppress(TimeoutError):
