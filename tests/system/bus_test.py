@@ -558,7 +558,7 @@ def _():
             bus.start()
         h.wait_until(Caller().has_server, "on the bus", 30)
         h.expect_equal(started.pid("bus-agent"), agent, "the bus-agent lives on")
-        started.log.wait_for("on the system bus as")
+        started.log.wait_for("on the system bus as", start=before)
         said = [line for line in started.log.lines if "the system bus" in line]
         h.expect_equal([" not on " in line for line in said], [True, False] * 3,
                        f"once when it is away, once when it is back: {said}")
