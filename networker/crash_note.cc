@@ -46,8 +46,10 @@ std::vector<CrashNote::Deadly> CrashNote::take(Instant now) {
   }
   const std::uint32_t found = record_->found;
   for (std::uint32_t back = std::min(found, kMostDeadly); back > 0; --back) {
-    all.push_back(record_->deadly.at((found - back) % kMostDeadly));
-    all.back().found = std::min(all.back().found, now);
+    // Kept so: what somebody dated ahead would else be new to each process that follows.
+    Deadly& each = record_->deadly.at((found - back) % kMostDeadly);
+    each.found = std::min(each.found, now);
+    all.push_back(each);
   }
   return all;
 }

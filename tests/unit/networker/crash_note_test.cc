@@ -83,6 +83,9 @@ TEST_F(CrashNoteTest, SeveralAreRememberedOldestFirst) {
   for (const auto& deadly : CrashNote(file_.get()).take(kNow - Milliseconds(5))) {
     EXPECT_EQ(deadly.found, kNow - Milliseconds(5));
   }
+  for (const auto& deadly : CrashNote(file_.get()).take(kNow)) {
+    EXPECT_EQ(deadly.found, kNow - Milliseconds(5)) << "is not new again";
+  }
 }
 
 TEST_F(CrashNoteTest, WhoWasHandledBeforeIsNotTold) {
