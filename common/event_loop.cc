@@ -90,6 +90,14 @@ void EventLoop::arm() {
   }
 }
 
+void EventLoop::notice_gap() {
+  if (gap_handlers_.empty() || timers_.empty()) return;
+  const auto late = BootClock::now() - timers_.begin()->first.first;
+  if (late < kGap) return;
+  const auto whole = std::chrono::duration_cast<Milliseconds>(late);
+  for (const auto& handler : gap_handlers_) handler(whole);
+}
+
 void EventLoop::run_due() {
   if (timers_.empty()) return;
   const Instant now = BootClock::now();
@@ -106,6 +114,7 @@ void EventLoop::run_once(Milliseconds longest) {
   const int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
                                static_cast<int>(longest.count()));
   if (count < 0 && errno != EINTR) fail("epoll_wait");
+  notice_gap();
   for (int i = 0; i < count && !stopped_; ++i) {
     const auto& event = events.at(static_cast<std::size_t>(i));
     auto* entry = static_cast<Watch*>(event.data.ptr);

@@ -44,6 +44,17 @@ class EventLoop {
   /// No effect on a timer that has fired.
   void cancel(const TimerId& timer) { timers_.erase(timer); }
 
+  /// A timer that is reached this much too late means that this process did not run.
+  static constexpr Milliseconds kGap{1000};
+  /// Calls `missed` when a timer is reached at least kGap too late: this process was stopped
+  /// (SIGSTOP, a suspended machine) or one callback took that long. `late` is by how much. It is
+  /// called before any descriptor or timer of that round is served, so that whoever keeps deadlines
+  /// can move those that nobody could meet. Without a timer no gap is noticed: an owner of
+  /// deadlines has one for them.
+  void on_gap(std::function<void(Milliseconds late)> missed) {
+    gap_handlers_.push_back(std::move(missed));
+  }
+
   /// The timerfd, for a seccomp filter that allows reading nothing else.
   int timer_fd() const { return timer_fd_.get(); }
 
@@ -65,6 +76,7 @@ class EventLoop {
     Ready ready;
   };
   void arm();
+  void notice_gap();
   void run_due();
 
   UniqueFd epoll_;
@@ -74,6 +86,7 @@ class EventLoop {
   // Unwatched during a round: kept until its end, since its events may lie in the batch at hand.
   std::vector<std::unique_ptr<Watch>> retired_;
   std::map<TimerId, std::function<void()>> timers_;
+  std::vector<std::function<void(Milliseconds)>> gap_handlers_;
   std::uint64_t next_timer_ = 0;
   Instant armed_ = Instant::max();
   bool stopped_ = false;
