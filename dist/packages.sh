@@ -9,7 +9,7 @@ CLIENT_PACKAGES=(gnupg gnutls-bin libavahi-core7 libgpgme11 libnl-route-3-200)
 TEST_PACKAGES=(mandos mandos-client libgtest-dev libgmock-dev dbus avahi-daemon fping clang
   clang-format clang-tidy cppcheck llvm libclang-rt-dev python3-dbus python3-gi iproute2 procps
   gdb man-db mandoc systemd selinux-policy-dev selinux-policy-default policycoreutils selinux-utils
-  python3-setools libjemalloc2)
+  python3-setools libjemalloc2 cmark-gfm)
 # What only ./check --long needs: virtual machines and chroots.
 LONG_PACKAGES=(avahi-utils cryptsetup-bin debian-archive-keyring e2fsprogs mmdebstrap qemu-system-x86)
 

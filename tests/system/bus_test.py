@@ -625,15 +625,15 @@ def _():
         h.expect_equal(fetched.blob, b"blob", f"after approval: {fetched}")
 
 
-@h.case("README's commands list who waits, and approve and refuse")
+@h.case("doc/operating.md's commands list who waits, and approve and refuse")
 def _():
     file, key_id = h.test_key()
     config = h.Configuration().client("web", key_id, b"blob", approval_delay="PT10M",
                                       approved_by_default="False")
-    readme = (h.SOURCE / "README.md").read_text()
+    page = (h.SOURCE / "doc/operating.md").read_text()
 
     def run(command):
-        h.expect(f"\n{command}\n" in readme, f"README shows {command}")
+        h.expect(f"\n{command}\n" in page, f"doc/operating.md shows {command}")
         ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True,
                              timeout=30 * h.SLACK)
         h.expect_equal((ran.returncode, ran.stderr), (0, ""), command)
@@ -642,7 +642,7 @@ def _():
                "in json.load(sys.stdin).items() if client[\"ApprovalPending\"]]'")
     not_enabled = waiting.replace('if client["ApprovalPending"]', 'if not client["Enabled"]')
     told = "gdbus monitor --system --dest se.recompile.Mandos | grep --line-buffered NeedApproval"
-    h.expect(f"\n{told}\n" in readme, "README shows how to be told")
+    h.expect(f"\n{told}\n" in page, "doc/operating.md shows how to be told")
     with Bus(), server(config):
         notice = subprocess.Popen(["bash", "-c", f"{told} 2>&1"], stdout=subprocess.PIPE, text=True)
         h.expect_equal(run(waiting), "", "nobody waits")
