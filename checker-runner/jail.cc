@@ -32,13 +32,6 @@ void collect(const fs::path& directory, const std::vector<std::string>& excluded
   }
 }
 
-// The flags of clone(2), whose arguments are in another order on one architecture.
-#ifdef __s390__
-constexpr unsigned kCloneFlags = 1;
-#else
-constexpr unsigned kCloneFlags = 0;
-#endif
-
 }  // namespace
 
 std::vector<std::string> all_but(const std::string& top, const std::vector<std::string>& excluded) {
@@ -66,17 +59,16 @@ jail::Jail checker_jail() {
                            SCMP_SYS(sethostname), SCMP_SYS(setdomainname), SCMP_SYS(uselib)}) {
     refused.push_back({number});
   }
-  constexpr scmp_datum_t kLow = 0xffffffff;
   // Asking for it is harmless.
-  refused.push_back({SCMP_SYS(personality), {scmp_arg_cmp{0, SCMP_CMP_NE, kLow, 0}}});
+  refused.push_back({SCMP_SYS(personality), {scmp_arg_cmp{0, SCMP_CMP_NE, 0xffffffff, 0}}});
   // These type into the terminal that shows the checkers' output.
-  for (const scmp_datum_t request : {scmp_datum_t{TIOCSTI}, scmp_datum_t{TIOCLINUX}}) {
-    refused.push_back({SCMP_SYS(ioctl), {scmp_arg_cmp{1, SCMP_CMP_MASKED_EQ, kLow, request}}});
+  for (const unsigned request : {TIOCSTI, TIOCLINUX}) {
+    refused.push_back({SCMP_SYS(ioctl), {jail::is(1, request)}});
   }
   // User name spaces; clone3 hides its flags in memory, and without it libraries use clone.
   refused.push_back(
       {SCMP_SYS(clone),
-       {scmp_arg_cmp{kCloneFlags, SCMP_CMP_MASKED_EQ, CLONE_NEWUSER, CLONE_NEWUSER}}});
+       {scmp_arg_cmp{jail::kCloneFlags, SCMP_CMP_MASKED_EQ, CLONE_NEWUSER, CLONE_NEWUSER}}});
   refused.push_back({SCMP_SYS(clone3), {}, ENOSYS});
   return jail;
 }

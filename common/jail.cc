@@ -3,6 +3,8 @@
 
 #include <cap-ng.h>
 #include <fcntl.h>
+#include <linux/mman.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -12,6 +14,8 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
+#include <cstring>
 #include <memory>
 
 #include "common/unique_fd.h"
@@ -120,20 +124,23 @@ Status keep_capabilities(const std::vector<unsigned>& kept) {
       CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_INHERITABLE | CAPNG_BOUNDING_SET | CAPNG_AMBIENT);
   capng_clear(CAPNG_SELECT_ALL);
   for (const unsigned capability : kept) capng_update(CAPNG_ADD, kSets, capability);
-  // The bounding set first: afterwards the right to change it is gone. Already empty is fine too.
-  capng_apply(CAPNG_SELECT_BOUNDS);
+  // The bounding set first: afterwards the right to change it is gone. Without that right it may be
+  // as it should be already, which is verified below.
+  const bool bounded = capng_apply(CAPNG_SELECT_BOUNDS) == 0;
   if (capng_apply(CAPNG_SELECT_CAPS) != 0) return Error{"capabilities could not be dropped"};
   if (!kept.empty() && capng_apply(CAPNG_SELECT_AMBIENT) != 0) {
     return Error{"ambient capabilities could not be set"};
   }
-  capng_get_caps_process();
+  if (capng_get_caps_process() != 0) return Error{"capabilities could not be read back"};
   for (unsigned capability = 0; capability <= CAP_LAST_CAP; ++capability) {
     const bool wanted = std::ranges::count(kept, capability) > 0;
     if (prctl(PR_CAPBSET_READ, capability, 0, 0, 0) == (wanted ? 0 : 1) ||
         (capng_have_capability(CAPNG_PERMITTED, capability) != 0) != wanted ||
         (capng_have_capability(CAPNG_EFFECTIVE, capability) != 0) != wanted) {
       return Error{concat("capability ", capng_capability_to_name(capability),
-                          wanted ? " is missing" : " could not be dropped")};
+                          wanted    ? " is missing"
+                          : bounded ? " could not be dropped"
+                                    : " could not be dropped without setpcap")};
     }
   }
   return Ok{};
@@ -142,12 +149,38 @@ Status keep_capabilities(const std::vector<unsigned>& kept) {
 Status add_rules(scmp_filter_ctx filter, std::uint32_t action,
                  const std::vector<SyscallRule>& rules) {
   for (const auto& rule : rules) {
-    const int failed = seccomp_rule_add_array(
-        filter, rule.error != 0 ? SCMP_ACT_ERRNO(rule.error) : action, rule.number,
-        static_cast<unsigned>(rule.arguments.size()), rule.arguments.data());
-    // A call that this architecture does not have needs no rule.
-    if (failed != 0 && failed != -EDOM) return errno_error(-failed, "seccomp rule ", rule.number);
+    const auto found = std::ranges::find(operations(), rule.number, &Operation::named);
+    const auto operation =
+        found == operations().end() ? Operation{rule.number, {{rule.number}}} : *found;
+    if (!operation.comparable && !rule.arguments.empty()) {
+      return Error{concat("seccomp rule ", rule.number, " compares what is in different places")};
+    }
+    for (const auto& call : operation.calls) {
+      auto arguments = rule.arguments;
+      std::erase_if(arguments, [&call](const auto& each) { return each.arg >= call.arguments; });
+      const int failed = seccomp_rule_add_array(
+          filter, rule.error != 0 ? SCMP_ACT_ERRNO(rule.error) : action, call.number,
+          static_cast<unsigned>(arguments.size()), arguments.data());
+      // A call that this architecture does not have needs no rule.
+      if (failed != 0 && failed != -EDOM) return errno_error(-failed, "seccomp rule ", call.number);
+    }
   }
+  return Ok{};
+}
+
+/// Where there is socketcall(2): it has its arguments in memory, which no filter can look into, and
+/// a rule for a socket call would allow it with any. See direct_socket_calls.cc.
+[[maybe_unused]] Status forbid_socketcall(std::uint32_t kill) {
+#ifdef SYS_socketcall
+  const std::unique_ptr<void, void (*)(void*)> filter(seccomp_init(SCMP_ACT_ALLOW),
+                                                      &seccomp_release);
+  if (filter == nullptr) return Error{"seccomp_init failed"};
+  int failed = seccomp_rule_add(filter.get(), kill, SCMP_SYS(socketcall), 0);
+  if (failed == 0) failed = seccomp_load(filter.get());
+  if (failed != 0) return errno_error(-failed, "seccomp rule for socketcall");
+#else
+  static_cast<void>(kill);
+#endif
   return Ok{};
 }
 
@@ -168,6 +201,7 @@ Status add_rules(scmp_filter_ctx filter, std::uint32_t action,
   auto allowed = rules.allowed;
   // The question that this function ends with.
   if (rules.allow_list) {
+    if (auto forbidden = forbid_socketcall(kill); !forbidden) return forbidden;
     allowed.push_back({SCMP_SYS(prctl), {{0, SCMP_CMP_EQ, PR_GET_SECCOMP, 0}}});
     if constexpr (MANDOS_SECCOMP_TRAP) {
       struct sigaction action {};
@@ -188,6 +222,114 @@ Status add_rules(scmp_filter_ctx filter, std::uint32_t action,
 }
 
 }  // namespace
+
+const std::vector<Operation>& operations() {
+  static const std::vector<Operation> table = {
+      // time and waiting
+      {SCMP_SYS(clock_gettime),
+       {{SCMP_SYS(clock_gettime)},
+        {SCMP_SYS(clock_gettime64)},
+        {SCMP_SYS(gettimeofday)},
+        {SCMP_SYS(time)}},
+       false},
+      {SCMP_SYS(clock_settime),
+       {{SCMP_SYS(clock_settime)},
+        {SCMP_SYS(clock_settime64)},
+        {SCMP_SYS(settimeofday)},
+        {SCMP_SYS(stime)}},
+       false},
+      {SCMP_SYS(clock_adjtime),
+       {{SCMP_SYS(clock_adjtime)}, {SCMP_SYS(clock_adjtime64)}, {SCMP_SYS(adjtimex)}},
+       false},
+      {SCMP_SYS(nanosleep),
+       {{SCMP_SYS(nanosleep)}, {SCMP_SYS(clock_nanosleep)}, {SCMP_SYS(clock_nanosleep_time64)}},
+       false},
+      {SCMP_SYS(timerfd_settime), {{SCMP_SYS(timerfd_settime)}, {SCMP_SYS(timerfd_settime64)}}},
+      {SCMP_SYS(epoll_wait),
+       {{SCMP_SYS(epoll_wait)}, {SCMP_SYS(epoll_pwait)}, {SCMP_SYS(epoll_pwait2)}}},
+      {SCMP_SYS(poll), {{SCMP_SYS(poll)}, {SCMP_SYS(ppoll)}, {SCMP_SYS(ppoll_time64)}}},
+      {SCMP_SYS(futex), {{SCMP_SYS(futex)}, {SCMP_SYS(futex_time64)}}},
+      {SCMP_SYS(io_getevents),
+       {{SCMP_SYS(io_getevents)}, {SCMP_SYS(io_pgetevents)}, {SCMP_SYS(io_pgetevents_time64)}}},
+      // files
+      {SCMP_SYS(open), {{SCMP_SYS(open)}, {SCMP_SYS(openat)}}, false},
+      {SCMP_SYS(stat),
+       {{SCMP_SYS(stat)},
+        {SCMP_SYS(lstat)},
+        {SCMP_SYS(fstat)},
+        {SCMP_SYS(newfstatat)},
+        {SCMP_SYS(stat64)},
+        {SCMP_SYS(lstat64)},
+        {SCMP_SYS(fstat64)},
+        {SCMP_SYS(fstatat64)},
+        {SCMP_SYS(statx)}},
+       false},
+      {SCMP_SYS(access),
+       {{SCMP_SYS(access)}, {SCMP_SYS(faccessat)}, {SCMP_SYS(faccessat2)}},
+       false},
+      {SCMP_SYS(readlink), {{SCMP_SYS(readlink)}, {SCMP_SYS(readlinkat)}}, false},
+      {SCMP_SYS(rename), {{SCMP_SYS(rename)}, {SCMP_SYS(renameat)}, {SCMP_SYS(renameat2)}}, false},
+      {SCMP_SYS(unlink), {{SCMP_SYS(unlink)}, {SCMP_SYS(unlinkat)}}, false},
+      {SCMP_SYS(lseek), {{SCMP_SYS(lseek)}, {SCMP_SYS(_llseek)}}, false},
+      {SCMP_SYS(ftruncate), {{SCMP_SYS(ftruncate)}, {SCMP_SYS(ftruncate64)}}, false},
+      {SCMP_SYS(fcntl), {{SCMP_SYS(fcntl)}, {SCMP_SYS(fcntl64)}}},
+      {SCMP_SYS(dup2), {{SCMP_SYS(dup2)}, {SCMP_SYS(dup3)}}},
+      {SCMP_SYS(umount2), {{SCMP_SYS(umount2)}, {SCMP_SYS(umount)}}},
+      // Without an address they have two arguments less.
+      {SCMP_SYS(sendto), {{SCMP_SYS(sendto)}, {SCMP_SYS(send), 4}}},
+      {SCMP_SYS(recvfrom), {{SCMP_SYS(recvfrom)}, {SCMP_SYS(recv), 4}}},
+      // memory
+      {SCMP_SYS(mmap),
+       {{SCMP_SYS(mmap2)},
+#if !defined(__i386__) && !defined(__s390__)  // there it has its arguments in memory
+        {SCMP_SYS(mmap)}
+#endif
+       }},
+      {SCMP_SYS(mprotect), {{SCMP_SYS(mprotect)}, {SCMP_SYS(pkey_mprotect)}}},
+      {SCMP_SYS(mlock), {{SCMP_SYS(mlock)}, {SCMP_SYS(mlock2)}}},
+      // the process
+      {SCMP_SYS(getuid),
+       {{SCMP_SYS(getuid)}, {SCMP_SYS(getuid32)}, {SCMP_SYS(geteuid)}, {SCMP_SYS(geteuid32)}}},
+      {SCMP_SYS(getgid),
+       {{SCMP_SYS(getgid)}, {SCMP_SYS(getgid32)}, {SCMP_SYS(getegid)}, {SCMP_SYS(getegid32)}}},
+      {SCMP_SYS(getresuid), {{SCMP_SYS(getresuid)}, {SCMP_SYS(getresuid32)}}},
+      {SCMP_SYS(getresgid), {{SCMP_SYS(getresgid)}, {SCMP_SYS(getresgid32)}}},
+      {SCMP_SYS(rt_sigreturn), {{SCMP_SYS(rt_sigreturn)}, {SCMP_SYS(sigreturn)}}},
+      {SCMP_SYS(exit), {{SCMP_SYS(exit)}, {SCMP_SYS(exit_group)}}},
+  };
+  return table;
+}
+
+scmp_arg_cmp is(unsigned argument, unsigned value) {
+  return {argument, SCMP_CMP_MASKED_EQ, 0xffffffff, value};
+}
+scmp_arg_cmp has_only(unsigned argument, unsigned allowed, unsigned required) {
+  return {argument, SCMP_CMP_MASKED_EQ, 0xffffffff & ~allowed, required};
+}
+
+std::vector<SyscallRule> memory_calls() {
+  constexpr unsigned kAccess = PROT_READ | PROT_WRITE;
+  std::vector<SyscallRule> rules{
+      {SCMP_SYS(brk)},
+      {SCMP_SYS(munmap)},
+      {SCMP_SYS(mremap), {has_only(3, MREMAP_MAYMOVE | MREMAP_FIXED)}},
+      {SCMP_SYS(mmap),
+       {has_only(2, kAccess),
+        has_only(3,
+                 MAP_NORESERVE | MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_STACK | MAP_POPULATE |
+                     MAP_HUGETLB | (MAP_HUGE_MASK << MAP_HUGE_SHIFT),
+                 MAP_PRIVATE | MAP_ANONYMOUS),
+        is(4, ~0U)}},
+      {SCMP_SYS(mprotect), {has_only(2, kAccess)}},
+  };
+  // The last two are MADV_GUARD_INSTALL and MADV_GUARD_REMOVE, for the stacks of glibc 2.42.
+  for (const unsigned advice :
+       {MADV_DONTNEED, MADV_FREE, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_DONTDUMP, MADV_DODUMP,
+        MADV_DONTFORK, MADV_WILLNEED, 102, 103}) {
+    rules.push_back({SCMP_SYS(madvise), {is(2, advice)}});
+  }
+  return rules;
+}
 
 std::vector<SyscallRule> dangerous_calls() {
   std::vector<SyscallRule> rules;
@@ -227,9 +369,7 @@ std::vector<SyscallRule> dangerous_calls() {
                            SCMP_SYS(syslog),
                            SCMP_SYS(iopl),
                            SCMP_SYS(ioperm),
-                           SCMP_SYS(settimeofday),
                            SCMP_SYS(clock_settime),
-                           SCMP_SYS(adjtimex),
                            SCMP_SYS(clock_adjtime),
                            SCMP_SYS(open_by_handle_at),
                            SCMP_SYS(name_to_handle_at),

@@ -15,9 +15,24 @@
 
 namespace mandos::jail {
 
-/// A system call, optionally only with certain arguments. All comparisons of one rule must hold.
+/// What the system calls of an operation have in common, and which they are: on every architecture
+/// and with every C library it is one of these. 32-bit machines have mmap2 for mmap, 64-bit times
+/// have calls of their own, newer C libraries use statx.
+struct Operation {
+  struct Call {
+    int number;              // SCMP_SYS(name)
+    unsigned arguments = 6;  // what a rule compares beyond these, the call does not have
+  };
+  int named;  // how the tables name it: its best-known call
+  std::vector<Call> calls;
+  bool comparable = true;  // false: the calls have their arguments in different places
+};
+/// All that consist of more than the call they are named by.
+const std::vector<Operation>& operations();
+
+/// An operation, optionally only with certain arguments. All comparisons of one rule must hold.
 struct SyscallRule {
-  int number;  // SCMP_SYS(name)
+  int number;  // SCMP_SYS(name) of a system call, or what an operation is named by
   std::vector<scmp_arg_cmp> arguments = {};
   int error = 0;  // what a refused one answers, instead of the filter's own
 };
@@ -40,6 +55,22 @@ struct Landlock {
   bool forbid_reading = true;  // false: only writing is confined
   bool forbid_tcp = true;      // bind and connect
 };
+
+/// Comparisons. The kernel looks only at the lower half of an int argument, and so do these.
+scmp_arg_cmp is(unsigned argument, unsigned value);
+/// No bits but those of `allowed`, and of those at least `required`.
+scmp_arg_cmp has_only(unsigned argument, unsigned allowed, unsigned required = 0);
+
+/// Where clone(2) has its flags.
+#ifdef __s390__
+constexpr unsigned kCloneFlags = 1;
+#else
+constexpr unsigned kCloneFlags = 0;
+#endif
+
+/// What allocators do, hardened ones too: private anonymous memory, reserved without access, made
+/// accessible, given back. Never executable.
+std::vector<SyscallRule> memory_calls();
 
 /// Calls that neither a checker command nor the supervisor has any business with: debugging others,
 /// mounting, kernel modules, key rings, name spaces and the like.

@@ -162,8 +162,9 @@ const char* verify_signature(const Transcript& transcript) {
   // What is hashed: RFC 8446 section 4.4.1, a hash in place of a ClientHello that was retried.
   std::vector<unsigned char> start;
   if (!transcript.retried_hello.empty()) {
-    start = hash(*transcript.hash, {transcript.retried_hello});
-    start.insert(start.begin(), {254, 0, 0, static_cast<unsigned char>(start.size())});
+    const auto retried = hash(*transcript.hash, {transcript.retried_hello});
+    start = {254, 0, 0, static_cast<unsigned char>(retried.size())};
+    start.insert(start.end(), retried.begin(), retried.end());
   }
   const auto digest = hash(*transcript.hash, {start, transcript.rest});
   // What is signed: section 4.4.3.

@@ -5,24 +5,23 @@
 #include <linux/futex.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
+
+#include <algorithm>
+#include <iterator>
 
 #include "config.h"
 
 namespace mandos::networker {
 namespace {
 
-// The kernel looks only at the lower half of an int argument, so the filter does the same.
-scmp_arg_cmp is(unsigned argument, int value) {
-  return {argument, SCMP_CMP_MASKED_EQ, 0xffffffff, static_cast<std::uint32_t>(value)};
-}
+using jail::is;
+
 scmp_arg_cmp is_null(unsigned argument) { return {argument, SCMP_CMP_EQ, 0, 0}; }
 
 std::vector<jail::SyscallRule> allowed_calls(int timer_fd) {
   std::vector<jail::SyscallRule> rules{
       {SCMP_SYS(epoll_wait)},
-      {SCMP_SYS(epoll_pwait)},
       {SCMP_SYS(epoll_ctl)},
       {SCMP_SYS(timerfd_settime)},
       {SCMP_SYS(read), {is(0, timer_fd)}},
@@ -39,28 +38,19 @@ std::vector<jail::SyscallRule> allowed_calls(int timer_fd) {
       {SCMP_SYS(sendto), {is(0, kLogFd), is(3, MSG_NOSIGNAL | MSG_DONTWAIT), is_null(4)}},
       {SCMP_SYS(sendmsg), {is(0, kDoorFd), is(2, MSG_NOSIGNAL | MSG_DONTWAIT)}},
       {SCMP_SYS(recvmsg), {is(0, kDoorFd), is(2, MSG_DONTWAIT | MSG_CMSG_CLOEXEC)}},
-      // Memory, never executable.
-      {SCMP_SYS(brk)},
-      {SCMP_SYS(mmap),
-       {is(2, PROT_READ | PROT_WRITE), is(3, MAP_PRIVATE | MAP_ANONYMOUS), is(4, -1)}},
-      {SCMP_SYS(munmap)},
-      {SCMP_SYS(mremap), {is(3, MREMAP_MAYMOVE)}},
-      {SCMP_SYS(madvise), {is(2, MADV_DONTNEED)}},
       // pthread_once(3) and the like wake sleepers that a process without threads does not have.
       {SCMP_SYS(futex), {is(1, FUTEX_WAKE_PRIVATE)}},
       // GnuTLS seeds its generator anew once a MiB of its output.
       {SCMP_SYS(getrandom)},
       // Where the vDSO has no answer.
       {SCMP_SYS(clock_gettime)},
-      {SCMP_SYS(gettimeofday)},
-      {SCMP_SYS(time)},
       {SCMP_SYS(restart_syscall)},
       {SCMP_SYS(exit)},
-      {SCMP_SYS(exit_group)},
   };
   for (const int option : {TCP_NODELAY, TCP_QUICKACK, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT}) {
     rules.push_back({SCMP_SYS(setsockopt), {is(1, IPPROTO_TCP), is(2, option)}});
   }
+  std::ranges::copy(jail::memory_calls(), std::back_inserter(rules));
   return rules;
 }
 
@@ -73,9 +63,7 @@ jail::Jail networker_jail(int timer_fd, rlim_t max_files) {
   jail.landlock = jail::Landlock{};
   jail.filter.allowed = allowed_calls(timer_fd);
   // Libraries that look for a file find that they may not, and go on.
-  for (const int number : {SCMP_SYS(open), SCMP_SYS(openat), SCMP_SYS(stat), SCMP_SYS(lstat),
-                           SCMP_SYS(fstat), SCMP_SYS(newfstatat), SCMP_SYS(statx), SCMP_SYS(access),
-                           SCMP_SYS(faccessat), SCMP_SYS(readlink), SCMP_SYS(readlinkat)}) {
+  for (const int number : {SCMP_SYS(open), SCMP_SYS(stat), SCMP_SYS(access), SCMP_SYS(readlink)}) {
     jail.filter.refused.push_back({number});
   }
   return jail;

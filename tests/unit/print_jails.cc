@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Prints what the five jails are made of, a table row a line, as SECURITY.md has them: process,
-// layer, names. A star: only with certain arguments. For security_tables_test.py.
+// Prints what the five jails are made of, one table row per line, as SECURITY.md has them: process,
+// layer, names. A star: only with certain arguments. Then the system calls of each operation. For
+// security_tables_test.py.
 #include <cap-ng.h>
 
 #include <cstdio>
@@ -19,11 +20,14 @@ namespace {
 
 using namespace mandos;
 
-std::string name_of(const jail::SyscallRule& rule) {
-  char* text = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, rule.number);
+std::string name_of(int number) {
+  char* text = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, number);
   const std::string name = text == nullptr ? "?" : text;
   std::free(text);
-  return rule.arguments.empty() ? name : name + "*";
+  return name;
+}
+std::string name_of(const jail::SyscallRule& rule) {
+  return rule.arguments.empty() ? name_of(rule.number) : name_of(rule.number) + "*";
 }
 
 void print(const char* process, const char* layer, const std::set<std::string>& names) {
@@ -60,4 +64,11 @@ int main() {
   print("networker", networker::networker_jail(5, 1024));
   print("checker-runner", checker_runner::checker_jail());
   print("bus-agent", bus_agent::bus_agent_jail());
+  for (const auto& operation : jail::operations()) {
+    std::string calls;
+    for (const auto& call : operation.calls) {
+      calls += (calls.empty() ? "" : ", ") + name_of(call.number);
+    }
+    std::printf("operation | %s | %s\n", name_of(operation.named).c_str(), calls.c_str());
+  }
 }
