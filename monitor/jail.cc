@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "monitor/async_sync.h"
+
 namespace mandos::monitor {
 
 jail::Jail monitor_jail(std::vector<std::string> readable, std::vector<std::string> writable) {
@@ -20,8 +22,8 @@ jail::Jail monitor_jail(std::vector<std::string> readable, std::vector<std::stri
         // configuration and state
         SCMP_SYS(open), SCMP_SYS(stat), SCMP_SYS(lseek), SCMP_SYS(pread64), SCMP_SYS(readv),
         SCMP_SYS(writev), SCMP_SYS(getdents64), SCMP_SYS(fsync), SCMP_SYS(fdatasync),
-        SCMP_SYS(syncfs), SCMP_SYS(rename), SCMP_SYS(unlink), SCMP_SYS(fchmod), SCMP_SYS(ftruncate),
-        SCMP_SYS(flock), SCMP_SYS(access), SCMP_SYS(readlink),
+        SCMP_SYS(rename), SCMP_SYS(unlink), SCMP_SYS(fchmod), SCMP_SYS(ftruncate), SCMP_SYS(flock),
+        SCMP_SYS(access), SCMP_SYS(readlink), SCMP_SYS(io_destroy),
         // secret memory
         SCMP_SYS(mlock), SCMP_SYS(memfd_secret),
         // the rest of what a process needs to live and to die
@@ -33,6 +35,10 @@ jail::Jail monitor_jail(std::vector<std::string> readable, std::vector<std::stri
   std::ranges::copy(jail::memory_calls(), std::back_inserter(jail.filter.allowed));
   jail.filter.allowed.push_back({SCMP_SYS(mmap),  // memfd_secret(2)
                                  {jail::is(2, PROT_READ | PROT_WRITE), jail::is(3, MAP_SHARED)}});
+  // What AsyncSync asks for: no more at once, and never waiting in io_getevents.
+  jail.filter.allowed.push_back({SCMP_SYS(io_submit), {{1, SCMP_CMP_LE, AsyncSync::kMost, 0}}});
+  jail.filter.allowed.push_back(
+      {SCMP_SYS(io_getevents), {jail::is(1, 0), jail::is(2, AsyncSync::kMost)}});
   // "~user" in a secfile asks the name service, which tries its daemon before the files.
   jail.filter.refused = {{SCMP_SYS(socket)}};
   return jail;

@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "monitor/merge.h"
+
 namespace mandos::monitor {
 
 void Registry::Entry::set_file(const ClientSettings& settings) {
@@ -10,8 +12,11 @@ void Registry::Entry::set_file(const ClientSettings& settings) {
   file_apart = apart ? std::make_unique<ClientSettings>(settings) : nullptr;
 }
 
-Registry::Registry(EventLoop& loop, Log& log, Outlets outlets)
-    : loop_(loop), log_(log), outlets_(std::move(outlets)) {}
+Registry::Registry(EventLoop& loop, Log& log, Disk& disk, Outlets outlets)
+    : loop_(loop),
+      log_(log),
+      outlets_(std::move(outlets)),
+      saver_(loop, log, disk, [this](const std::string& name) { return snapshot(name); }) {}
 
 void Registry::add(Entry entry) {
   auto slot = std::make_unique<Slot>();
@@ -31,7 +36,7 @@ void Registry::index(Slot& slot) {
 
 void Registry::start() {
   for (const auto& [name, slot] : by_name_) {
-    if (slot->unsaved_at_start) unsaved_.insert(slot->client.number);
+    if (slot->unsaved_at_start) saver_.changed(slot->client.name);
     deliver(*slot, Started{fraction()});
   }
 }
@@ -40,18 +45,14 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
   std::vector<Slot*> gone;
   for (const auto& [name, slot] : by_name_)
     if (!file.contains(name)) gone.push_back(slot.get());
-  for (Slot* slot : gone) {
-    const std::string name = slot->client.name;
-    take_away(*slot);
-    if (auto forgotten = outlets_.forget(name); !forgotten) log_.error(forgotten.error());
-  }
+  for (Slot* slot : gone) take_away(*slot);
   by_key_.clear();
   for (const auto& [name, settings] : file) {
     if (const auto found = by_name_.find(name); found != by_name_.end()) {
       Slot& slot = *found->second;
       deliver(slot, Reloaded{merge(slot.file(), settings, slot.client.settings), fraction()});
       if (!same_settings(slot.file(), settings)) {  // else an equal secret would be held twice
-        unsaved_.insert(slot.client.number);
+        saver_.changed(slot.client.name);
         slot.set_file(settings);
       }
       index(slot);
@@ -63,30 +64,16 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
       add(std::move(entry));
       Slot& slot = *by_name_.at(name);
       deliver(slot, Started{fraction()});
-      unsaved_.insert(slot.client.number);
+      saver_.changed(slot.client.name);
       outlets_.added(slot.client);
     }
   }
 }
 
-bool Registry::save_some(std::size_t most) {
-  std::vector<const Entry*> entries;
-  auto next = unsaved_.upper_bound(saved_up_to_);
-  for (; next != unsaved_.end() && entries.size() < most; ++next) {
-    entries.push_back(by_number_.at(saved_up_to_ = *next));
-  }
-  const bool more = next != unsaved_.end();
-  if (!more) saved_up_to_ = 0;
-  const Status saved = entries.empty() ? Ok{} : outlets_.save(entries);
-  if (saved) {
-    for (const auto* entry : entries) unsaved_.erase(entry->client.number);
-  } else if (!std::exchange(saving_failed_, true)) {
-    log_.error("state is not on disk, trying on: ", saved.error());
-  }
-  if (unsaved_.empty() && std::exchange(saving_failed_, false)) {
-    log_.warning("state is on disk again");
-  }
-  return more;
+std::optional<Saved> Registry::snapshot(const std::string& name) const {
+  const Entry* entry = find(name);
+  if (entry == nullptr) return std::nullopt;
+  return to_saved(entry->client, entry->file(), Moment::now());
 }
 
 void Registry::request(ConnectionId connection, const KeyId& key_id, const std::string& address) {
@@ -135,38 +122,27 @@ void Registry::change(const std::string& name, const Event& event, Done done) {
   const auto found = by_name_.find(name);
   if (found == by_name_.end()) return done(Error{"no such client"});
   deliver(*found->second, event);
-  const std::uint32_t number = found->second->client.number;
   // What failed before and is asked for again changes nothing, but is as little on disk.
-  if (!unsaved_.contains(number)) return done(Ok{});
-  uncommitted_.insert(number);
-  if (awaiting_commit_.empty()) loop_.at(BootClock::now(), [this] { commit(); });
-  awaiting_commit_.push_back(std::move(done));
+  saver_.confirm(name, std::move(done));
 }
 
-void Registry::commit() {
-  std::vector<const Entry*> entries;
-  for (const std::uint32_t number : std::exchange(uncommitted_, {})) {
-    if (const Slot* slot = of_number(number); slot != nullptr) entries.push_back(slot);
-  }
-  const Status saved = outlets_.save(entries);
-  for (const auto* entry : entries)
-    if (saved) unsaved_.erase(entry->client.number);
-  for (const auto& done : std::exchange(awaiting_commit_, {})) done(saved);
-}
-
-Status Registry::remove(const std::string& name) {
+void Registry::remove(const std::string& name, Done done) {
   const auto found = by_name_.find(name);
-  if (found == by_name_.end()) return Error{"no such client"};
+  if (found == by_name_.end()) return done(Error{"no such client"});
   take_away(*found->second);
-  return outlets_.forget(name);
+  saver_.confirm(name, std::move(done));
 }
 
 void Registry::take_away(Slot& slot) {
   deliver(slot, Removed{});
   outlets_.removed(slot.client);
   if (slot.timer) loop_.cancel(*slot.timer);
-  unsaved_.erase(slot.client.number);
-  std::erase_if(by_key_, [&slot](const auto& entry) { return entry.second == &slot; });
+  saver_.changed(slot.client.name);
+  if (const auto& id = slot.client.settings.key_id; id) {
+    if (const auto key = by_key_.find(*id); key != by_key_.end() && key->second == &slot) {
+      by_key_.erase(key);
+    }
+  }
   by_number_.erase(slot.client.number);
   by_name_.erase(slot.client.name);
 }
@@ -205,7 +181,7 @@ void Registry::carry_out(Slot& slot, const Effect& effect) {
   } else if (const auto* unusable = std::get_if<CheckerUnusable>(&effect)) {
     log_.error("client ", escaped(slot.client.name), ": checker: ", unusable->why);
   } else if (std::holds_alternative<Save>(effect)) {
-    unsaved_.insert(slot.client.number);
+    saver_.changed(slot.client.name);
   }
 }
 

@@ -8,7 +8,6 @@
 #include <memory>
 #include <optional>
 #include <random>
-#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -17,6 +16,7 @@
 #include "common/log.h"
 #include "common/token_bucket.h"
 #include "monitor/client.h"
+#include "monitor/saver.h"
 
 namespace mandos::monitor {
 
@@ -35,10 +35,6 @@ class Registry {
     std::function<void(CheckerId)> kill_checker;
     std::function<void(ConnectionId, SecretPtr)> grant;
     std::function<void(ConnectionId)> refuse;
-    /// Brings these to disk before it returns.
-    std::function<Status(std::span<const Entry* const>)> save;
-    /// Removes what is kept of a client.
-    std::function<Status(const std::string& name)> forget;
     // For the bus.
     /// Where a client's object lies; asked before anything else happens to it.
     std::function<std::string(const std::string& name)> object_path = [](const auto&) {
@@ -51,7 +47,7 @@ class Registry {
     std::function<void(const KeyId&, const std::string& address)> not_found = [](const auto&,
                                                                                  const auto&) {};
   };
-  Registry(EventLoop& loop, Log& log, Outlets outlets);
+  Registry(EventLoop& loop, Log& log, Disk& disk, Outlets outlets);
 
   /// Fills the registry, before start(). `expires` of a client that was kept on disk is set.
   void add(Entry entry);
@@ -63,9 +59,8 @@ class Registry {
       std::function<ClientSettings(const ClientSettings& file_then, const ClientSettings& file_now,
                                    const ClientSettings& current)>;
   void reload(const std::map<std::string, ClientSettings>& file, const Merge& merge);
-  /// Brings to disk what was gathered, of at most so many clients: what changed without an
-  /// administrator. True: there is more, at once; else in a few seconds.
-  bool save_some(std::size_t most);
+  /// What is on disk of the clients, and what is not yet.
+  Saver& saver() { return saver_; }
 
   // From the networkers.
   bool known(const KeyId& key_id) const { return by_key_.contains(key_id); }
@@ -81,12 +76,11 @@ class Registry {
   void checker_finished(CheckerId checker, int wait_status);
 
   // From the bus. The Status is about the disk: the change is in force either way.
-  using Done = std::function<void(const Status&)>;
+  using Done = Saver::Done;
   const Entry* find(const std::string& name) const;
-  /// `done` is called, perhaps at once, when the change is on disk or cannot be brought there: all
-  /// changes of one round of the loop together, since each sync costs milliseconds.
+  /// `done` is called, perhaps at once, when the change is on disk or cannot be brought there.
   void change(const std::string& name, const Event& event, Done done);
-  Status remove(const std::string& name);
+  void remove(const std::string& name, Done done);
   template <class Visitor>
   void for_each(Visitor&& visit) const {
     for (const auto& [name, slot] : by_name_) visit(slot->client);
@@ -103,7 +97,7 @@ class Registry {
 
   void deliver(Slot& slot, const Event& event);
   void carry_out(Slot& slot, const Effect& effect);
-  void commit();
+  std::optional<Saved> snapshot(const std::string& name) const;
   void schedule(Slot& slot);
   void index(Slot& slot);
   void take_away(Slot& slot);
@@ -121,15 +115,11 @@ class Registry {
   std::unordered_map<KeyId, Slot*, KeyIdHash> by_key_;
   std::unordered_map<std::uint32_t, Slot*> by_number_;
   std::unordered_map<ConnectionId, Connection> connections_;
-  std::set<std::uint32_t> unsaved_;      // Client::number
-  std::uint32_t saved_up_to_ = 0;        // of those, the last that save_some() has tried
-  std::set<std::uint32_t> uncommitted_;  // of those, what commit() is about to save
-  std::vector<Done> awaiting_commit_;
   std::uint32_t next_number_ = 1;
   std::mt19937_64 random_{std::random_device{}()};  // only spreads checkers over time
   TokenBucket stranger_lines_{10, 100};
   unsigned long suppressed_lines_ = 0;
-  bool saving_failed_ = false;
+  Saver saver_;
 };
 
 }  // namespace mandos::monitor

@@ -22,13 +22,13 @@ using door::supervisor::BUS_AGENT;
 using door::supervisor::CHECKER_RUNNER;
 using door::supervisor::NETWORKER;
 
-// How long a stamp may lag behind on disk.
-constexpr Milliseconds kGather = std::chrono::seconds(5);
-// So many clients' stamps are brought to disk before others are served again.
-constexpr std::size_t kSlice = 128;
+// When what reading clients.conf took is given back.
+constexpr Milliseconds kTrim = std::chrono::seconds(5);
 constexpr Milliseconds kLastWord(100);
-// How long the end waits for the announcement to be taken back.
+// How long the end waits for the announcement to be taken back, and then for the disk. Together
+// less than the five seconds that the supervisor gives us.
 constexpr Milliseconds kWithdrawal = std::chrono::seconds(1);
+constexpr Milliseconds kLastSave = std::chrono::seconds(3);
 
 const char* label(Role role) {
   return role == NETWORKER        ? "networker: "
@@ -55,7 +55,8 @@ Server::Server(EventLoop& loop, Log& log, CommandLine command_line, UniqueFd sup
     : loop_(loop),
       log_(log),
       command_line_(std::move(command_line)),
-      registry_(loop, log, outlets()),
+      disk_(loop, log, state_),
+      registry_(loop, log, disk_, outlets()),
       supervisor_(
           loop, std::move(supervisor_door),
           {.begin = [this](bool restarted,
@@ -89,16 +90,6 @@ Registry::Outlets Server::outlets() {
                 const auto found = networkers_.find(NetworkerDoor::index_of(id));
                 if (found != networkers_.end()) found->second->refuse(id);
               },
-          .save =
-              [this](std::span<const Registry::Entry* const> entries) {
-                std::vector<Saved> saved;
-                const Moment now = Moment::now();
-                for (const auto* entry : entries) {
-                  saved.push_back(to_saved(entry->client, entry->file(), now));
-                }
-                return state_.save(saved);
-              },
-          .forget = [this](const std::string& name) { return state_.remove(name); },
           .object_path =
               [this](const std::string& name) {
                 return settings_.use_dbus ? object_paths_.of(name) : std::string();
@@ -197,10 +188,7 @@ void Server::serve() {
   // Before there is a bus-agent, which would tell the bus of each how it came to be as it begins.
   registry_.start();
   for (auto& arrival : std::exchange(arrivals_, {})) open_door(std::move(arrival));
-  loop_.after(kGather, [this] {
-    save_regularly();
-    malloc_trim(0);  // what reading clients.conf took
-  });
+  loop_.after(kTrim, [] { malloc_trim(0); });
 }
 
 bool Server::load_clients_first() {
@@ -229,9 +217,7 @@ bool Server::load_clients_first() {
     kept.erase(name);
     registry_.add(std::move(entry));
   }
-  for (const auto& [name, client] : kept) {
-    if (auto removed = state_.remove(name); !removed) warnings.push_back(removed.error());
-  }
+  for (const auto& [name, client] : kept) registry_.saver().changed(name);
   for (const auto& warning : warnings) log_.warning(warning);
   return true;
 }
@@ -322,11 +308,6 @@ void Server::reload() {
   loop_.after(Milliseconds(0), [] { malloc_trim(0); });
 }
 
-void Server::save_regularly() {
-  loop_.after(registry_.save_some(kSlice) ? Milliseconds(0) : kGather,
-              [this] { save_regularly(); });
-}
-
 void Server::stop(int status) {
   // A start that failed: the word of the process that it failed in may still lie in its door.
   if (!ready_)
@@ -341,9 +322,15 @@ void Server::stop(int status) {
 }
 
 void Server::finish(int status) {
-  // What changed behind a pass that is under way comes with the next.
-  for (int pass = 0; serving_ && pass < 2; ++pass) registry_.save_some(SIZE_MAX);
-  loop_.stop(status);
+  if (!serving_) return loop_.stop(status);
+  registry_.saver().flush([this, status](const Status& saved) {
+    if (!saved) log_.error("not everything is on disk: ", saved.error());
+    loop_.stop(status);
+  });
+  loop_.after(kLastSave, [this, status] {
+    log_.error("not everything is on disk: it took longer than ", kLastSave.count() / 1000, " s");
+    loop_.stop(status);
+  });
 }
 
 void Server::fail(const std::string& why) {

@@ -15,6 +15,7 @@
 #include "monitor/doors/checker_runner.h"
 #include "monitor/doors/networker.h"
 #include "monitor/doors/supervisor.h"
+#include "monitor/file_disk.h"
 #include "monitor/log_inlet.h"
 #include "monitor/object_path.h"
 #include "monitor/registry.h"
@@ -50,7 +51,6 @@ class Server {
   bool load_clients_first();
   void judge_locked_memory();
   void reload();
-  void save_regularly();
   void stop(int status);
   void finish(int status);
   void fail(const std::string& why);
@@ -64,6 +64,7 @@ class Server {
   UniqueFd null_;  // /dev/null, from the jail until everybody is served
   ObjectPaths object_paths_;
   StateStore state_;
+  FileDisk disk_;
   Registry registry_;
   std::map<Key, std::unique_ptr<LogInlet>> log_inlets_;
   std::map<Key, pid_t> wanted_;  // what we asked for, and its process once it runs

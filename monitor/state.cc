@@ -23,8 +23,6 @@ constexpr std::string_view kNew = ".new";
 constexpr std::string_view kDamaged = ".damaged";
 constexpr std::size_t kHead = SHA256_DIGEST_SIZE + sizeof(std::uint32_t);
 constexpr std::size_t kLargest = 16 << 20;
-// More than so many are brought to disk all at once, not one by one.
-constexpr std::size_t kFew = 4;
 
 }  // namespace
 
@@ -58,8 +56,12 @@ std::string state_file_name(std::string_view client) {
   return name + std::string(kSuffix);
 }
 
-Error StateStore::error(int errno_value, std::string_view file) const {
+Error StateStore::file_error(int errno_value, std::string_view file) const {
   return errno_error(errno_value, path_, "/", escaped(file));
+}
+
+Error StateStore::error(int errno_value, std::string_view client) const {
+  return file_error(errno_value, state_file_name(client));
 }
 
 StateStore::StateStore(std::string path, std::vector<std::string>& warnings)
@@ -109,7 +111,7 @@ std::map<std::string, Saved> StateStore::load(std::vector<std::string>& warnings
   const std::unique_ptr<DIR, int (*)(DIR*)> list(list_fd < 0 ? nullptr : fdopendir(list_fd),
                                                  &closedir);
   if (!list) {
-    warnings.push_back(error(errno, "").text);
+    warnings.push_back(file_error(errno, "").text);
     return clients;
   }
   std::vector<std::string> files;
@@ -118,7 +120,7 @@ std::map<std::string, Saved> StateStore::load(std::vector<std::string>& warnings
     if (file == "." || file == ".." || file.ends_with(kDamaged)) continue;
     if (file.ends_with(concat(kSuffix, kNew))) {
       if (unlinkat(directory_.get(), file.c_str(), 0) != 0) {
-        warnings.push_back(error(errno, file).text);
+        warnings.push_back(file_error(errno, file).text);
       }
     } else if (file == "clients.pickle") {
       warnings.push_back(concat(path_, "/", file, ": the Python server's saved state is not read"));
@@ -187,7 +189,9 @@ Result<Saved> StateStore::read(const std::string& file) const {
   }
 }
 
-Status StateStore::write(const std::string& file, const Saved& saved, bool sync) const {
+Result<UniqueFd> StateStore::write(const Saved& saved) const {
+  if (!directory_) return Error{why_};
+  const std::string file = state_file_name(saved.client.name()) + std::string(kNew);
   std::string message = saved.client.SerializeAsString();
   const auto secret = saved.secret ? saved.secret->bytes() : std::span<const unsigned char>();
   const auto length = static_cast<std::uint32_t>(message.size());
@@ -202,54 +206,36 @@ Status StateStore::write(const std::string& file, const Saved& saved, bool sync)
   if (size > kLargest) return Error{concat(path_, "/", file, ": too large")};
   // What lies there now may have been made by a stranger, or be a link to something.
   unlinkat(directory_.get(), file.c_str(), 0);
-  const UniqueFd fd(openat(directory_.get(), file.c_str(),
-                           O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!fd) return error(errno, file);
+  UniqueFd fd(openat(directory_.get(), file.c_str(),
+                     O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!fd) return file_error(errno, file);
   const ssize_t written = writev(fd.get(), parts.data(), static_cast<int>(parts.size()));
-  if (written < 0) return error(errno, file);
-  if (static_cast<std::size_t>(written) != size) return error(ENOSPC, file);
-  if (sync && fsync(fd.get()) != 0) return error(errno, file);
-  return Ok{};
+  if (written == static_cast<ssize_t>(size)) return fd;
+  auto why = file_error(written < 0 ? errno : ENOSPC, file);
+  unlinkat(directory_.get(), file.c_str(), 0);
+  return why;
 }
 
-Status StateStore::save(std::span<const Saved> clients) const {
-  if (!directory_) return Error{why_};
-  if (clients.empty()) return Ok{};
-  Status status = Ok{};
-  const bool few = clients.size() <= kFew;
-  std::vector<std::string> written;
-  for (const auto& saved : clients) {
-    std::string file = state_file_name(saved.client.name());
-    const std::string temporary = concat(file, kNew);
-    if (auto done = write(temporary, saved, few); done) {
-      written.push_back(std::move(file));
-    } else {
-      status = std::move(done);
-      unlinkat(directory_.get(), temporary.c_str(), 0);
-    }
+Status StateStore::put(std::string_view client) const {
+  const std::string file = state_file_name(client);
+  const std::string temporary = concat(file, kNew);
+  if (renameat(directory_.get(), temporary.c_str(), directory_.get(), file.c_str()) == 0) {
+    return Ok{};
   }
-  const bool synced = few || syncfs(directory_.get()) == 0;
-  if (!synced) status = error(errno, "");
-  for (const auto& file : written) {
-    const std::string temporary = concat(file, kNew);
-    if (synced &&
-        renameat(directory_.get(), temporary.c_str(), directory_.get(), file.c_str()) == 0)
-      continue;
-    if (synced) status = error(errno, file);
-    unlinkat(directory_.get(), temporary.c_str(), 0);
-  }
-  if (fsync(directory_.get()) != 0) status = error(errno, "");
-  return status;
+  auto why = file_error(errno, file);
+  unlinkat(directory_.get(), temporary.c_str(), 0);
+  return why;
+}
+
+void StateStore::discard(std::string_view client) const {
+  unlinkat(directory_.get(), concat(state_file_name(client), kNew).c_str(), 0);
 }
 
 Status StateStore::remove(std::string_view client) const {
   if (!directory_) return Error{why_};
   const std::string file = state_file_name(client);
-  if (unlinkat(directory_.get(), file.c_str(), 0) != 0 && errno != ENOENT) {
-    return error(errno, file);
-  }
-  if (fsync(directory_.get()) != 0) return error(errno, "");
-  return Ok{};
+  if (unlinkat(directory_.get(), file.c_str(), 0) == 0 || errno == ENOENT) return Ok{};
+  return file_error(errno, file);
 }
 
 }  // namespace mandos::monitor

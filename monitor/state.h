@@ -37,26 +37,32 @@ std::string state_file_name(std::string_view client);
 
 class StateStore {
  public:
-  /// No directory: save() and remove() say so.
+  /// No directory: write() and remove() say so.
   StateStore() : why_("there is no state directory yet") {}
   /// Opens the directory `path`, makes it if it is missing, and takes it over (to our user, mode
   /// 0700) from another one, which needs CAP_CHOWN and CAP_FOWNER: the Python server leaves it to
-  /// _mandos. Without a directory save() goes on to say why.
+  /// _mandos. Without a directory write() goes on to say why.
   StateStore(std::string path, std::vector<std::string>& warnings);
 
   /// Everything that is kept, by name. What is damaged or not ours is set aside (".damaged") and
   /// named in `warnings`; files that a crash left half written are removed.
   std::map<std::string, Saved> load(std::vector<std::string>& warnings) const;
-  /// When this returns Ok, all of `clients` are on disk, durably. Otherwise each of them is there
-  /// as it was before or as it is now. Blocks for as long as the disk takes.
-  Status save(std::span<const Saved> clients) const;
+  // The steps of a transaction, which FileDisk takes in an order that survives the plug. None of
+  // them waits for the disk.
+  /// The first: writes a temporary file, which the caller syncs before put() or discards.
+  Result<UniqueFd> write(const Saved& saved) const;
+  /// In its place from now on.
+  Status put(std::string_view client) const;
+  void discard(std::string_view client) const;
   Status remove(std::string_view client) const;
+  /// To be synced after put() and remove(). -1: there is none.
+  int directory() const { return directory_.get(); }
+  Error error(int errno_value, std::string_view client) const;
 
  private:
   Status open(std::vector<std::string>& warnings);
-  Status write(const std::string& file, const Saved& saved, bool sync) const;
   Result<Saved> read(const std::string& file) const;
-  Error error(int errno_value, std::string_view file) const;
+  Error file_error(int errno_value, std::string_view file) const;
 
   std::string path_;
   UniqueFd directory_;

@@ -248,7 +248,7 @@ void BusAgentDoor::carry_out(const ToMonitor::Request& request, Registry::Done d
     case Request::kCheckedOk:
       return change(CheckedOk{});
     case Request::kRemove:
-      return done(registry_.remove(request.name()));
+      return registry_.remove(request.name(), std::move(done));
     case Request::CHANGE_NOT_SET:
       return done(Error{"nothing asked for"});
   }

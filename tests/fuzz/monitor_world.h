@@ -10,6 +10,7 @@
 
 #include "monitor/registry.h"
 #include "tests/fuzz/peer.h"
+#include "tests/support/memory_disk.h"
 #include "tests/support/transcript_builder.h"
 
 namespace mandos::fuzz {
@@ -28,7 +29,7 @@ class MonitorWorld {
   static constexpr std::array<std::string_view, 3> kNames{"good", "asking", "disabled"};
 
   explicit MonitorWorld(Log& log, monitor::Registry::Outlets outlets)
-      : registry(loop, log, std::move(outlets)) {
+      : disk(loop), registry(loop, log, disk, std::move(outlets)) {
     // Of two parts, so that the second has to be asked for.
     static const auto secret = [] {
       std::string bytes;
@@ -54,6 +55,7 @@ class MonitorWorld {
   }
 
   EventLoop loop;
+  monitor::test::MemoryDisk disk;
   monitor::Registry registry;
 };
 
@@ -62,9 +64,7 @@ inline monitor::Registry::Outlets quiet_outlets() {
   return {.start_checker = [](monitor::CheckerId, const std::string&) {},
           .kill_checker = [](monitor::CheckerId) {},
           .grant = [](monitor::ConnectionId, const monitor::SecretPtr&) {},
-          .refuse = [](monitor::ConnectionId) {},
-          .save = [](std::span<const monitor::Registry::Entry* const>) -> Status { return Ok{}; },
-          .forget = [](const std::string&) -> Status { return Ok{}; }};
+          .refuse = [](monitor::ConnectionId) {}};
 }
 
 }  // namespace mandos::fuzz

@@ -9,6 +9,7 @@
 #include "monitor/merge.h"
 #include "monitor/state.h"
 #include "tests/fuzz/folder.h"
+#include "tests/support/save_now.h"
 
 namespace {
 
@@ -77,7 +78,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
   // Written anew it is read as the same.
   const auto kept = monitor::to_saved(client, file_now, now);
-  require(static_cast<bool>(store.save({&kept, 1})), "a client can be saved");
+  require(static_cast<bool>(monitor::test::save(store, {&kept, 1})), "a client can be saved");
   const auto again = store.load(warnings);
   require(again.size() == 1 && warnings.empty(), "what was saved is read");
   const auto& back = again.at("a");

@@ -11,6 +11,7 @@
 
 #include "common/channel.h"
 #include "monitor/registry.h"
+#include "tests/support/memory_disk.h"
 #include "tests/support/transcript_builder.h"
 
 namespace mandos::monitor::test {
@@ -69,10 +70,9 @@ class MonitorFixture : public testing::Test {
       .start_checker = [this](CheckerId id, const std::string&) { started_.push_back(id); },
       .kill_checker = [this](CheckerId id) { killed_.push_back(id); },
       .grant = [this](ConnectionId id, SecretPtr secret) { granted(id, std::move(secret)); },
-      .refuse = [this](ConnectionId id) { refused(id); },
-      .save = [](std::span<const Registry::Entry* const>) -> Status { return Ok{}; },
-      .forget = [](const std::string&) -> Status { return Ok{}; }};
-  Registry registry_{loop_, log_, outlets_};
+      .refuse = [this](ConnectionId id) { refused(id); }};
+  MemoryDisk disk_{loop_};
+  Registry registry_{loop_, log_, disk_, outlets_};
   std::vector<CheckerId> started_;
   std::vector<CheckerId> killed_;
 

@@ -12,6 +12,7 @@
 
 #include "monitor/merge.h"
 #include "monitor/state.h"
+#include "tests/support/save_now.h"
 
 namespace mandos::monitor {
 namespace {
@@ -27,6 +28,7 @@ std::string name_of(std::size_t client) { return concat("client ", client); }
                                   std::array<std::int64_t, kClients> values) {
   std::vector<std::string> warnings;
   const StateStore store(directory, warnings);
+  test::PatientDisk disk(store);
   for (std::size_t client = 0;; client = (client + 1) % kClients) {
     Client state;
     state.name = name_of(client);
@@ -34,7 +36,7 @@ std::string name_of(std::size_t client) { return concat("client ", client); }
     state.settings.secret =
         std::make_shared<const Secret>(as_bytes(std::to_string(values[client])));
     const std::array saved{to_saved(state, ClientSettings{}, Moment::now())};
-    if (!store.save(saved)) _exit(1);
+    if (!disk.save(saved)) _exit(1);
     const std::array<std::int64_t, 2> confirmed{static_cast<std::int64_t>(client), values[client]};
     if (write(confirmations, confirmed.data(), sizeof confirmed) != sizeof confirmed) _exit(1);
   }

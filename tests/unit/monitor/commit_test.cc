@@ -3,6 +3,7 @@
 #include <bus_agent.pb.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -19,6 +20,10 @@ using door::bus_agent::ToMonitor;
 class CommitTest : public MonitorFixture {
  protected:
   CommitTest() {
+    bus_disk_.on_begin = [this](const std::vector<Disk::Change>& changes) {
+      read();
+      saves_.push_back({changes.size(), replies_.size()});
+    };
     auto pair = make_door();
     EXPECT_TRUE(pair);
     agent_ = std::make_unique<Channel>(std::move(pair->second),
@@ -39,13 +44,6 @@ class CommitTest : public MonitorFixture {
   Registry::Outlets outlets() {
     auto outlets = outlets_;
     outlets.object_path = [](const std::string& name) { return "/clients/" + name; };
-    outlets.save = [this](std::span<const Registry::Entry* const> entries) -> Status {
-      read();
-      saves_.push_back({entries.size(), replies_.size()});
-      if (disk_is_full_) return Error{"no space"};
-      for (const auto* entry : entries) on_disk_[entry->client.name] = entry->client.settings.host;
-      return Ok{};
-    };
     outlets.effects = [this](const Client& client, std::span<const Effect> effects) {
       if (door_) door_->effects(client, effects);
     };
@@ -82,17 +80,22 @@ class CommitTest : public MonitorFixture {
     });
   }
 
+  /// The client's host as it is on disk.
+  std::string on_disk(const std::string& name) {
+    const auto found = bus_disk_.kept.find(name);
+    return found == bus_disk_.kept.end() ? "none" : found->second.client.current().host();
+  }
+
   struct SaveCall {
     std::size_t clients;
     std::size_t replies_before;
   };
   std::vector<SaveCall> saves_;
   std::vector<ToBusAgent::Reply> replies_;
-  std::map<std::string, std::string> on_disk_;
-  bool disk_is_full_ = false;
   std::unique_ptr<Channel> agent_;
   std::unique_ptr<BusAgentDoor> door_;
-  Registry bus_registry_{loop_, log_, outlets()};
+  MemoryDisk bus_disk_{loop_};
+  Registry bus_registry_{loop_, log_, bus_disk_, outlets()};
 };
 
 TEST_F(CommitTest, ManyChangesAreBroughtToDiskTogetherAndThenConfirmed) {
@@ -110,10 +113,11 @@ TEST_F(CommitTest, ManyChangesAreBroughtToDiskTogetherAndThenConfirmed) {
     saved += save.clients;
   }
   EXPECT_EQ(saved, kCount);
+  std::ranges::sort(replies_, {}, &ToBusAgent::Reply::serial);
   for (std::size_t i = 0; i < kCount; ++i) {
     EXPECT_EQ(replies_[i].serial(), i);
     EXPECT_EQ(replies_[i].error(), "");
-    EXPECT_EQ(on_disk_["client" + std::to_string(i)], "host" + std::to_string(i));
+    EXPECT_EQ(on_disk("client" + std::to_string(i)), "host" + std::to_string(i));
   }
 }
 
@@ -121,21 +125,24 @@ TEST_F(CommitTest, TheLastOfManyChangesOfOneClientIsOnDiskWhenItIsConfirmed) {
   add_client("one");
   for (std::size_t i = 0; i < 10; ++i) ask_for_host(i, "one", "host" + std::to_string(i));
   ASSERT_TRUE(replies(10));
-  EXPECT_EQ(on_disk_["one"], "host9");
+  EXPECT_EQ(on_disk("one"), "host9");
   EXPECT_LE(saves_.size(), 2U);
 }
 
 TEST_F(CommitTest, WhatIsNotOnDiskIsNotConfirmedAndIsTriedAgain) {
   add_client("one");
-  disk_is_full_ = true;
+  bus_disk_.failure = "no space";
   ask_for_host(7, "one", "new");
   ask_for_host(8, "none", "new");
   ASSERT_TRUE(replies(2));
   EXPECT_EQ(replies_[0].error(), "no such client");
   EXPECT_EQ(replies_[1].error(), "no space");
-  disk_is_full_ = false;
-  bus_registry_.save_some(1);
-  EXPECT_EQ(on_disk_["one"], "new");
+  EXPECT_EQ(on_disk("one"), "none");
+  bus_disk_.failure.reset();
+  bool done = false;
+  bus_registry_.saver().flush([&done](const Status& saved) { done = static_cast<bool>(saved); });
+  EXPECT_TRUE(run_until([&done] { return done; }));
+  EXPECT_EQ(on_disk("one"), "new");
 }
 
 TEST_F(CommitTest, AChangeThatChangesNothingIsConfirmedWithoutTheDisk) {
@@ -154,7 +161,7 @@ TEST_F(CommitTest, AClientRemovedBeforeItsChangeIsOnDiskIsNotSaved) {
   removal.mutable_request()->set_remove(true);
   ASSERT_TRUE(agent_->send(removal));
   ASSERT_TRUE(replies(2));
-  EXPECT_TRUE(on_disk_.empty());
+  EXPECT_TRUE(bus_disk_.kept.empty());
 }
 
 TEST_F(CommitTest, ADoorThatIsGoneGetsNoAnswer) {
@@ -167,7 +174,7 @@ TEST_F(CommitTest, ADoorThatIsGoneGetsNoAnswer) {
     door_.reset();
   });
   EXPECT_TRUE(run_until([&] { return done; }));
-  EXPECT_FALSE(on_disk_.empty());
+  EXPECT_FALSE(bus_disk_.kept.empty());
   EXPECT_EQ(door_, nullptr);
 }
 

@@ -26,8 +26,11 @@ class RegistryTest : public MonitorFixture {
   }
   /// The host that is in force, and the one that the file said, as they get to disk.
   std::pair<std::string, std::string> saved() {
-    clients_.save_some(SIZE_MAX);
-    return saved_;
+    bool done = false;
+    clients_.saver().flush([&done](const Status&) { done = true; });
+    EXPECT_TRUE(run_until([&done] { return done; }));
+    const auto& kept = clients_disk_.kept.at("one").client;
+    return {kept.current().host(), kept.file().host()};
   }
   const Registry::Entry& entry() { return *clients_.find("one"); }
   using Hosts = std::pair<std::string, std::string>;
@@ -39,17 +42,8 @@ class RegistryTest : public MonitorFixture {
     settings.interval = settings.timeout = std::chrono::hours(24);
     return settings;
   }();
-  Hosts saved_;
-  Registry clients_{loop_, log_, [this] {
-                      auto outlets = outlets_;
-                      outlets.save = [this](std::span<const Registry::Entry* const> entries) {
-                        for (const auto* each : entries) {
-                          saved_ = {each->client.settings.host, each->file().host};
-                        }
-                        return Status(Ok{});
-                      };
-                      return outlets;
-                    }()};
+  MemoryDisk clients_disk_{loop_};
+  Registry clients_{loop_, log_, clients_disk_, outlets_};
 };
 
 TEST_F(RegistryTest, WhatIsInForceAsTheFileSaysIsHeldOnce) {

@@ -21,6 +21,8 @@
 #include <random>
 #include <set>
 
+#include "tests/support/save_now.h"
+
 namespace mandos::monitor {
 namespace {
 
@@ -73,7 +75,7 @@ class State : public testing::Test {
     warnings_.clear();
     return store.load(warnings_);
   }
-  Status save(const Saved& one) { return open().save({&one, 1}); }
+  Status save(const Saved& one) { return test::save(open(), std::span(&one, 1)); }
   fs::path file(const std::string& client) const { return path_ / state_file_name(client); }
   fs::path aside(const std::string& client) const {
     return path_ / (state_file_name(client) + ".damaged");
@@ -147,18 +149,18 @@ TEST_F(State, NewReplacesOldAndLeavesNothingElse) {
 TEST_F(State, ManyAtOnce) {
   std::vector<Saved> many;
   for (int i = 0; i < 100; ++i) many.push_back(saved("client" + std::to_string(i), i));
-  ASSERT_TRUE(open().save(many));
+  ASSERT_TRUE(test::save(open(), many));
   auto loaded = load();
   ASSERT_EQ(loaded.size(), 100U);
   EXPECT_EQ(loaded.at("client57").client.last_checker_status(), 57);
-  EXPECT_TRUE(open().save({}));
+  EXPECT_TRUE(test::save(open(), std::span<const Saved>()));
 }
 
 TEST_F(State, Remove) {
   ASSERT_TRUE(save(saved("one")));
   ASSERT_TRUE(save(saved("two")));
-  EXPECT_TRUE(open().remove("one"));
-  EXPECT_TRUE(open().remove("never there"));
+  EXPECT_TRUE(test::remove(open(), "one"));
+  EXPECT_TRUE(test::remove(open(), "never there"));
   EXPECT_EQ(load().size(), 1U);
   EXPECT_FALSE(fs::exists(file("one")));
 }
@@ -292,9 +294,9 @@ TEST_F(State, ALinkIsReplacedNotWrittenThrough) {
   for (const auto& place : {file("one"), temporary}) {
     fs::create_symlink(top_ / "victim", place);
     const std::array one{saved("one")};
-    EXPECT_TRUE(store.save(one));
+    EXPECT_TRUE(test::save(store, one));
     fs::create_hard_link(top_ / "victim", temporary);
-    EXPECT_TRUE(store.save(one));
+    EXPECT_TRUE(test::save(store, one));
     EXPECT_EQ(read_file(top_ / "victim"), "mine");
     EXPECT_EQ(load(store).size(), 1U);
     fs::remove(file("one"));
@@ -391,10 +393,10 @@ TEST_F(State, WithoutADirectorySavingSaysWhy) {
     const auto store = open();
     EXPECT_THAT(warnings_, ElementsAre(AllOf(HasSubstr(path_.native()), HasSubstr(why))));
     EXPECT_THAT(store.load(warnings_), IsEmpty());
-    const auto refused = store.save(one);
+    const auto refused = test::save(store, one);
     ASSERT_FALSE(refused);
     EXPECT_THAT(refused.error(), AllOf(HasSubstr(path_.native()), HasSubstr(why)));
-    EXPECT_FALSE(store.remove("one"));
+    EXPECT_FALSE(test::remove(store, "one"));
   };
   path_ = top_ / "no" / "parent";
   expect_none("No such file");
@@ -408,7 +410,7 @@ TEST_F(State, WithoutADirectorySavingSaysWhy) {
   path_ = (top_ / "link").native() + "/";
   const auto store = open();
   EXPECT_EQ(warnings_.size(), 1U);
-  EXPECT_FALSE(StateStore().save(one));
+  EXPECT_FALSE(test::save(StateStore(), one));
 }
 
 TEST_F(State, OneServerADirectory) {
@@ -416,16 +418,16 @@ TEST_F(State, OneServerADirectory) {
   const std::array one{saved("one")};
   const auto second = open();
   EXPECT_THAT(warnings_, ElementsAre(HasSubstr("another server")));
-  EXPECT_FALSE(second.save(one));
+  EXPECT_FALSE(test::save(second, one));
   EXPECT_THAT(second.load(warnings_), IsEmpty());
-  EXPECT_TRUE(store.save(one));
+  EXPECT_TRUE(test::save(store, one));
 }
 
 TEST_F(State, ADirectoryThatVanishes) {
   const auto store = open();
   fs::remove(path_);
   const std::array one{saved("one")};
-  EXPECT_FALSE(store.save(one));
+  EXPECT_FALSE(test::save(store, one));
 }
 
 TEST_F(State, SavingOneCostsTheSameBesideTenThousand) {
@@ -434,11 +436,12 @@ TEST_F(State, SavingOneCostsTheSameBesideTenThousand) {
   if (!fs::is_directory(path_.parent_path())) GTEST_SKIP() << "no /dev/shm";
   const auto store = open();
   const std::array one{saved("one")};
+  test::PatientDisk disk(store);
   const auto cost = [&] {
     std::vector<double> times;
     for (int i = 0; i < 301; ++i) {
       const auto start = std::chrono::steady_clock::now();
-      EXPECT_TRUE(store.save(one));
+      EXPECT_TRUE(disk.save(one));
       times.push_back(
           std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     }
@@ -448,7 +451,7 @@ TEST_F(State, SavingOneCostsTheSameBesideTenThousand) {
   const double alone = cost();
   std::vector<Saved> many;
   for (int i = 0; i < 10000; ++i) many.push_back(saved("client" + std::to_string(i)));
-  EXPECT_TRUE(store.save(many));
+  EXPECT_TRUE(test::save(store, many));
   const double beside = cost();
   EXPECT_EQ(load(store).size(), 10001U);
   fs::remove_all(path_);
@@ -469,12 +472,13 @@ TEST_F(State, KilledAtAnyMoment) {
     ASSERT_GE(pid, 0);
     if (pid == 0) {
       const auto store = open();
+      test::PatientDisk disk(store);
       for (int status = 1;; ++status) {
         std::vector<Saved> some;
         for (int i = 0; i < (status % 4 == 0 ? 10 : 1); ++i) {
           some.push_back(saved("client" + std::to_string(i), status, own));
         }
-        if (!store.save(some) || write(pipe_fds[1], &status, sizeof status) < 0) _exit(1);
+        if (!disk.save(some) || write(pipe_fds[1], &status, sizeof status) < 0) _exit(1);
       }
     }
     close(pipe_fds[1]);
@@ -550,7 +554,7 @@ TEST_F(StateAsRoot, AStrangersDirectoryThatCannotBeTakenOver) {
   ASSERT_EQ(seteuid(kStranger + 1), 0);
   const auto store = open();
   const std::array one{saved("one")};
-  const auto refused = store.save(one);
+  const auto refused = test::save(store, one);
   ASSERT_EQ(seteuid(0), 0);
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error(), HasSubstr("cannot be taken over"));
@@ -562,7 +566,7 @@ TEST_F(StateAsRoot, FullDisk) {
   if (!mounted_) return;
   const auto store = open();
   std::vector<Saved> before{saved("one", 1), saved("two", 1)};
-  ASSERT_TRUE(store.save(before));
+  ASSERT_TRUE(test::save(store, before));
   {
     std::ofstream filler(path_ / "filler");
     while (filler.put('x').flush()) {
@@ -571,7 +575,7 @@ TEST_F(StateAsRoot, FullDisk) {
   for (const std::size_t count : {1U, 6U}) {
     std::vector<Saved> changed{saved("one", 2), saved("two", 2)};
     for (std::size_t i = 0; i < count; ++i) changed.push_back(saved("more" + std::to_string(i)));
-    const auto refused = store.save(changed);
+    const auto refused = test::save(store, changed);
     ASSERT_FALSE(refused);
     EXPECT_THAT(refused.error(), HasSubstr("No space left"));
     const auto loaded = load(store);
@@ -580,7 +584,7 @@ TEST_F(StateAsRoot, FullDisk) {
   }
   fs::remove(path_ / "filler");
   const std::array one{saved("one", 3)};
-  EXPECT_TRUE(store.save(one));
+  EXPECT_TRUE(test::save(store, one));
   EXPECT_EQ(load(store).at("one").client.last_checker_status(), 3);
   EXPECT_EQ(std::distance(fs::directory_iterator(path_), {}), 2);
 }
@@ -592,7 +596,7 @@ TEST_F(StateAsRoot, AlmostFullDiskKeepsWhatFits) {
   std::vector<Saved> many;
   for (int i = 0; i < 20; ++i)
     many.push_back(saved("client" + std::to_string(i), i, secret(std::string(9000, 'x'))));
-  EXPECT_FALSE(store.save(many));
+  EXPECT_FALSE(test::save(store, many));
   const auto loaded = load(store);
   EXPECT_THAT(warnings_, IsEmpty());
   EXPECT_GT(loaded.size(), 0U);
@@ -604,19 +608,19 @@ TEST_F(StateAsRoot, ReadOnlyDisk) {
   if (!mounted_) return;
   const std::array one{saved("one", 1)};
   const auto store = open();
-  ASSERT_TRUE(store.save(one));
+  ASSERT_TRUE(test::save(store, one));
   write_file(file("bad"), "x");
   write_file(file("two").native() + ".new", "x");
   ASSERT_EQ(mount("none", path_.c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr), 0);
-  const auto refused = store.save(one);
+  const auto refused = test::save(store, one);
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error(), HasSubstr("Read-only file system"));
-  EXPECT_FALSE(store.remove("one"));
+  EXPECT_FALSE(test::remove(store, "one"));
   EXPECT_EQ(load(store).size(), 1U);
   EXPECT_THAT(warnings_,
               testing::UnorderedElementsAre(HasSubstr("bad.client"), HasSubstr("two.client.new")));
   ASSERT_EQ(mount("none", path_.c_str(), nullptr, MS_REMOUNT, "size=128k"), 0);
-  EXPECT_TRUE(store.save(one));
+  EXPECT_TRUE(test::save(store, one));
 }
 
 }  // namespace

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// fsync(2) that does not stop the loop: io_submit(2) with IOCB_CMD_FSYNC, whose end an eventfd
+// reports. No thread of ours waits for the disk; the kernel's do.
+#pragma once
+
+#include <linux/aio_abi.h>
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "common/event_loop.h"
+#include "common/log.h"
+
+namespace mandos::monitor {
+
+class AsyncSync {
+ public:
+  /// At most so many at a time.
+  static constexpr unsigned kMost = 128;
+  /// Called with an errno value for each descriptor, in their order; 0: it is on disk.
+  using Done = std::function<void(std::span<const int> errors)>;
+
+  /// To be made before the jail is entered. Where the kernel has no AIO, that is logged, and the
+  /// loop stops for one fsync(2) at a time.
+  AsyncSync(EventLoop& loop, Log& log);
+  /// Waits until the kernel is done with what is in flight, as the end of the process would.
+  ~AsyncSync();
+  AsyncSync(const AsyncSync&) = delete;
+  AsyncSync& operator=(const AsyncSync&) = delete;
+
+  /// Calls `done` once all of them are done, after this has returned. The descriptors must stay
+  /// open, and this must not be called again, before that.
+  void sync(std::vector<int> fds, Done done);
+
+ private:
+  void fall_back(int error);
+  void by_hand();
+  void completed();
+  void ended(std::size_t index, int error);
+  void finish();
+
+  EventLoop& loop_;
+  Log& log_;
+  aio_context_t context_ = 0;
+  UniqueFd event_;
+  bool fell_back_ = false;
+  std::vector<int> fds_;
+  std::vector<iocb> requests_;
+  std::vector<int> errors_;
+  std::vector<std::size_t> by_hand_;  // of fds_, those that the kernel did not take
+  std::size_t left_ = 0;
+  Done done_;
+};
+
+}  // namespace mandos::monitor
