@@ -4,6 +4,7 @@
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <system_error>
@@ -90,10 +91,11 @@ void EventLoop::arm() {
   }
 }
 
-void EventLoop::notice_gap() {
+void EventLoop::notice_gap(Instant now) {
   if (gap_handlers_.empty() || timers_.empty()) return;
-  const auto late = BootClock::now() - timers_.begin()->first.first;
+  const auto late = now - std::max(timers_.begin()->first.first, noticed_);
   if (late < kGap) return;
+  noticed_ = now;
   const auto whole = std::chrono::duration_cast<Milliseconds>(late);
   for (const auto& handler : gap_handlers_) handler(whole);
 }
@@ -101,6 +103,7 @@ void EventLoop::notice_gap() {
 void EventLoop::run_due() {
   if (timers_.empty()) return;
   const Instant now = BootClock::now();
+  notice_gap(now);  // one that came while descriptors were served
   while (!timers_.empty() && timers_.begin()->first.first <= now && !stopped_) {
     const auto due = std::move(timers_.begin()->second);
     timers_.erase(timers_.begin());
@@ -114,7 +117,7 @@ void EventLoop::run_once(Milliseconds longest) {
   const int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
                                static_cast<int>(longest.count()));
   if (count < 0 && errno != EINTR) fail("epoll_wait");
-  notice_gap();
+  notice_gap(BootClock::now());
   for (int i = 0; i < count && !stopped_; ++i) {
     const auto& event = events.at(static_cast<std::size_t>(i));
     auto* entry = static_cast<Watch*>(event.data.ptr);

@@ -47,10 +47,10 @@ class EventLoop {
   /// A timer that is reached this much too late means that this process did not run.
   static constexpr Milliseconds kGap{1000};
   /// Calls `missed` when a timer is reached at least kGap too late: this process was stopped
-  /// (SIGSTOP, a suspended machine) or one callback took that long. `late` is by how much. It is
-  /// called before any descriptor or timer of that round is served, so that whoever keeps deadlines
-  /// can move those that nobody could meet. Without a timer no gap is noticed: an owner of
-  /// deadlines has one for them.
+  /// (SIGSTOP, a suspended machine) or one callback took that long. `late` is by how much, and is
+  /// not reported twice. It is called before any descriptor or timer that came later is served, so
+  /// that whoever keeps deadlines can move those that nobody could meet. Without a timer no gap is
+  /// noticed: an owner of deadlines has one for them.
   void on_gap(std::function<void(Milliseconds late)> missed) {
     gap_handlers_.push_back(std::move(missed));
   }
@@ -76,7 +76,7 @@ class EventLoop {
     Ready ready;
   };
   void arm();
-  void notice_gap();
+  void notice_gap(Instant now);
   void run_due();
 
   UniqueFd epoll_;
@@ -89,6 +89,7 @@ class EventLoop {
   std::vector<std::function<void(Milliseconds)>> gap_handlers_;
   std::uint64_t next_timer_ = 0;
   Instant armed_ = Instant::max();
+  Instant noticed_{};  // the end of the last gap
   bool stopped_ = false;
   int status_ = 0;
 };

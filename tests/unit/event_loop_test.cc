@@ -55,6 +55,36 @@ TEST(EventLoopGap, IsReportedBeforeAnythingIsServed) {
   close(ends[1]);
 }
 
+TEST(EventLoopGap, OneWhileDescriptorsAreServedIsReportedBeforeTimersAndOnce) {
+  EventLoop loop;
+  std::vector<std::string> order;
+  std::array<int, 2> ends{};
+  ASSERT_EQ(pipe(ends.data()), 0);
+  const auto stopped_for = [&](seconds time) {
+    loop.watch(ends[0], EPOLLIN, [&, time](std::uint32_t) {
+      order.push_back("descriptor");
+      virtual_now += time;
+      loop.unwatch(ends[0]);
+    });
+  };
+  ASSERT_EQ(write(ends[1], "x", 1), 1);
+  loop.on_gap(
+      [&](Milliseconds late) { order.push_back("gap of " + std::to_string(late.count())); });
+  loop.after(seconds(5), [&] { order.push_back("timer"); });
+  stopped_for(seconds(95));
+  loop.run_once(Milliseconds(0));
+  EXPECT_EQ(order, (std::vector<std::string>{"descriptor", "gap of 90000", "timer"}));
+  order.clear();
+  loop.after(seconds(5), [&] { order.push_back("timer"); });
+  virtual_now += seconds(7);
+  stopped_for(seconds(20));
+  loop.run_once(Milliseconds(0));
+  EXPECT_EQ(order,
+            (std::vector<std::string>{"gap of 2000", "descriptor", "gap of 20000", "timer"}));
+  close(ends[0]);
+  close(ends[1]);
+}
+
 TEST(EventLoopGap, ALoopThatOnlyWaitedLongHadNone) {
   EventLoop loop;
   int gaps = 0;
