@@ -44,7 +44,13 @@ door::networker::ToNetworker::Settings networker_settings(const Settings& settin
   message.set_max_per_source(settings.max_per_source);
   message.set_login_grace_ms(static_cast<std::uint32_t>(settings.login_grace.count()));
   message.set_penalty_ms(static_cast<std::uint32_t>(settings.source_penalty.count()));
-  constexpr std::uint32_t kTlsDebugLevel = 11;  // everything, as the original's --debug
+  message.set_penalty_threshold(settings.penalty_threshold);
+  for (const auto& network : settings.penalty_exempt) {
+    auto* const exempt = message.add_penalty_exempt();
+    exempt->set_address(network.address.data(), network.address.size());
+    exempt->set_bits(network.bits);
+  }
+  constexpr std::uint32_t kTlsDebugLevel = 8;  // from 9 on GnuTLS logs keys
   message.set_tls_debug_level(settings.debug ? kTlsDebugLevel : 0);
   return message;
 }

@@ -76,6 +76,7 @@ class Peer {
     gnutls_record_send(session_, text.data(), text.size());
     return std::exchange(output_, {});
   }
+  gnutls_session_t session() const { return session_; }
   bool ready() const { return ready_; }
   bool failed() const { return failed_; }
   bool goodbye() const { return goodbye_; }

@@ -3,9 +3,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 
 #include <algorithm>
+#include <cctype>
 
+#include "common/channel.h"
 #include "monitor/proof.h"
 #include "tests/unit/networker/peer.h"
 
@@ -261,6 +264,110 @@ TEST(Tls, WhatIsForbiddenStaysForbidden) {
   EXPECT_EQ(with(":!CHACHA20-POLY1305"), (Chosen{kAes256, kX25519}));
   EXPECT_EQ(with(":-GROUP-X25519"), (Chosen{kChaCha20, kSecp256r1}));
   EXPECT_EQ(with(":-GROUP-X25519:-CHACHA20-POLY1305"), (Chosen{kAes256, kSecp256r1}));
+}
+
+// What GnuTLS 3.7.9 logs is cumulative: from level 9 on, keys.
+class TlsDebugTest : public testing::Test {
+ protected:
+  TlsDebugTest() {
+    auto pair = make_door();
+    read_ = std::move(pair->first);
+    write_ = std::move(pair->second);
+    const int size = 4 << 20;
+    setsockopt(write_.get(), SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    log_ = Log::to_socket(write_.get(), LogLevel::kDebug);
+  }
+  ~TlsDebugTest() override {
+    gnutls_global_set_log_level(0);
+    gnutls_global_set_log_function(nullptr);
+  }
+
+  void read_log() {
+    std::array<char, 4096> line{};
+    for (;;) {
+      const ssize_t size = recv(read_.get(), line.data(), line.size(), MSG_DONTWAIT);
+      if (size <= 0) return;
+      text_.append(line.data() + 1, static_cast<std::size_t>(size) - 1) += '\n';
+    }
+  }
+
+  /// A whole handshake and a blob; returns the keys of both directions and all secrets, as bytes.
+  std::vector<std::string> run() {
+    const auto shared = tls();
+    TlsSession session(*shared, kNonce);
+    Peer peer(key("ed25519"), test::client_priority());
+    secrets().clear();
+    gnutls_session_set_keylog_function(
+        peer.session(), [](gnutls_session_t, const char*, const gnutls_datum_t* secret) {
+          secrets().emplace_back(reinterpret_cast<const char*>(secret->data), secret->size);
+          return 0;
+        });
+    Step step = session.handshake({});
+    for (std::string answer = "x"; !answer.empty() && step == Step::kMore;) {
+      answer = peer.step(take_output(*shared));
+      read_log();
+      if (!answer.empty()) step = session.handshake(as_bytes(answer));
+      read_log();
+    }
+    EXPECT_EQ(step, Step::kDone);
+    session.send(as_bytes("the blob of the client"));
+    peer.step(take_output(*shared));
+    read_log();
+    std::vector<std::string> found = secrets();
+    for (const unsigned read : {0U, 1U}) {
+      gnutls_datum_t mac{};
+      gnutls_datum_t iv{};
+      gnutls_datum_t cipher{};
+      std::array<unsigned char, 8> number{};
+      EXPECT_EQ(gnutls_record_get_state(peer.session(), read, &mac, &iv, &cipher, number.data()),
+                0);
+      found.emplace_back(reinterpret_cast<const char*>(cipher.data), cipher.size);
+    }
+    found.emplace_back("the blob of the client");
+    return found;
+  }
+  static std::vector<std::string>& secrets() {
+    static std::vector<std::string> all;
+    return all;
+  }
+
+  /// How many of `wanted` stand in the log, as bytes or in any usual way to write them.
+  std::size_t shown(const std::vector<std::string>& wanted) const {
+    std::string squeezed;
+    for (const char c : text_) {
+      if (c != ' ' && c != ':') squeezed += static_cast<char>(std::tolower(c));
+    }
+    return static_cast<std::size_t>(std::ranges::count_if(wanted, [&](const std::string& bytes) {
+      std::string hex;
+      for (const unsigned char byte : as_bytes(bytes)) {
+        hex += "0123456789abcdef"[byte >> 4];
+        hex += "0123456789abcdef"[byte & 15];
+      }
+      // A line may be cut: half of a secret is one.
+      return squeezed.find(hex.substr(0, hex.size() / 2)) != squeezed.npos ||
+             text_.find(bytes) != text_.npos || text_.find(escaped(bytes)) != text_.npos;
+    }));
+  }
+
+  UniqueFd read_;
+  UniqueFd write_;
+  Log log_ = Log::to_socket(-1, LogLevel::kDebug);
+  std::string text_;
+};
+
+TEST_F(TlsDebugTest, TheMostTalkativeLevelShowsNoKey) {
+  Tls::set_debug(log_, 100);
+  const auto secrets = run();
+  EXPECT_GE(secrets.size(), 7U) << "of the handshake, of the traffic, and the blob";
+  EXPECT_THAT(text_, HasSubstr("GnuTLS 5: "));
+  EXPECT_EQ(shown(secrets), 0U);
+}
+
+TEST_F(TlsDebugTest, TheNextLevelWould) {
+  Tls::set_debug(log_, 100);
+  gnutls_global_set_log_level(9);
+  const auto secrets = run();
+  EXPECT_GT(shown(secrets), 0U) << "then the test above shows nothing";
 }
 
 TEST(Transcript, StopsAtCertificateVerify) {
