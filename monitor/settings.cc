@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <climits>
 #include <new>
+#include <optional>
 
 #include "monitor/ini.h"
 
@@ -50,6 +51,46 @@ Status set_level(Settings& settings, std::string_view value) {
     return Ok{};
   }
   return Error{"CRITICAL, ERROR, WARNING, INFO or DEBUG"};
+}
+
+/// Nothing if `text` is no address with or without "/BITS", or has bits set beyond those.
+std::optional<Network> parse_network(const std::string& text) {
+  const auto slash = text.find('/');
+  const std::string literal = text.substr(0, slash);
+  Network network;
+  auto* const bytes = network.address.data();
+  const bool ipv6 = inet_pton(AF_INET6, literal.c_str(), bytes) == 1;
+  if (!ipv6) {
+    bytes[10] = bytes[11] = 0xff;
+    if (inet_pton(AF_INET, literal.c_str(), bytes + 12) != 1) return std::nullopt;
+  }
+  const unsigned most = ipv6 ? 128 : 32;
+  unsigned bits = most;
+  if (slash != text.npos && !parse_number(text.substr(slash + 1), bits)) return std::nullopt;
+  if (bits > most) return std::nullopt;
+  network.bits = 128 - most + bits;
+  for (unsigned bit = network.bits; bit < 128; ++bit) {
+    if ((bytes[bit / 8] >> (7 - bit % 8) & 1) != 0) return std::nullopt;
+  }
+  return network;
+}
+
+Status set_exempt(Settings& settings, std::string_view value) {
+  constexpr std::size_t kMost = 64;
+  settings.penalty_exempt.clear();
+  for (;;) {
+    const auto begin = value.find_first_not_of(", \t\n");
+    if (begin == value.npos) return Ok{};
+    value.remove_prefix(begin);
+    const std::string text(value.substr(0, value.find_first_of(", \t\n")));
+    value.remove_prefix(text.size());
+    const auto network = parse_network(text);
+    if (!network || settings.penalty_exempt.size() == kMost) {
+      return Error{concat("at most ", kMost, " networks such as 192.0.2.0/24 or 2001:db8::/32; ",
+                          in_quotes(text), network ? " is one too many" : " is none")};
+    }
+    settings.penalty_exempt.push_back(*network);
+  }
 }
 
 /// A setting of mandos.conf, an argument of the command line, or both.
@@ -95,6 +136,8 @@ constexpr Row kRows[] = {
     {"max_connections_per_source", set_number<&Settings::max_per_source, 1, 65536>, true},
     {"login_grace_time", set_duration<&Settings::login_grace, 1, 3600>, true},
     {"source_penalty_time", set_duration<&Settings::source_penalty, 0, 86400>, true},
+    {"source_penalty_threshold", set_number<&Settings::penalty_threshold, 1, 10000>, true},
+    {"source_penalty_exempt", set_exempt, false},
     {"networkers", set_number<&Settings::networkers, 1, 16>, true},
 };
 

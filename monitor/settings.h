@@ -3,6 +3,7 @@
 // mandos.conf(5)).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -15,6 +16,13 @@
 #include "config.h"
 
 namespace mandos::monitor {
+
+/// An IPv6 network; of IPv4 one as mapped into IPv6.
+struct Network {
+  std::array<unsigned char, 16> address{};
+  unsigned bits = 0;
+  friend bool operator==(const Network&, const Network&) = default;
+};
 
 struct Settings {
   std::string interface;   // empty: all
@@ -38,6 +46,8 @@ struct Settings {
   unsigned max_per_source = 64;
   Milliseconds login_grace = std::chrono::seconds(15);
   Milliseconds source_penalty = std::chrono::seconds(10);
+  unsigned penalty_threshold = 20;
+  std::vector<Network> penalty_exempt;  // empty: none
   unsigned networkers = 1;
 };
 

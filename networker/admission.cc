@@ -14,12 +14,12 @@ const Admission::Stranger& oldest_of(const std::vector<Admission::Ticket>& place
 
 }  // namespace
 
-Admission::Answer Admission::ask(const Source& source, Instant now) {
-  forget_served(now);
-  if (punished_until_.contains(source)) return {.welcome = false};
+Admission::Answer Admission::ask(const Source& source, Instant now) const {
   const auto found = by_source_.find(source);
   if (found != by_source_.end() && found->second.size() >= bounds_.per_source) {
-    return instead_of_own(found->second, now);
+    Answer answer = instead_of_own(found->second, now);
+    answer.source_full = !answer.welcome;
+    return answer;
   }
   if (!full()) return {.welcome = true};
   if (crowded()) {
@@ -93,23 +93,13 @@ void Admission::count(const Source& source, std::size_t before, std::size_t afte
   if (after > 0) crowds_.insert({after, source});
 }
 
-void Admission::punish(const Source& source, Instant now) {
-  if (bounds_.penalty == Milliseconds::zero()) return;
-  const Instant until = now + bounds_.penalty;
-  punished_until_[source] = until;
-  punished_.emplace_back(until, source);
-  forget_served(now);
-}
-
-void Admission::forget_served(Instant now) {
-  while (!punished_.empty() &&
-         (punished_.front().first <= now || punished_.size() > kMaxPunished)) {
-    const auto found = punished_until_.find(punished_.front().second);
-    if (found != punished_until_.end() && found->second == punished_.front().first) {
-      punished_until_.erase(found);
-    }
-    punished_.pop_front();
+void Admission::missed(Instant now) {
+  decltype(waited_for_) anew;
+  for (const auto& [key, stranger] : waited_for_) {
+    stranger->since = now;
+    anew.emplace(std::pair(now, stranger->connection), stranger);
   }
+  waited_for_ = std::move(anew);
 }
 
 }  // namespace mandos::networker

@@ -5,7 +5,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <list>
 #include <map>
 #include <optional>
@@ -29,8 +28,6 @@ class Admission {
     std::size_t per_source;
     /// How long a stranger is waited for at a time.
     Milliseconds grace;
-    /// How long a source that was punished is refused; zero: punish() has no effect.
-    Milliseconds penalty;
   };
   /// All strangers may become established at once, when the monitor was slow, beside those that
   /// are.
@@ -46,13 +43,9 @@ class Admission {
   /// A source with so many strangers is a crowd: when room is needed, the largest crowd's oldest
   /// goes, however short its stay, for one of a source that has fewer.
   static constexpr std::size_t kCrowd = 8;
-  /// Most sources that are refused at one time; more make the one forgotten that was punished
-  /// first.
-  static constexpr std::size_t kMaxPunished = 16384;
-
   /// Most that enter in a second, and at once. The monitor takes twice as many Opens for a
   /// networker gone bad; those who only come and go would reach that on a fast machine. Who is
-  /// refused does not count: a refused source would keep others waiting.
+  /// refused does not count, or a refused source would keep others waiting.
   static constexpr double kMostPerSecond = 10'000;
 
   struct Stranger {
@@ -86,13 +79,15 @@ class Admission {
     bool welcome;
     /// This one has to leave first.
     std::optional<std::uint32_t> instead_of = std::nullopt;
+    /// Not welcome because its source has all the places that one may have.
+    bool source_full = false;
   };
-  /// Whether a newcomer from `source` may enter: not if the source is being punished, nor if it has
-  /// all its places taken by strangers that have not had their fair chance. When there is no place
+  /// Whether a newcomer from `source` may enter: not if the source has all its places taken by
+  /// strangers that have not had their fair chance. When there is no place
   /// at all, a larger crowd makes room; one of the largest crowd itself takes its own source's
   /// oldest place, and only where nobody is a crowd the oldest of all goes, both after their fair
   /// chance.
-  Answer ask(const Source& source, Instant now);
+  Answer ask(const Source& source, Instant now) const;
   /// Takes in a newcomer that was welcome, which takes its turn.
   Ticket enter(std::uint32_t connection, const Source& source, Instant now);
   /// The stranger becomes established. False, and no change, when there are too many of those, of
@@ -104,29 +99,25 @@ class Admission {
   /// It was answered: it is waited for from now on. A handshake has one or two such answers.
   void answered(Ticket ticket, Instant now);
   void leave_established(const Source& source);
-  /// Refuses `source` from now on for the penalty's time.
-  void punish(const Source& source, Instant now);
+  /// We did not run for a while, so that nobody could be heard: everybody who is waited for is
+  /// waited for anew.
+  void missed(Instant now);
 
  private:
   Milliseconds fair_chance() const { return std::min(kFairChance, bounds_.grace); }
   Answer instead_of_own(const std::vector<Ticket>& places, Instant now) const;
-  void forget_served(Instant now);
   /// A source that had `before` strangers has `after` now.
   void count(const Source& source, std::size_t before, std::size_t after);
 
   Bounds bounds_;
   TokenBucket pace_{kMostPerSecond, kMostPerSecond};
   std::list<Stranger> strangers_;
-  std::map<std::pair<Instant, std::uint32_t>, const Stranger*> waited_for_;
+  std::map<std::pair<Instant, std::uint32_t>, Stranger*> waited_for_;
   // Ordered maps: an attacker chooses the keys.
   std::map<Source, std::vector<Ticket>> by_source_;
   std::set<std::pair<std::size_t, Source>> crowds_;  // how many strangers each source has
   std::size_t established_ = 0;
   std::map<Source, std::size_t> established_by_source_;
-  std::map<Source, Instant> punished_until_;
-  // In the order in which the penalties end. An entry whose time is not that of punished_until_ any
-  // more was overtaken by a later one.
-  std::deque<std::pair<Instant, Source>> punished_;
 };
 
 }  // namespace mandos::networker

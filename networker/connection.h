@@ -54,6 +54,11 @@ class Connection {
   bool wants_write() const { return !unsent_.empty(); }
   /// When the kernel last took something of what waits. Only while wants_write().
   Instant last_progress() const { return last_progress_; }
+  /// The peer is waited for from `now` on.
+  void wait_anew(Instant now) { last_progress_ = now; }
+
+  /// The peer has not said a word yet.
+  bool silent() const { return state_ == State::kVersionLine && early_.empty(); }
 
   /// Why it ended, for the log; contains nothing that the peer chose freely.
   const std::string& problem() const { return problem_; }

@@ -28,6 +28,9 @@ constexpr std::size_t kMostAhead = 8;
 constexpr Milliseconds kExhaustedPause{100};
 constexpr Milliseconds kMonitorPause{10};
 constexpr Milliseconds kComplaintInterval{60'000};
+// Lines about sources that are refused from now on: an administrator sees the first few at once.
+constexpr double kPenaltyLinesPerSecond = 0.1;
+constexpr double kMostPenaltyLines = 5;
 // Strangers that are heard before they are ended: each may have a handshake to finish.
 constexpr int kHeardPerRound = 64;
 // What sessions leave free lies scattered in the heap, which would grow under a long flood. After
@@ -35,36 +38,50 @@ constexpr int kHeardPerRound = 64;
 constexpr std::uint64_t kTrimInterval = 8192;
 constexpr std::uint32_t kAlways = EPOLLIN | EPOLLRDHUP;
 
+std::string in_seconds(Milliseconds time) {
+  return concat(std::chrono::ceil<std::chrono::seconds>(time).count(), " s");
+}
+
 }  // namespace
 
 Connections::Connections(EventLoop& loop, Log& log, Door& monitor, Tls& tls, CrashNote& crash_note,
-                         const Admission::Bounds& bounds, std::vector<UniqueFd> listeners)
+                         Policy policy, std::vector<UniqueFd> listeners)
     : loop_(loop),
       log_(log),
       monitor_(monitor),
       outbox_(loop, monitor),
       tls_(tls),
       crash_note_(crash_note),
-      grace_(bounds.grace),
-      admission_(bounds),
+      grace_(policy.admission.grace),
+      admission_(policy.admission),
+      penalties_(policy.penalties),
+      exempt_(std::move(policy.exempt)),
+      penalty_lines_(kPenaltyLinesPerSecond, kMostPenaltyLines),
       acceptor_(
           loop, log, std::move(listeners),
           {.wait_for_room = [this] { return wait_for_room(); },
            .exhausted = [this] { return exhausted(); },
            .accepted = [this](UniqueFd fd,
                               const sockaddr_storage& peer) { accepted(std::move(fd), peer); }}) {
+  loop_.on_gap([this](Milliseconds) { missed(); });
   const Instant now = BootClock::now();
   for (const auto& deadly : crash_note_.take(now)) {
-    admission_.punish(deadly.source, deadly.found);
+    std::optional<Milliseconds> refused;
+    if (!exempt_.cover(deadly.source)) {
+      refused = penalties_.add(deadly.source, Offense::kCrash, deadly.found);
+    }
     if (deadly.found != now) continue;
-    log_.warning(
-        "the process before this one died while it handled what ", source_text(deadly.source),
-        bounds.penalty > Milliseconds(0) ? " sent, which is refused for a while" : " sent");
+    log_.warning("the process before this one died while it handled what ",
+                 source_text(deadly.source), " sent",
+                 refused ? concat(", which is refused for ", in_seconds(*refused)) : "");
   }
 }
 
 Connections::~Connections() {
   if (grace_timer_) loop_.cancel(*grace_timer_);
+  for (const auto* complaint : {&full_, &source_full_, &crowded_, &penalized_, &exhausted_}) {
+    if (complaint->again) loop_.cancel(*complaint->again);
+  }
   for (auto& slot : slots_) {
     if (slot.guest == nullptr) continue;
     if (slot.guest->stalled) loop_.cancel(*slot.guest->stalled);
@@ -130,7 +147,7 @@ std::optional<Instant> Connections::exhausted() {
   const Instant now = BootClock::now();
   if (!admission_.waiting() || now < admission_.oldest_may_go()) return now + kExhaustedPause;
   const std::uint32_t oldest = admission_.oldest().connection;
-  if (!progressed(oldest)) end(oldest, false, "its descriptor is needed");
+  if (!progressed(oldest)) end(*find(oldest), false, Offense::kNone, "its descriptor is needed");
   if (find(oldest) != nullptr) return now + kExhaustedPause;
   return std::nullopt;
 }
@@ -138,6 +155,8 @@ std::optional<Instant> Connections::exhausted() {
 void Connections::accepted(UniqueFd fd, const sockaddr_storage& peer) {
   const Instant now = BootClock::now();
   const Source source = source_of(peer);
+  const bool exempt = exempt_.cover(peer);
+  if (!exempt && !penalties_.admits(source, now)) return complain(penalized_, address_text(peer));
   auto answer = admission_.ask(source, now);
   for (int heard = 0; heard < kHeardPerRound && answer.instead_of; ++heard) {
     // wait_for_room() has heard the oldest of all already: to find now that it went on would leave
@@ -150,16 +169,16 @@ void Connections::accepted(UniqueFd fd, const sockaddr_storage& peer) {
     answer = admission_.ask(source, now);
   }
   if (!answer.welcome) {
-    if (log_.level() >= LogLevel::kDebug) log_.debug("refused ", address_text(peer));
-    return;
+    return complain(answer.source_full ? source_full_ : full_, address_text(peer));
   }
   if (answer.instead_of) {
     complain(full_);
-    end(*answer.instead_of, false, "has to make room");
+    end(*find(*answer.instead_of), false, Offense::kNone, "has to make room");
   }
   auto arrival = std::make_unique<Guest>(std::move(fd));
   Guest& guest = *arrival;
   guest.source = source;
+  guest.exempt = exempt;
   const CrashNote::Handling noted(crash_note_, source);
   // The version line is often there already, and a nonce for it.
   const Event event = guest.connection.ready(EPOLLIN, tls_);
@@ -212,7 +231,7 @@ void Connections::handle(Guest& guest, Event event) {
     case Event::kProved:
       if (!admission_.establish(*guest.ticket)) {
         complain(crowded_);
-        return end(guest, false, false, "too many wait");
+        return end(guest, false, Offense::kNone, "too many wait");
       }
       guest.ticket.reset();
       message.mutable_proof()->set_transcript(guest.connection.take_transcript());
@@ -233,11 +252,11 @@ void Connections::handle(Guest& guest, Event event) {
       outbox_.send(message);
       break;
     case Event::kDelivered:
-      return end(guest, true, false, "delivered");
+      return end(guest, true, Offense::kNone, "delivered");
     case Event::kGone:
-      return end(guest, false, false, guest.connection.problem());
+      return end(guest, false, Offense::kNone, guest.connection.problem());
     case Event::kBroken:
-      return end(guest, false, true, guest.connection.problem());
+      return end(guest, false, Offense::kViolation, guest.connection.problem());
   }
   watch_write(guest);
 }
@@ -267,14 +286,16 @@ void Connections::check_progress(std::uint32_t number) {
   guest->stalled.reset();
   if (!guest->connection.wants_write()) return;
   const Instant limit = guest->connection.last_progress() + kMaxStall;
-  if (BootClock::now() >= limit) return end(*guest, false, true, "the peer does not read");
+  if (BootClock::now() >= limit) {
+    return end(*guest, false, Offense::kDeadline, "the peer does not read");
+  }
   guest->stalled = loop_.at(limit, [this, number] { check_progress(number); });
 }
 
-void Connections::end(Guest& guest, bool delivered, bool punish, std::string_view why) {
+void Connections::end(Guest& guest, bool delivered, Offense offense, std::string_view why) {
   const CrashNote::Handling noted(crash_note_, guest.source);  // to take a session down, too
   log_.debug("connection ", guest.number, " from ", guest.address, " is over: ", why);
-  if (punish) admission_.punish(guest.source, BootClock::now());
+  if (!guest.exempt) punish(guest.source, offense, why);
   if (guest.ticket) {
     admission_.leave(*guest.ticket);
   } else {
@@ -291,8 +312,26 @@ void Connections::end(Guest& guest, bool delivered, bool punish, std::string_vie
   acceptor_.resume();
 }
 
-void Connections::end(std::uint32_t number, bool punish, std::string_view why) {
-  if (Guest* const guest = find(number)) end(*guest, false, punish, why);
+void Connections::punish(const Source& source, Offense offense, std::string_view why) {
+  const Instant now = BootClock::now();
+  const auto refused = penalties_.add(source, offense, now);
+  if (!refused) return;
+  if (!penalty_lines_.take(now)) return static_cast<void>(++penalty_lines_left_out_);
+  const auto left_out = std::exchange(penalty_lines_left_out_, 0);
+  log_.warning("refusing ", source_text(source), " for ", in_seconds(*refused),
+               " after repeated offenses, the last: ", why,
+               "; see source_penalty_time, source_penalty_threshold and source_penalty_exempt in "
+               "mandos.conf(5)",
+               left_out > 0 ? concat(" (lines left out: ", left_out, ")") : "");
+}
+
+/// We did not run for a while: nobody is ended for what we could not hear.
+void Connections::missed() {
+  const Instant now = BootClock::now();
+  admission_.missed(now);
+  for (auto& slot : slots_) {
+    if (slot.guest != nullptr) slot.guest->connection.wait_anew(now);
+  }
 }
 
 // The grace is the same for all, so who is waited for the longest is the first that it is over for,
@@ -311,17 +350,28 @@ void Connections::end_overdue() {
   for (int i = 0; i < kHeardPerRound && admission_.waiting() && admission_.oldest_overdue() <= now;
        ++i) {
     const std::uint32_t number = admission_.oldest().connection;
-    if (!progressed(number)) end(number, true, "no handshake within its time");
+    if (progressed(number)) continue;
+    Guest& guest = *find(number);
+    // A health check may only connect.
+    const Offense offense = guest.connection.silent() ? Offense::kNone : Offense::kDeadline;
+    end(guest, false, offense, "no handshake within its time");
   }
   arm_grace();
 }
 
-void Connections::complain(Complaint& complaint) {
+void Connections::complain(Complaint& complaint, std::string_view latest) {
   ++complaint.count;
-  const Instant now = BootClock::now();
-  if (now < complaint.next) return;
-  complaint.next = now + kComplaintInterval;
-  log_.warning(complaint.text, " (times: ", std::exchange(complaint.count, 0), ")");
+  complaint.latest = latest;
+  if (!complaint.again) tell(complaint);
+}
+
+void Connections::tell(Complaint& complaint) {
+  log_.warning(complaint.text, " (times: ", std::exchange(complaint.count, 0),
+               complaint.latest.empty() ? "" : concat(", latest: ", complaint.latest), ")");
+  complaint.again = loop_.after(kComplaintInterval, [this, &complaint] {
+    complaint.again.reset();
+    if (complaint.count > 0) tell(complaint);
+  });
 }
 
 // What the monitor says.
@@ -346,6 +396,7 @@ bool Connections::part(std::uint32_t number, Bytes bytes, bool last) {
   if (guest == nullptr) return true;
   if (!guest->connection.wants_part()) return false;
   const CrashNote::Handling noted(crash_note_, guest->source);
+  penalties_.proved(guest->source, BootClock::now());
   handle(*guest, guest->connection.part(bytes, last, tls_));
   return true;
 }
@@ -354,7 +405,7 @@ bool Connections::refused(std::uint32_t number) {
   Guest* const guest = find(number);
   if (guest == nullptr) return true;
   if (!guest->opened) return false;
-  end(*guest, false, false, "refused by the monitor");
+  end(*guest, false, Offense::kNone, "refused by the monitor");
   return true;
 }
 

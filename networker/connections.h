@@ -18,17 +18,24 @@
 #include "networker/admission.h"
 #include "networker/connection.h"
 #include "networker/crash_note.h"
+#include "networker/exemptions.h"
 #include "networker/outbox.h"
+#include "networker/penalties.h"
 #include "networker/tls.h"
 
 namespace mandos::networker {
 
 class Connections {
  public:
-  /// All references must outlive this. A source that `crash_note` holds is refused from the start,
-  /// like one that broke the protocol.
+  struct Policy {
+    Admission::Bounds admission;
+    Penalties::Bounds penalties;
+    Exemptions exempt;
+  };
+  /// All references must outlive this, and `loop` must not run after it. A source that `crash_note`
+  /// holds is refused from the start.
   Connections(EventLoop& loop, Log& log, Door& monitor, Tls& tls, CrashNote& crash_note,
-              const Admission::Bounds& bounds, std::vector<UniqueFd> listeners);
+              Policy policy, std::vector<UniqueFd> listeners);
   ~Connections();
   Connections(const Connections&) = delete;
   Connections& operator=(const Connections&) = delete;
@@ -46,6 +53,7 @@ class Connections {
     std::uint32_t number = 0;
     Connection connection;
     Source source;
+    bool exempt = false;  // from penalties
     std::string address;
     std::optional<Admission::Ticket> ticket;  // while it is a stranger
     bool opened = false;                      // the monitor knows it
@@ -62,11 +70,13 @@ class Connections {
     Nonce nonce;
     Instant asked;
   };
-  /// A warning that strangers can cause: told at most once a minute, with how often it happened.
+  /// A warning that strangers can cause: logged at most once a minute, with how often it happened
+  /// and by whom in the end.
   struct Complaint {
     const char* text;
-    Instant next{};
     unsigned long count = 0;
+    std::string latest{};
+    std::optional<EventLoop::TimerId> again{};  // while none is due
   };
 
   Guest* find(std::uint32_t number);
@@ -82,11 +92,13 @@ class Connections {
   bool progressed(std::uint32_t stranger);
   void watch_write(Guest& guest);
   void check_progress(std::uint32_t number);
-  void end(Guest& guest, bool delivered, bool punish, std::string_view why);
-  void end(std::uint32_t number, bool punish, std::string_view why);
+  void end(Guest& guest, bool delivered, Offense offense, std::string_view why);
+  void punish(const Source& source, Offense offense, std::string_view why);
+  void missed();
   void arm_grace();
   void end_overdue();
-  void complain(Complaint& complaint);
+  void complain(Complaint& complaint, std::string_view latest = {});
+  void tell(Complaint& complaint);
 
   EventLoop& loop_;
   Log& log_;
@@ -96,6 +108,11 @@ class Connections {
   CrashNote& crash_note_;
   const Milliseconds grace_;
   Admission admission_;
+  Penalties penalties_;
+  const Exemptions exempt_;
+  // Lines about who is refused from now on, and how many were left out.
+  TokenBucket penalty_lines_;
+  unsigned long penalty_lines_left_out_ = 0;
   std::vector<Slot> slots_;
   // First in, first out, so that a number rests as long as possible before it is used again.
   std::deque<std::uint32_t> free_slots_;
@@ -106,8 +123,15 @@ class Connections {
   int asked_ = 0;  // of the monitor since it was last heard out of turn
   std::uint64_t ended_ = 0;
   std::optional<EventLoop::TimerId> grace_timer_;
-  Complaint full_{"as many connections before their handshake as allowed: the oldest are ended"};
-  Complaint crowded_{"as many connections waiting for their secret as allowed: others are ended"};
+  Complaint full_{
+      "limit of unauthenticated connections reached (max_connections): closing the oldest"};
+  Complaint source_full_{
+      "limit of unauthenticated connections of one source reached "
+      "(max_connections_per_source): refusing more"};
+  Complaint crowded_{
+      "limit of connections that wait for their secret reached "
+      "(twice max_connections or max_connections_per_source): closing others"};
+  Complaint penalized_{"refused connections from sources under a penalty"};
   Complaint exhausted_{"no descriptor or memory for another connection"};
   Acceptor acceptor_;
 };

@@ -77,11 +77,21 @@ Status Networker::start(const ToNetworker::Settings& settings, std::vector<Uniqu
   }
   if (listeners.empty()) return Error{"no listening socket"};
 
+  std::vector<Exemptions::Network> exempt;
+  for (const auto& network : settings.penalty_exempt()) {
+    auto& added = exempt.emplace_back();
+    added.bits = network.bits();
+    if (network.address().size() != added.address.size() || added.bits > 128 ||
+        exempt.size() > Exemptions::kMost) {
+      return Error{"the networks exempt from penalties cannot be used"};
+    }
+    std::ranges::copy(as_bytes(network.address()), added.address.begin());
+  }
+
   Admission::Bounds bounds{
       .connections = settings.max_connections(),
       .per_source = settings.max_per_source(),
       .grace = Milliseconds(settings.login_grace_ms()),
-      .penalty = Milliseconds(settings.penalty_ms()),
   };
   // So many strangers, and established ones.
   const std::size_t others = kOtherFiles + listeners.size();
@@ -93,7 +103,13 @@ Status Networker::start(const ToNetworker::Settings& settings, std::vector<Uniqu
                  ": the limit on open files is ", max_files_);
     bounds.connections = possible;
   }
-  connections_.emplace(loop_, log_, door_, *tls_, crash_note_, bounds, std::move(listeners));
+  connections_.emplace(
+      loop_, log_, door_, *tls_, crash_note_,
+      Connections::Policy{.admission = bounds,
+                          .penalties = {Milliseconds(settings.penalty_ms()),
+                                        std::max(settings.penalty_threshold(), 1U)},
+                          .exempt = Exemptions(std::move(exempt))},
+      std::move(listeners));
   return Ok{};
 }
 

@@ -2,18 +2,14 @@
 #include "networker/source.h"
 
 #include <arpa/inet.h>
-#include <netinet/in.h>
 
 #include <algorithm>
 #include <cstring>
-#include <optional>
 
 #include "common/text.h"
 
 namespace mandos::networker {
-namespace {
 
-/// Both IP families in one form: IPv4 as mapped.
 std::optional<sockaddr_in6> as_ipv6(const sockaddr_storage& address) {
   sockaddr_in6 ipv6{};
   if (address.ss_family == AF_INET6) {
@@ -29,8 +25,6 @@ std::optional<sockaddr_in6> as_ipv6(const sockaddr_storage& address) {
   return ipv6;
 }
 
-}  // namespace
-
 Source source_of(const sockaddr_storage& address) {
   Source source;
   const auto ipv6 = as_ipv6(address);
@@ -42,6 +36,13 @@ Source source_of(const sockaddr_storage& address) {
     std::fill(source.address.begin() + 8, source.address.end(), static_cast<unsigned char>(0));
   }
   return source;
+}
+
+bool is_whole(const Source& source) {
+  in6_addr address{};
+  std::ranges::copy(source.address, address.s6_addr);
+  return IN6_IS_ADDR_V4MAPPED(&address) || IN6_IS_ADDR_LOOPBACK(&address) ||
+         IN6_IS_ADDR_LINKLOCAL(&address);
 }
 
 std::string address_text(const sockaddr_storage& address) {
@@ -61,10 +62,7 @@ std::string source_text(const Source& source) {
   std::ranges::copy(source.address, ipv6.sin6_addr.s6_addr);
   sockaddr_storage address{};
   std::memcpy(&address, &ipv6, sizeof ipv6);
-  const bool whole = IN6_IS_ADDR_V4MAPPED(&ipv6.sin6_addr) ||
-                     IN6_IS_ADDR_LOOPBACK(&ipv6.sin6_addr) ||
-                     IN6_IS_ADDR_LINKLOCAL(&ipv6.sin6_addr);
-  return concat(address_text(address), whole ? "" : "/64");
+  return concat(address_text(address), is_whole(source) ? "" : "/64");
 }
 
 }  // namespace mandos::networker

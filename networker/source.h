@@ -2,11 +2,13 @@
 // Where a connection comes from: as a key to count by, and as text to show.
 #pragma once
 
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <array>
 #include <compare>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace mandos::networker {
@@ -23,6 +25,12 @@ struct Source {
 };
 /// Addresses of other families are all one source.
 Source source_of(const sockaddr_storage& address);
+
+/// Whether that is one address, and not a /64 network.
+bool is_whole(const Source& source);
+
+/// Both IP families in one form: IPv4 as mapped. Nothing for other families.
+std::optional<sockaddr_in6> as_ipv6(const sockaddr_storage& address);
 
 /// The IP address without port, a mapped IPv4 address as IPv4, "%" and the interface's index behind
 /// an address that has a scope. "unknown" for other families.

@@ -21,6 +21,8 @@ constexpr Channel::Limits kLimits{.receive = kLongestDatagram, .queue = 4UL * 10
 // asks for a few nonces before they are needed.
 constexpr std::size_t kKindsOfConnection = 3;
 constexpr std::size_t kMostAhead = 16;
+// Of a nonce, with a login_grace_time below the default.
+constexpr Milliseconds kLeastLifetime = std::chrono::seconds(75);
 
 }  // namespace
 
@@ -95,8 +97,10 @@ void NetworkerDoor::proof(const ToMonitor& message) {
   // Used up by this attempt, whatever comes of it.
   const Nonce nonce = std::exchange(connection.nonce, Nonce{});
   // The networker may keep it so long before it uses it, waits so long for each of two answers, and
-  // may be slow itself for as long again.
-  const Milliseconds lifetime(5 * std::int64_t{options_.settings.login_grace_ms()});
+  // may be slow itself for as long again. It may also have been stopped, which is no client's
+  // fault.
+  const Milliseconds lifetime =
+      std::max(Milliseconds(5 * std::int64_t{options_.settings.login_grace_ms()}), kLeastLifetime);
   if (BootClock::now() - connection.opened > lifetime) {
     registry_.proof_refused(address, "nonce too old");
     return send_refusal(number, connection);

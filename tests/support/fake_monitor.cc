@@ -45,6 +45,7 @@ constexpr std::string_view kUsage =
   --port N                (0: any)
   --priority STRING       --log-level N    --tls-debug N
   --max-connections N     --max-per-source N    --grace-ms N    --penalty-ms N
+  --penalty-threshold N   --exempt ADDRESS/BITS   IPv6; may be repeated
   --files N               the networker's limit on open files
   --verdict give|refuse|hold    what follows a proof (give); hold: by order
   --blob FILE             what is given ("blob")
@@ -275,6 +276,7 @@ std::optional<Options> parse(int argc, char** argv) {
   settings.set_max_connections(1000);
   settings.set_max_per_source(1000);
   settings.set_login_grace_ms(10000);
+  settings.set_penalty_threshold(20);
   const std::vector<option> known{
       {"networker", 1, nullptr, 'n'},      {"uid", 1, nullptr, 'u'},
       {"listen", 1, nullptr, 'l'},         {"port", 1, nullptr, 'p'},
@@ -283,7 +285,8 @@ std::optional<Options> parse(int argc, char** argv) {
       {"max-per-source", 1, nullptr, 's'}, {"grace-ms", 1, nullptr, 'g'},
       {"penalty-ms", 1, nullptr, 'y'},     {"files", 1, nullptr, 'f'},
       {"verdict", 1, nullptr, 'v'},        {"blob", 1, nullptr, 'b'},
-      {"part-size", 1, nullptr, 'z'},      {}};
+      {"part-size", 1, nullptr, 'z'},      {"penalty-threshold", 1, nullptr, 't'},
+      {"exempt", 1, nullptr, 'x'},         {}};
   const auto number = [] { return static_cast<std::uint32_t>(std::stoul(optarg)); };
   for (int c = 0; (c = getopt_long(argc, argv, "", known.data(), nullptr)) != -1;) {
     switch (c) {
@@ -320,6 +323,19 @@ std::optional<Options> parse(int argc, char** argv) {
       case 'y':
         settings.set_penalty_ms(number());
         break;
+      case 't':
+        settings.set_penalty_threshold(number());
+        break;
+      case 'x': {
+        const std::string_view text = optarg;
+        std::array<char, 16> address{};
+        const auto slash = text.find('/');
+        inet_pton(AF_INET6, std::string(text.substr(0, slash)).c_str(), address.data());
+        auto* const network = settings.add_penalty_exempt();
+        network->set_address(address.data(), address.size());
+        network->set_bits(static_cast<std::uint32_t>(std::stoul(optarg + slash + 1)));
+        break;
+      }
       case 'f':
         options.files = number();
         break;

@@ -281,6 +281,38 @@ def stands_still():
             peer.close()
 
 
+@case("clients in their handshake are served after a stop of several grace times, and not punished")
+def stopped_for_long():
+    with Networker(grace_ms=1000, penalty_ms=60000, penalty_threshold=1) as networker:
+        silent = connect()  # whose deadline the first timer is
+        halves = [connect(b"1") for _ in range(10)]
+        asked = [connect(b"1\r\n") for _ in range(10)]
+        for peer in asked:
+            expect_equal(peer.recv(1), b"\x16", "a ClientHello")
+        wait_until(lambda: networker.descriptors() >= 21, "all are accepted")
+        os.kill(networker.pid, signal.SIGSTOP)
+        clients = [start_fetch(key=key()) for _ in range(10)]
+        time.sleep(3)
+        os.kill(networker.pid, signal.SIGCONT)
+        # As peers whose packets were lost while the machine was suspended: they are heard later.
+        time.sleep(0.3)
+        for peer in halves:
+            peer.sendall(b"\r\n")
+        for peer in halves:
+            expect_equal(peer.recv(1), b"\x16", "answer to who had said half a line")
+        for peer in asked:
+            peer.settimeout(0.05)
+            with contextlib.suppress(TimeoutError):
+                while got := peer.recv(4096):
+                    pass
+                expect(got, "who has our ClientHello has its time, too")
+        for client in clients:
+            expect_outcome(finish_fetch(client), "blob")
+        expect_outcome(fetch(key=key()), "blob")
+        expect_equal(networker.count("log 4 .*"), 0, "warnings")
+        silent.close()
+
+
 @case("two hundred silent peers cost at most 8 KiB each, and a client is served among them")
 def silent():
     with Networker(grace_ms=60000) as networker:
@@ -455,20 +487,34 @@ def per_source():
         expect_equal(addresses, ["127.0.0.1", "::1"], "addresses")
 
 
-@case("a source that broke the protocol is refused for a while, others are not")
+@case("a source that breaks the protocol again and again is refused for a while, others are not")
 def penalty():
-    with Networker("--listen=127.0.0.1", "--listen=::1", penalty_ms=1500) as networker:
-        closed_within(connect(b"junk\n"), 2)
+    with Networker("--listen=127.0.0.1", "--listen=::1", penalty_ms=1500,
+                   penalty_threshold=5) as networker:
+        for text in (b"junk\n", b"GET / HTTP/1.1\r\n\r\n", b"1\r\nno TLS at all, this"):
+            closed_within(connect(text), 2)
+            expect_outcome(fetch("--host", "127.0.0.1", key=key()), "blob")
+        fetch("--hang-up", "line", key=key())
+        expect_equal(networker.count("log 4 refusing .*"), 0, "too few to be refused")
+        for _ in range(20):
+            closed_within(connect(b"junk\n"), 2)
         expect_outcome(fetch(key=key()), "closed-early", "no-connection")
         expect_outcome(fetch("--host", "127.0.0.1", key=key()), "blob")
-        wait_until(lambda: fetch(key=key()).outcome == "blob", "served again", 5)
-        hello = connect(b"1\r\n")
-        hello.sendall(b"no TLS at all, this")
-        closed_within(hello, 2)
-        expect_outcome(fetch(key=key()), "closed-early", "no-connection")
-        wait_until(lambda: fetch(key=key()).outcome == "blob", "served again", 5)
-        fetch("--hang-up", "line", key=key())
-        expect_outcome(fetch(key=key()), "blob")
+        said = networker.wait_for("log 4 refusing ::1 for .*")[0]
+        expect("source_penalty_exempt" in said, f"what to do: {said}")
+        wait_until(lambda: fetch(key=key()).outcome == "blob", "served again", 20)
+
+
+@case("a source where a key was proved is not shut out, an exempt one never refused")
+def not_refused():
+    for options in ((), ("--exempt=::/127",)):
+        with Networker(*options, penalty_ms=60000, penalty_threshold=1) as networker:
+            if not options:
+                expect_outcome(fetch(key=key()), "blob")
+            for _ in range(10):
+                closed_within(connect(b"junk\n"), 2)
+            expect_outcome(fetch(key=key()), "blob")
+            expect_equal(networker.count("log 4 refusing .*") > 0, not options, "refusals")
 
 
 @case("a mapped IPv4 address is shown as IPv4")
@@ -563,6 +609,22 @@ def quiet():
         closed_within(silent[0], 3)
         lines = [line for line in networker.lines if line.startswith("log")]
         expect(len(lines) <= 3, f"log lines: {lines}")
+    with Networker(log_level=6, penalty_ms=60000, penalty_threshold=1) as networker:
+        for _ in range(300):
+            with contextlib.suppress(OSError):
+                connect(b"junk\n").close()
+        wait_until(lambda: networker.count("log 4 refused connections .*") == 1, "a refusal")
+        lines = [line for line in networker.lines if line.startswith("log")]
+        expect(len(lines) <= 8, f"log lines: {lines}")
+
+
+@case("the TLS library's own lines stay below the level that shows keys, whatever is asked for")
+def tls_debug():
+    with Networker(tls_debug=11) as networker:
+        expect_outcome(fetch(key=key()), "blob")
+        levels = {int(found[1]) for line in list(networker.lines)
+                  if (found := re.match(r"log 7 GnuTLS (\d+): ", line))}
+        expect(levels and max(levels) <= 8, f"levels: {levels}")
 
 
 @case("nothing is left of a thousand connections")
@@ -580,7 +642,7 @@ def leaks():
         wait_until(lambda: networker.descriptors() == opened, "descriptors are given back")
         grown = networker.memory() - memory
         print(f"# grown by {grown} bytes")
-        expect(grown < 4 << 20 or SANITIZED, f"grown by {grown} bytes")
+        expect(grown < 1 << 20 or SANITIZED, f"grown by {grown} bytes")
 
 
 # ---------------------------------------------------------------- the door

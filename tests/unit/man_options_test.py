@@ -120,7 +120,9 @@ def server_defaults():
     text = source("monitor/settings.h")
     struct = text[text.index("struct Settings {"):text.index("enum class Action")]
     members = {"max_connections_per_source": "max_per_source", "login_grace_time": "login_grace",
-               "source_penalty_time": "source_penalty", "debuglevel": "level"}
+               "source_penalty_time": "source_penalty", "debuglevel": "level",
+               "source_penalty_threshold": "penalty_threshold",
+               "source_penalty_exempt": "penalty_exempt"}
     wrong = []
     for name, said in settings_items("mandos.conf.5").items():
         member = members.get(name, name)

@@ -24,7 +24,7 @@ Source source(unsigned number) {
 }
 
 Admission::Bounds bounds(std::size_t connections, std::size_t per_source) {
-  return {connections, per_source, seconds(10), seconds(30)};
+  return {connections, per_source, seconds(10)};
 }
 
 TEST(Admission, TakesAsManyStrangersAsAllowed) {
@@ -83,7 +83,7 @@ TEST(Admission, CrowdsOfOneSizeDoNotEndWhoCameAlone) {
 }
 
 TEST(Admission, AShortGraceShortensTheFairChance) {
-  Admission admission({1, 1, milliseconds(200), seconds(30)});
+  Admission admission({1, 1, milliseconds(200)});
   admission.enter(7, source(1), kStart);
   EXPECT_EQ(admission.oldest_may_go(), kStart + milliseconds(200));
 }
@@ -212,45 +212,32 @@ TEST(Admission, NewcomersAreFewerThanTheMonitorTakesForAnAttack) {
   EXPECT_LT(steady, kOfTheDoor);
 }
 
-TEST(Admission, WhoIsRefusedTakesNobodysTurn) {
-  Admission admission(bounds(5, 5));
-  admission.punish(source(1), kStart);
-  for (int i = 0; i < 3 * Admission::kMostPerSecond; ++i) {
-    ASSERT_TRUE(admission.has_turn(kStart)) << "after " << i;
-    ASSERT_FALSE(admission.ask(source(1), kStart).welcome);
-  }
-  EXPECT_TRUE(admission.has_turn(kStart));
+TEST(Admission, SaysWhoseBoundItIs) {
+  Admission admission(bounds(3, 1));
+  admission.enter(1, source(1), kStart);
+  EXPECT_TRUE(admission.ask(source(1), kStart).source_full);
+  EXPECT_FALSE(admission.ask(source(1), kStart + Admission::kFairChance).source_full);
+  admission.enter(2, source(2), kStart);
+  admission.enter(3, source(3), kStart);
+  const auto answer = admission.ask(source(4), kStart);
+  EXPECT_FALSE(answer.welcome || answer.source_full);
 }
 
-TEST(Admission, APunishedSourceIsRefusedForThePenalty) {
-  Admission admission(bounds(5, 5));
-  admission.punish(source(1), kStart);
-  EXPECT_FALSE(admission.ask(source(1), kStart).welcome);
-  EXPECT_FALSE(admission.ask(source(1), kStart + seconds(30) - milliseconds(1)).welcome);
-  EXPECT_TRUE(admission.ask(source(2), kStart).welcome);
-  EXPECT_TRUE(admission.ask(source(1), kStart + seconds(30)).welcome);
-}
-
-TEST(Admission, APenaltyIsCountedFromTheLastOffence) {
-  Admission admission(bounds(5, 5));
-  admission.punish(source(1), kStart);
-  admission.punish(source(1), kStart + seconds(20));
-  EXPECT_FALSE(admission.ask(source(1), kStart + seconds(31)).welcome);
-  EXPECT_TRUE(admission.ask(source(1), kStart + seconds(50)).welcome);
-}
-
-TEST(Admission, NoPenaltyNoPunishment) {
-  Admission admission({5, 5, seconds(10), milliseconds(0)});
-  admission.punish(source(1), kStart);
-  EXPECT_TRUE(admission.ask(source(1), kStart).welcome);
-}
-
-TEST(Admission, ThePunishedAreBounded) {
-  Admission admission(bounds(5, 5));
-  for (unsigned i = 0; i <= Admission::kMaxPunished; ++i) admission.punish(source(i), kStart);
-  EXPECT_TRUE(admission.ask(source(0), kStart).welcome) << "the first is forgotten";
-  EXPECT_FALSE(admission.ask(source(1), kStart).welcome);
-  EXPECT_FALSE(admission.ask(source(Admission::kMaxPunished), kStart).welcome);
+TEST(Admission, WhatWeMissedIsHeldAgainstNobody) {
+  Admission admission(bounds(3, 3));
+  admission.enter(7, source(1), kStart);
+  const auto paused = admission.enter(8, source(2), kStart);
+  admission.pause(paused);
+  admission.enter(9, source(3), kStart + seconds(9));
+  const Instant back = kStart + std::chrono::hours(1);
+  EXPECT_LT(admission.oldest_overdue(), back);
+  admission.missed(back);
+  EXPECT_EQ(admission.oldest_overdue(), back + seconds(10));
+  EXPECT_EQ(admission.oldest_may_go(), back + Admission::kChanceInRush);
+  EXPECT_FALSE(admission.ask(source(4), back).welcome) << "nobody has had its chance";
+  admission.pause(admission.enter(10, source(4), back));
+  admission.leave(paused);
+  EXPECT_EQ(admission.oldest().connection, 7U) << "who waits for us does still";
 }
 
 TEST(Admission, BoundsHoldWhateverHappens) {
@@ -312,7 +299,7 @@ TEST(Admission, BoundsHoldWhateverHappens) {
           admission.leave_established(source(established.back()));
           established.pop_back();
         }
-        if (random() % 50 == 0) admission.punish(source(from), now);
+        if (random() % 50 == 0) admission.missed(now);
         break;
     }
     ASSERT_LE(strangers.size(), kConnections);
