@@ -311,7 +311,7 @@ def stopped_for_long():
         for client in clients:
             expect_outcome(finish_fetch(client), "blob")
         expect_outcome(fetch(key=key()), "blob")
-        expect_equal(networker.count("log 4 .*"), 0, "warnings")
+        expect_equal(networker.count("log 4 refus.*"), 0, "refusals")
         silent.close()
 
 
