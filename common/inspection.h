@@ -10,5 +10,10 @@ inline constexpr char kName[] = "mandos-inspect";
 /// --check: 0; an error: 1; wrong usage: 2).
 inline constexpr int kForeground = 64;
 inline constexpr int kBackground = 65;
+/// --reload: a server that runs is to be asked.
+inline constexpr int kReload = 66;
+/// What --check says of something good, and of something bad: each begins a line.
+inline constexpr char kGood[] = "ok: ";
+inline constexpr char kBad[] = "FAILED: ";
 
 }  // namespace mandos::inspection

@@ -149,6 +149,7 @@ class Loader {
     tell(out_.warnings, Ini::where(at.place, at.owner, name).append(what));
   }
   bool read(const std::string& path);
+  void lies(const std::string& path);
   void read_client(std::string_view name, Ini::Section& section);
   SecretPtr read_secret(const Values& values);
 
@@ -173,8 +174,7 @@ SecretPtr Loader::read_secret(const Values& values) {
     if (!whole) return nullptr;
   } else {
     const auto path = expand_path(*source.second.text);
-    const auto slash = path.rfind('/');
-    out_.secret_folders.insert(slash == path.npos ? "." : path.substr(0, slash + 1));
+    lies(path);
     auto read = read_file(path, {.is_private = true, .limit = kLargestSecret});
     if (!read || !*read) {
       wrong(source, read ? concat("no file ", path) : read.error(), "a file that can be used");
@@ -250,7 +250,18 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
   out_.clients.emplace(name, std::move(client));
 }
 
+/// Notes the folder of a file and, if that is a link, of what it leads to.
+void Loader::lies(const std::string& path) {
+  const auto slash = path.rfind('/');
+  out_.folders.insert(slash == path.npos ? "." : path.substr(0, slash + 1));
+  std::error_code failed;
+  if (!std::filesystem::is_symlink(path, failed)) return;
+  const auto target = std::filesystem::canonical(path, failed);
+  if (!failed) out_.folders.insert(target.parent_path().string());
+}
+
 bool Loader::read(const std::string& path) {
+  lies(path);
   auto content = read_file(path, {.is_private = true});
   if (!content) {
     tell(out_.problems, content.error());
@@ -266,6 +277,7 @@ LoadedClients Loader::load(const std::string& configdir) {
   }
   const auto main_file = configdir + "/clients.conf";
   const auto folder = configdir + "/clients.d";
+  out_.folders.insert(folder);
   bool any = read(main_file);
   if (const auto usable = read_file(folder, {.is_folder = true}); !usable) {
     tell(out_.problems, usable.error());

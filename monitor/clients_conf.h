@@ -17,8 +17,8 @@ struct LoadedClients {
   /// what was found (never a secret) and what was expected.
   std::vector<std::string> problems;
   std::vector<std::string> warnings;
-  /// Where the files lie that `secfile` options name.
-  std::set<std::string> secret_folders;
+  /// Where the files lie that were read: what a jail must reach for reading them again.
+  std::set<std::string> folders;
 };
 
 /// Reads CONFIGDIR/clients.conf and then CONFIGDIR/clients.d/*.conf by order of name, as though

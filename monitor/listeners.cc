@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "monitor/listeners.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <net/if.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <cerrno>
+#include <climits>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
-#include <memory>
 
 namespace mandos::monitor {
 namespace {
 
 constexpr int kFirstListenFd = 3;  // SD_LISTEN_FDS_START
 constexpr int kMostListenFds = 16;
+constexpr unsigned kLoopback = 1;  // LOOPBACK_IFINDEX: the same in every network namespace
+constexpr int kNoInterface = INT_MAX;
 
 Result<UniqueFd> adopt(int fd) {
   int type = 0;
@@ -39,52 +42,76 @@ Result<UniqueFd> adopt(int fd) {
   return socket;
 }
 
-Result<UniqueFd> open_new(const Settings& settings, std::vector<std::string>& warnings) {
-  addrinfo hints{};
-  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE;
-  hints.ai_family = settings.use_ipv6 ? AF_INET6 : AF_INET;
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  if (const int failed = getaddrinfo(settings.address.empty() ? nullptr : settings.address.c_str(),
-                                     std::to_string(settings.port).c_str(), &hints, &found);
-      failed != 0) {
-    return Error{concat("address ", settings.address, ": ", gai_strerror(failed))};
-  }
-  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner(found, &freeaddrinfo);
-  if (found->ai_family == AF_INET6) {
-    auto& address = *reinterpret_cast<sockaddr_in6*>(found->ai_addr);
-    if (IN6_IS_ADDR_LINKLOCAL(&address.sin6_addr) && address.sin6_scope_id == 0) {
-      address.sin6_scope_id = if_nametoindex(settings.interface.c_str());
-    }
-  }
-  UniqueFd listener(socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!listener) return errno_error(errno, "socket");
-  const int on = 1;
-  const int off = 0;
-  setsockopt(listener.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+/// The errno value of what failed, or 0 and `out`.
+int open_new(int family, const Settings& settings, unsigned index, UniqueFd& out) {
+  const auto address = address_of(settings);
+  UniqueFd listener(socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!listener) return errno;
+  const auto set = [&listener](int level, int option, int value) {
+    return setsockopt(listener.get(), level, option, &value, sizeof value) == 0;
+  };
+  set(SOL_SOCKET, SO_REUSEADDR, 1);
   // IPv4 clients come in as mapped addresses, RFC 4291 section 2.5.5.2.
-  if (found->ai_family == AF_INET6) {
-    setsockopt(listener.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+  if (family == AF_INET6) set(IPPROTO_IPV6, IPV6_V6ONLY, 0);
+  // An address that is not there yet, or leaves and comes back, is no error.
+  set(family == AF_INET6 ? IPPROTO_IPV6 : IPPROTO_IP,
+      family == AF_INET6 ? IPV6_FREEBIND : IP_FREEBIND, 1);
+  // bind(2) insists on an interface that exists: while ours does not, on the loopback.
+  const unsigned device = index != 0 ? index : kLoopback;
+  const bool bound = !interface_of(settings).empty();
+  if (bound && !set(SOL_SOCKET, SO_BINDTOIFINDEX, static_cast<int>(device))) return errno;
+  sockaddr_in6 ipv6{};
+  sockaddr_in ipv4{};
+  ipv6.sin6_family = AF_INET6;
+  ipv4.sin_family = AF_INET;
+  ipv6.sin6_port = ipv4.sin_port = htons(settings.port);
+  if (address) {
+    ipv6.sin6_addr = *address;
+    if (IN6_IS_ADDR_LINKLOCAL(&*address)) ipv6.sin6_scope_id = device;
+    std::memcpy(&ipv4.sin_addr, &address->s6_addr[12], sizeof ipv4.sin_addr);
   }
-  if (!settings.interface.empty() &&
-      setsockopt(listener.get(), SOL_SOCKET, SO_BINDTODEVICE, settings.interface.data(),
-                 static_cast<socklen_t>(settings.interface.size())) != 0) {
-    warnings.push_back(
-        errno_error(errno, "cannot bind to the interface ", settings.interface).text);
+  const auto* place = family == AF_INET6 ? reinterpret_cast<const sockaddr*>(&ipv6)
+                                         : reinterpret_cast<const sockaddr*>(&ipv4);
+  if (bind(listener.get(), place, family == AF_INET6 ? sizeof ipv6 : sizeof ipv4) != 0) {
+    return errno;
   }
-  if (bind(listener.get(), found->ai_addr, found->ai_addrlen) != 0 ||
-      listen(listener.get(), SOMAXCONN) != 0) {
-    return errno_error(errno, "cannot listen on address \"", settings.address, "\" port ",
-                       settings.port);
-  }
-  return listener;
+  // Where this fails, without CAP_NET_RAW, it is the loopback that may connect meanwhile.
+  if (bound && index == 0) set(SOL_SOCKET, SO_BINDTOIFINDEX, kNoInterface);
+  if (listen(listener.get(), SOMAXCONN) != 0) return errno;
+  out = std::move(listener);
+  return 0;
 }
 
 }  // namespace
 
-Result<std::vector<UniqueFd>> open_listeners(const Settings& settings, std::vector<UniqueFd> kept,
-                                             std::vector<std::string>& warnings) {
-  if (!kept.empty()) return kept;
+std::optional<in6_addr> address_of(const Settings& settings) {
+  const std::string literal = settings.address.substr(0, settings.address.find('%'));
+  in6_addr address{};
+  if (inet_pton(AF_INET6, literal.c_str(), &address) != 1) {
+    address = in6_addr{{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}}};
+    if (inet_pton(AF_INET, literal.c_str(), &address.s6_addr[12]) != 1) return std::nullopt;
+  }
+  const bool any = IN6_IS_ADDR_UNSPECIFIED(&address) || literal == "0.0.0.0";
+  return any ? std::nullopt : std::optional(address);
+}
+
+std::string interface_of(const Settings& settings) {
+  const auto percent = settings.address.find('%');
+  if (!settings.interface.empty() || percent == settings.address.npos) return settings.interface;
+  std::string zone = settings.address.substr(percent + 1);
+  unsigned index = 0;
+  std::array<char, IFNAMSIZ> name{};
+  if (!parse_number(std::string_view(zone), index) || if_indextoname(index, name.data()) == nullptr)
+    return zone;
+  return name.data();
+}
+
+bool are_inherited(const Settings& settings) {
+  return settings.socket >= 0 || std::getenv("LISTEN_FDS") != nullptr;
+}
+
+Result<Listeners> open_listeners(const Settings& settings, unsigned index,
+                                 std::vector<std::string>& warnings) {
   std::vector<int> given;
   if (settings.socket >= 0) {
     given.push_back(settings.socket);
@@ -96,17 +123,26 @@ Result<std::vector<UniqueFd>> open_listeners(const Settings& settings, std::vect
     }
     for (int i = 0; i < count; ++i) given.push_back(kFirstListenFd + i);
   }
-  std::vector<UniqueFd> listeners;
+  Listeners listeners{.sockets = {}, .inherited = !given.empty()};
   for (const int fd : given) {
     auto adopted = adopt(fd);
     if (!adopted) return Error{adopted.error()};
-    listeners.push_back(std::move(*adopted));
+    listeners.sockets.push_back(std::move(*adopted));
   }
-  if (listeners.empty()) {
-    auto opened = open_new(settings, warnings);
-    if (!opened) return Error{opened.error()};
-    listeners.push_back(std::move(*opened));
+  if (listeners.inherited) return listeners;
+  UniqueFd listener;
+  int failed = open_new(settings.use_ipv6 ? AF_INET6 : AF_INET, settings, index, listener);
+  const bool no_ipv6 = settings.use_ipv6 && (failed == EAFNOSUPPORT || failed == EADDRNOTAVAIL);
+  const auto address = address_of(settings);
+  if (no_ipv6 && (!address || IN6_IS_ADDR_V4MAPPED(&*address))) {
+    warnings.push_back(errno_error(failed, "no IPv6 on this system, serving IPv4 alone").text);
+    failed = open_new(AF_INET, settings, index, listener);
   }
+  if (failed != 0) {
+    return errno_error(failed, "cannot listen on address \"", settings.address, "\" port ",
+                       settings.port, no_ipv6 ? ": no IPv6 on this system" : "");
+  }
+  listeners.sockets.push_back(std::move(listener));
   return listeners;
 }
 
@@ -127,6 +163,13 @@ std::uint16_t port_of(const UniqueFd& listener) {
   if (getsockname(listener.get(), reinterpret_cast<sockaddr*>(&storage), &size) != 0) return 0;
   // The port stands at the same place in both families.
   return ntohs(reinterpret_cast<const sockaddr_in*>(&storage)->sin_port);
+}
+
+bool is_ipv6(const UniqueFd& listener) {
+  sockaddr_storage storage{};
+  socklen_t size = sizeof storage;
+  return getsockname(listener.get(), reinterpret_cast<sockaddr*>(&storage), &size) == 0 &&
+         storage.ss_family == AF_INET6;
 }
 
 }  // namespace mandos::monitor

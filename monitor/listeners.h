@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
+#include <netinet/in.h>
+
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,13 +14,26 @@
 
 namespace mandos::monitor {
 
-/// The listening TCP sockets, non-blocking and close-on-exec: `kept` by the supervisor from an
-/// earlier monitor if there are any, else the descriptor of --socket, else those of LISTEN_FDS
-/// (sd_listen_fds(3)), else a new one by --interface, --address and --port. What was given is
-/// checked to be a stream socket of an IP family. A refused --interface is a warning, as with the
-/// original.
-Result<std::vector<UniqueFd>> open_listeners(const Settings& settings, std::vector<UniqueFd> kept,
-                                             std::vector<std::string>& warnings);
+/// The address of the settings without its zone, an IPv4 one as a mapped one (RFC 4291 section
+/// 2.5.5.2); no value: any address.
+std::optional<in6_addr> address_of(const Settings& settings);
+/// The interface that the server is bound to: `interface`, else the zone of `address`, else none.
+std::string interface_of(const Settings& settings);
+
+/// Whether somebody else made the sockets: by --socket or LISTEN_FDS.
+bool are_inherited(const Settings& settings);
+
+struct Listeners {
+  std::vector<UniqueFd> sockets;
+  bool inherited = false;
+};
+/// The listening TCP sockets, non-blocking and close-on-exec: the descriptor of --socket if there
+/// is one, else those of LISTEN_FDS (sd_listen_fds(3)), else a new one by --interface, --address
+/// and --port. What was given is checked to be a stream socket of an IP family. A new one is bound
+/// to the interface with this index. It is deaf when there is no such interface yet (`index` 0),
+/// until the supervisor binds it; an address that does not exist yet takes no more than to appear.
+Result<Listeners> open_listeners(const Settings& settings, unsigned index,
+                                 std::vector<std::string>& warnings);
 
 /// Closes what we inherited beyond descriptor 2 and did not adopt: everything without
 /// close-on-exec.
@@ -25,5 +41,6 @@ void close_inherited();
 
 /// The port that a listening socket has, or 0.
 std::uint16_t port_of(const UniqueFd& listener);
+bool is_ipv6(const UniqueFd& listener);
 
 }  // namespace mandos::monitor

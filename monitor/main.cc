@@ -22,6 +22,8 @@ int inspect(const Result<CommandLine>& command_line) {
       return std::fputs(help_text().c_str(), stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
     case Action::kVersion:
       return std::fputs(version_text().c_str(), stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    case Action::kReload:
+      return inspection::kReload;
     case Action::kCheck:
     case Action::kRun:
       break;

@@ -8,9 +8,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <new>
+#include <optional>
 
+#include "common/inspection.h"
 #include "monitor/clients_conf.h"
 #include "monitor/state.h"
 
@@ -20,7 +23,7 @@ namespace {
 class Report {
  public:
   void say(bool good, const std::string& what) {
-    std::printf("%s: %s\n", good ? "ok" : "FAILED", what.c_str());
+    std::printf("%s%s\n", good ? inspection::kGood : inspection::kBad, what.c_str());
     failures_ += good ? 0 : 1;
   }
   void problems(const std::string& what, const std::vector<std::string>& problems,
@@ -55,16 +58,19 @@ bool program_is_ours(const std::string& path) {
          (status.st_mode & 022) == 0 && (status.st_mode & 0111) != 0;
 }
 
-/// The networker says on standard output what is wrong with it.
-bool priority_is_usable(const std::string& priority) {
+/// The networker says on standard output what is wrong with it. No value: it may not be run by us
+/// (SELinux).
+std::optional<bool> priority_is_usable(const std::string& priority) {
   std::string program = MANDOS_LIBEXEC_DIR "/mandos-networker";
   std::string option = "--judge-priority";
   std::string value = priority;
   std::array<char*, 4> arguments{program.data(), option.data(), value.data(), nullptr};
   pid_t pid = -1;
   int status = -1;
-  return posix_spawn(&pid, program.c_str(), nullptr, nullptr, arguments.data(), environ) == 0 &&
-         waitpid(pid, &status, 0) == pid && status == 0;
+  const int failed =
+      posix_spawn(&pid, program.c_str(), nullptr, nullptr, arguments.data(), environ);
+  if (failed == EACCES || failed == EPERM) return std::nullopt;
+  return failed == 0 && waitpid(pid, &status, 0) == pid && status == 0;
 }
 
 }  // namespace
@@ -89,8 +95,9 @@ int self_check(const LoadedSettings& loaded) {
   report.problems(concat(loaded.settings.configdir, "/mandos.conf"), loaded.problems,
                   loaded.warnings);
   std::fflush(stdout);
-  report.say(priority_is_usable(loaded.settings.priority),
-             concat("priority \"", escaped(loaded.settings.priority), "\""));
+  if (const auto usable = priority_is_usable(loaded.settings.priority); usable) {
+    report.say(*usable, concat("priority \"", escaped(loaded.settings.priority), "\""));
+  }
   const auto clients = load_clients(loaded.settings.configdir);
   report.problems(concat(clients.clients.size(), " clients in ", loaded.settings.configdir),
                   clients.problems, clients.warnings);

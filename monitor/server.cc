@@ -25,6 +25,7 @@ using door::supervisor::NETWORKER;
 // When what reading clients.conf took is given back.
 constexpr Milliseconds kTrim = std::chrono::seconds(5);
 constexpr Milliseconds kLastWord(100);
+constexpr Milliseconds kLookPeriod = std::chrono::seconds(1);
 // How long the end waits for the announcement to be taken back, and then for the disk. Together
 // less than the five seconds that the supervisor gives us.
 constexpr Milliseconds kWithdrawal = std::chrono::seconds(1);
@@ -63,17 +64,16 @@ Server::Server(EventLoop& loop, Log& log, CommandLine command_line, UniqueFd sup
       command_line_(std::move(command_line)),
       disk_(loop, log, state_),
       registry_(loop, log, disk_, outlets()),
-      supervisor_(
-          loop, std::move(supervisor_door),
-          {.begin = [this](bool restarted,
-                           std::vector<UniqueFd> kept) { begin(restarted, std::move(kept)); },
-           .started =
-               [this](Role role, std::uint32_t index, pid_t pid, UniqueFd door,
-                      UniqueFd log_socket) {
-                 started(role, index, pid, std::move(door), std::move(log_socket));
-               },
-           .reload = [this] { reload(); },
-           .stop = [this] { stop(0); }}) {}
+      supervisor_(loop, std::move(supervisor_door),
+                  {.begin = [this](const Begin& message,
+                                   std::vector<UniqueFd> kept) { begin(message, std::move(kept)); },
+                   .started =
+                       [this](Role role, std::uint32_t index, pid_t pid, UniqueFd door,
+                              UniqueFd log_socket) {
+                         started(role, index, pid, std::move(door), std::move(log_socket));
+                       },
+                   .reload = [this](std::uint64_t serial) { reload(serial); },
+                   .stop = [this] { stop(0); }}) {}
 
 Registry::Outlets Server::outlets() {
   return {.start_checker =
@@ -118,7 +118,7 @@ Registry::Outlets Server::outlets() {
               }};
 }
 
-void Server::begin(bool restarted, std::vector<UniqueFd> kept) {
+void Server::begin(const Begin& message, std::vector<UniqueFd> kept) {
   // These need no setting, so they run before anything is read.
   const auto want = [this](Role role, std::uint32_t index) {
     wanted_[{role, index}] = -1;
@@ -133,18 +133,24 @@ void Server::begin(bool restarted, std::vector<UniqueFd> kept) {
   if (!loaded.problems.empty() || !loaded.usage_error.empty()) return fail("wrong settings");
   settings_ = std::move(loaded.settings);
   log_.set_level(settings_.level);
-  if (!settings_.interface.empty()) interface_index_ = if_nametoindex(settings_.interface.c_str());
-  if (restarted) log_.warning("started again after the monitor had ended");
-
-  std::vector<std::string> warnings;
-  auto listeners = open_listeners(settings_, std::move(kept), warnings);
-  for (const auto& warning : warnings) log_.warning(warning);
-  if (!listeners) return fail(listeners.error());
-  close_inherited();
-  listeners_ = std::move(*listeners);
-  std::vector<int> descriptors;
-  for (const auto& listener : listeners_) descriptors.push_back(listener.get());
-  supervisor_.keep_listeners(descriptors);
+  if (message.restarted() && !message.renewed()) {
+    log_.warning("started again after the monitor had ended");
+  }
+  if (!find_network(message.inherited())) return;
+  if (kept.empty()) {
+    std::vector<std::string> warnings;
+    auto listeners = open_listeners(settings_, network_.index, warnings);
+    for (const auto& warning : warnings) log_.warning(warning);
+    if (!listeners) return fail(listeners.error());
+    close_inherited();
+    listeners_ = std::move(listeners->sockets);
+    std::vector<int> descriptors;
+    for (const auto& listener : listeners_) descriptors.push_back(listener.get());
+    supervisor_.keep_listeners(descriptors, listeners->inherited);
+  } else {
+    listeners_ = std::move(kept);
+    if (network_.index != 0) supervisor_.listen(network_.index);
+  }
   for (std::uint32_t index = 1; index < settings_.networkers; ++index) want(NETWORKER, index);
   greetings_awaited_ = settings_.networkers;
   if (settings_.use_dbus || settings_.zeroconf) {
@@ -184,8 +190,9 @@ void Server::serve() {
   judge_locked_memory();
   null_.reset(open("/dev/null", O_RDWR | O_CLOEXEC));  // out of reach from here on
   // Before the first byte from another process is read, and for ever.
-  // A reload finds the folders of the secfiles that were named at start, and no others.
-  std::vector<std::string> readable(secret_folders_.begin(), secret_folders_.end());
+  // A reload finds the files where they lay at start. Where they lie elsewhere, it fails and is
+  // left to a fresh monitor.
+  std::vector<std::string> readable(client_folders_.begin(), client_folders_.end());
   readable.insert(readable.end(), {settings_.configdir, "/etc/passwd", "/etc/nsswitch.conf"});
   auto jailed = jail::enter(monitor_jail(std::move(readable), {settings_.statedir}));
   if (!jailed) return fail(concat("jail: ", jailed.error()));
@@ -205,7 +212,7 @@ bool Server::load_clients_first() {
     fail("wrong clients");
     return false;
   }
-  secret_folders_ = std::move(loaded.secret_folders);
+  client_folders_ = std::move(loaded.folders);
   std::vector<std::string> warnings;
   state_ = StateStore(settings_.statedir, warnings);
   auto kept = state_.load(warnings);
@@ -259,14 +266,15 @@ void Server::open_door(Arrival arrival) {
   }
 }
 
-void Server::announce() {
-  if (!settings_.zeroconf || !bus_agent_ || stopping_) return;
+bool Server::announce() {
+  if (!settings_.zeroconf || !bus_agent_ || stopping_ || !awaited().empty()) return false;
   door::bus_agent::ToBusAgent::Announce announcement;
   announcement.set_service(settings_.servicename);
   announcement.set_port(port_of(listeners_.front()));
-  announcement.set_interface(interface_index_);
-  announcement.set_ipv6(settings_.use_ipv6);
+  announcement.set_interface(network_.index);
+  announcement.set_ipv6(is_ipv6(listeners_.front()));
   bus_agent_->announce(announcement);
+  return true;
 }
 
 void Server::broke(Key key, pid_t pid, const std::string& why) {
@@ -287,13 +295,9 @@ void Server::greeted(Role role, const std::string& problem) {
   if (!problem.empty()) return fail(concat(label(role), escaped(problem)));
   if (ready_ || --greetings_awaited_ > 0) return;
   ready_ = true;
-  std::size_t clients = 0;
-  registry_.for_each([&clients](const Client&) { ++clients; });
-  const std::string status =
-      concat("Serving ", clients, " clients on port ", port_of(listeners_.front()));
-  supervisor_.ready(status);
+  tell_status();
+  supervisor_.ready();
   announce();
-  log_.info(status);
   if (!settings_.foreground) {
     dup2(null_.get(), STDOUT_FILENO);
     dup2(null_.get(), STDERR_FILENO);
@@ -302,16 +306,95 @@ void Server::greeted(Role role, const std::string& problem) {
   null_.reset();
 }
 
-void Server::reload() {
-  if (!serving_) return;
+void Server::reload(std::uint64_t serial) {
   auto loaded = load_clients(settings_.configdir);
+  // They are logged by the supervisor, unless a fresh monitor finds that it is our jail that is
+  // wrong.
+  if (!loaded.problems.empty()) return supervisor_.reloaded(serial, false, loaded.problems);
   for (const auto& warning : loaded.warnings) log_.warning(warning);
-  for (const auto& problem : loaded.problems) log_.error(problem);
-  if (!loaded.problems.empty()) return log_.error("nothing was changed: clients.conf has errors");
   registry_.reload(loaded.clients, merge);
   log_.warning("clients.conf was read again: ", loaded.clients.size(), " clients");
+  supervisor_.reloaded(serial, true, loaded.warnings);
+  tell_status();
   // Once `loaded` is gone, or its pages would stay: as many as all clients need.
   loop_.after(Milliseconds(0), [] { malloc_trim(0); });
+}
+
+bool Server::find_network(bool inherited) {
+  interface_ = interface_of(settings_);
+  const auto address = inherited || are_inherited(settings_) ? std::nullopt : address_of(settings_);
+  network_ = {.index = interface_.empty() ? 0 : if_nametoindex(interface_.c_str()),
+              .address_exists = true};
+  if (interface_.empty() && !address) return true;
+  auto watch = NetworkWatch::open(interface_, address);
+  if (watch) {
+    network_watch_ = std::move(*watch);
+    network_ = network_watch_->look().value_or(network_);
+    loop_.watch(network_watch_->fd(), EPOLLIN, [this](std::uint32_t) { network_event(); });
+  } else if (!interface_.empty() && network_.index == 0) {
+    fail(concat("there is no interface ", escaped(interface_),
+                ", and no way to wait for it: ", watch.error()));
+    return false;
+  } else {
+    log_.warning("an interface that is made anew will not be noticed: ", watch.error());
+  }
+  if (const auto what = awaited(); !what.empty()) log_.warning("waiting for ", what);
+  return true;
+}
+
+// At once, and then once in a while: however often the network changes, each look takes time.
+void Server::network_event() {
+  network_watch_->drain();
+  if (std::exchange(look_is_due_, true)) return;
+  loop_.at(std::max(BootClock::now(), looked_ + kLookPeriod), [this] { look_at_network(); });
+}
+
+void Server::look_at_network() {
+  look_is_due_ = false;
+  looked_ = BootClock::now();
+  const auto view = network_watch_->look();
+  if (!view) return network_event();
+  const auto before = std::exchange(network_, *view);
+  if (network_ == before) return;
+  if (network_.index == 0 && before.index != 0) {
+    log_.warning("the interface ", escaped(interface_),
+                 " is gone: no client reaches the server until it is back");
+  } else if (network_.index != before.index) {
+    log_.warning("the interface ", escaped(interface_), " is there, with index ", network_.index,
+                 ": listening on it");
+    supervisor_.listen(network_.index);
+  }
+  if (network_.address_exists != before.address_exists && network_.index == before.index) {
+    log_.warning("the address ", escaped(settings_.address),
+                 network_.address_exists
+                     ? " is there: serving on it"
+                     : " is gone: no client reaches the server until it is back");
+  }
+  if (!ready_) return;
+  tell_status();
+  if (announce() && !interface_.empty()) {
+    log_.warning("announcing on the interface ", escaped(interface_), ", index ", network_.index);
+  }
+}
+
+/// What must appear before we can be reached; empty: nothing.
+std::string Server::awaited() const {
+  if (!interface_.empty() && network_.index == 0) {
+    return concat("the interface ", escaped(interface_));
+  }
+  return network_.address_exists ? "" : concat("the address ", escaped(settings_.address));
+}
+
+void Server::tell_status() {
+  std::size_t clients = 0;
+  registry_.for_each([&clients](const Client&) { ++clients; });
+  const auto port = port_of(listeners_.front());
+  const auto what = awaited();
+  const std::string status =
+      what.empty() ? concat("Serving ", clients, " clients on port ", port)
+                   : concat("Waiting for ", what, " to serve ", clients, " clients on port ", port);
+  supervisor_.status_text(status);
+  log_.info(status);
 }
 
 void Server::stop(int status) {

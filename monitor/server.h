@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "monitor/doors/supervisor.h"
 #include "monitor/file_disk.h"
 #include "monitor/log_inlet.h"
+#include "monitor/network_watch.h"
 #include "monitor/object_path.h"
 #include "monitor/registry.h"
 #include "monitor/settings.h"
@@ -41,16 +43,23 @@ class Server {
   };
   using Key = std::pair<Role, std::uint32_t>;
 
-  void begin(bool restarted, std::vector<UniqueFd> listeners);
+  using Begin = door::supervisor::ToMonitor::Begin;
+
+  void begin(const Begin& message, std::vector<UniqueFd> listeners);
   void started(Role role, std::uint32_t index, pid_t pid, UniqueFd door, UniqueFd log);
   void serve();
   void open_door(Arrival arrival);
   void broke(Key key, pid_t pid, const std::string& why);
   void greeted(Role role, const std::string& problem);
-  void announce();
+  bool announce();
   bool load_clients_first();
   void judge_locked_memory();
-  void reload();
+  void reload(std::uint64_t serial);
+  bool find_network(bool inherited);
+  void network_event();
+  void look_at_network();
+  std::string awaited() const;
+  void tell_status();
   void stop(int status);
   void finish(int status);
   void fail(const std::string& why);
@@ -69,12 +78,16 @@ class Server {
   std::map<Key, std::unique_ptr<LogInlet>> log_inlets_;
   std::map<Key, pid_t> wanted_;  // what we asked for, and its process once it runs
   std::vector<Arrival> arrivals_;
-  std::set<std::string> secret_folders_;
+  std::set<std::string> client_folders_;
   std::map<std::uint32_t, std::unique_ptr<NetworkerDoor>> networkers_;
   std::unique_ptr<CheckerRunnerDoor> checker_runner_;
   std::unique_ptr<BusAgentDoor> bus_agent_;
   std::size_t greetings_awaited_ = 0;
-  unsigned interface_index_ = 0;
+  std::string interface_;  // that we are bound to, or none
+  std::optional<NetworkWatch> network_watch_;
+  NetworkWatch::View network_;
+  Instant looked_{};
+  bool look_is_due_ = false;
   bool serving_ = false;
   bool ready_ = false;
   bool stopping_ = false;

@@ -107,6 +107,7 @@ constexpr Row kRows[] = {
     {"", nullptr, false, "help", 'h', nullptr, "print this text and exit"},
     {"", nullptr, false, "version", 'v', nullptr, "print the version and exit"},
     {"", nullptr, false, "check", 0, nullptr, "run the self-tests, judge the configuration, exit"},
+    {"", nullptr, false, "reload", 0, nullptr, "have the server read its clients again, exit"},
     {"", nullptr, false, "configdir", 0, "DIR", "folder of mandos.conf and clients.conf"},
     {"interface", set_interface, false, "interface", 'i', "IF", "listen and announce only there"},
     {"address", set_text<&Settings::address>, false, "address", 'a', "ADDRESS",
@@ -206,8 +207,8 @@ Result<CommandLine> parse_command_line(int argc, char* const argv[]) {
       out.action = name == "help" ? Action::kHelp : Action::kVersion;
       return out;
     }
-    if (name == "check") {
-      out.action = Action::kCheck;
+    if (name == "check" || name == "reload") {
+      out.action = name == "check" ? Action::kCheck : Action::kReload;
     } else if (name == "configdir") {
       out.configdir = value;
     } else if (const auto set = row.set(scratch, value); set) {

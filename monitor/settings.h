@@ -51,7 +51,7 @@ struct Settings {
   unsigned networkers = 1;
 };
 
-enum class Action { kRun, kHelp, kVersion, kCheck };
+enum class Action { kRun, kHelp, kVersion, kCheck, kReload };
 
 struct CommandLine {
   Action action = Action::kRun;

@@ -29,7 +29,7 @@ int complain(const std::string& what) {
 
 /// Runs the monitor's program once over the command line and the configuration, as a process of its
 /// own that ends before anything else begins. Its exit status: inspection::kForeground or
-/// kBackground to go on, else ours.
+/// kBackground to go on, kReload, else ours.
 int inspect(const std::vector<std::string>& arguments) {
   const Program monitor{.file = "mandos-monitor",
                         .name = inspection::kName,
@@ -99,6 +99,7 @@ int start(const std::vector<std::string>& arguments) {
   close(spare);
   judge_listen_fds();
   const int verdict = inspect(arguments);
+  if (verdict == inspection::kReload) return ask_for_reload();
   if (verdict != inspection::kForeground && verdict != inspection::kBackground) return verdict;
   const bool foreground = verdict == inspection::kForeground;
   if (geteuid() != 0) return complain("must be started as root, to give each process its account");
@@ -145,6 +146,9 @@ int start(const std::vector<std::string>& arguments) {
        }});
   // The caller of a server in the background waits for complaints only.
   Log::to_system("mandos-supervisor", LogLevel::kInfo, foreground).info("jail: ", *jailed);
+  if (auto listening = supervisor.listen(); !listening) {
+    log.warning("--reload will not work: ", listening.error());
+  }
   supervisor.adopt_monitor(*monitor, std::move(door->first));
   const int status = supervisor.run();
   if (!foreground) unlink(MANDOS_PID_FILE);

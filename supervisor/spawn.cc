@@ -59,7 +59,8 @@ void place(const Program& program, const Descriptors& descriptors, int complaint
       fail(complaints, program, "dup2");
     }
   }
-  if (descriptors.quiet && (dup2(null, STDOUT_FILENO) < 0 || dup2(null, STDERR_FILENO) < 0)) {
+  const int output = descriptors.quiet ? null : descriptors.output;
+  if (output >= 0 && (dup2(output, STDOUT_FILENO) < 0 || dup2(output, STDERR_FILENO) < 0)) {
     fail(complaints, program, "dup2");
   }
   const unsigned first = descriptors.log < 0 ? STDERR_FILENO + 1 : kLog + 1;

@@ -32,6 +32,7 @@ struct Descriptors {
   int door;
   int log = -1;          // -1: the program has none, and its door is descriptor 0
   int input = -1;        // standard input beside a log socket; -1: /dev/null
+  int output = -1;       // standard output and error instead of ours
   bool quiet = true;     // standard output and error are /dev/null
   bool inherit = false;  // everything above 2 that is not close-on-exec stays open
 };

@@ -5,18 +5,20 @@
 #include <linux/capability.h>
 #include <pwd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include <algorithm>
 #include <csignal>
 #include <fstream>
 
+#include "common/inspection.h"
 #include "config.h"
 
 namespace mandos::supervisor {
 namespace {
 
-constexpr Channel::Limits kMonitorDoor{.receive = 4096, .queue = 65536, .descriptors = 16};
+constexpr Channel::Limits kMonitorDoor{.receive = 16384, .queue = 65536, .descriptors = 16};
 constexpr Milliseconds kFirstDelay(20);
 constexpr Milliseconds kLongestDelay = std::chrono::seconds(10);
 // A process that ran so long is started again without delay.
@@ -87,6 +89,17 @@ std::vector<pid_t> all_children() {
   return pids;
 }
 
+/// The monitor's program with --check.
+Result<pid_t> spawn_check(std::vector<std::string> arguments, int output) {
+  const Program monitor{.file = "mandos-monitor",
+                        .name = inspection::kName,
+                        .capabilities = nullptr,
+                        .parent_death_signal = SIGKILL};
+  const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  arguments.emplace_back("--check");
+  return spawn(monitor, arguments, {.door = null.get(), .output = output, .quiet = false});
+}
+
 }  // namespace
 
 Result<Accounts> find_accounts() {
@@ -110,7 +123,22 @@ Result<Accounts> find_accounts() {
 }
 
 Supervisor::Supervisor(EventLoop& loop, Log& log, Notify notify, Options options)
-    : loop_(loop), log_(log), notify_(std::move(notify)), options_(std::move(options)) {
+    : loop_(loop),
+      log_(log),
+      notify_(std::move(notify)),
+      options_(std::move(options)),
+      reloads_(loop, log,
+               {.ask =
+                    [this](std::uint64_t serial) {
+                      ToMonitor message;
+                      message.mutable_reload()->set_serial(serial);
+                      send(message);
+                    },
+                .inspect = [this](int output) { return spawn_check(options_.arguments, output); },
+                .renew =
+                    [this] {
+                      renew_monitor("the configuration lies where the old one may not read");
+                    }}) {
   loop_.on_signals({SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD},
                    [this](int signal) { on_signal(signal); });
 }
@@ -141,6 +169,8 @@ void Supervisor::adopt_monitor(pid_t pid, UniqueFd door) {
       });
   ToMonitor begin;
   begin.mutable_begin()->set_restarted(was_ready_);
+  begin.mutable_begin()->set_renewed(std::exchange(renewing_, false));
+  begin.mutable_begin()->set_inherited(listeners_inherited_);
   std::vector<int> descriptors;
   for (const auto& listener : listeners_) descriptors.push_back(listener.get());
   send(begin, descriptors);
@@ -158,6 +188,39 @@ void Supervisor::restart_monitor() {
     return stop(1);
   }
   adopt_monitor(*pid, std::move(door->first));
+}
+
+/// An orderly restart of the monitor, with the state that it leaves on disk.
+void Supervisor::renew_monitor(const std::string& why) {
+  if (stopping_ || renewing_) return;
+  log_.warning("a fresh monitor takes over: ", why);
+  renewing_ = true;
+  ToMonitor message;
+  message.mutable_stop();
+  send(message);
+  loop_.after(kStopGrace, [this, pid = monitor_process_.pid] {
+    if (monitor_process_.pid == pid) end(monitor_process_);
+  });
+}
+
+/// The interface that the listening sockets are bound to has been made anew. The networkers share
+/// them, and so need not be told.
+void Supervisor::listen_on(unsigned interface) {
+  for (const auto& listener : listeners_) {
+    const int index = static_cast<int>(interface);
+    int bound = 0;
+    socklen_t size = sizeof bound;
+    if (getsockopt(listener.get(), SOL_SOCKET, SO_BINDTOIFINDEX, &bound, &size) != 0 ||
+        bound == 0 || bound == index ||
+        setsockopt(listener.get(), SOL_SOCKET, SO_BINDTOIFINDEX, &index, sizeof index) == 0) {
+      continue;
+    }
+    // For want of CAP_NET_RAW: sockets that are made anew need none.
+    const std::string why = errno_error(errno, "cannot listen on the interface").text;
+    if (listeners_inherited_) return log_.error(why);
+    listeners_.clear();
+    return renew_monitor(why);
+  }
 }
 
 // Never a process group or everybody: kill(2) takes -1 for that.
@@ -241,6 +304,14 @@ void Supervisor::from_monitor(Channel::Datagram datagram) {
     }
     case ToSupervisor::kKeepListeners:
       listeners_ = std::move(datagram.descriptors);
+      listeners_inherited_ = message.keep_listeners().inherited();
+      break;
+    case ToSupervisor::kListen:
+      listen_on(message.listen().interface());
+      break;
+    case ToSupervisor::kReloaded:
+      reloads_.answered(message.reloaded().serial(), message.reloaded().ok(),
+                        message.reloaded().text());
       break;
     case ToSupervisor::kReady:
       if (!was_ready_) {
@@ -249,6 +320,7 @@ void Supervisor::from_monitor(Channel::Datagram datagram) {
         notify_.send("READY=1");
         ask_alive();
       }
+      reloads_.monitor_ready();
       break;
     case ToSupervisor::kStatusText:
       notify_.send(concat("STATUS=", message.status_text().text()));
@@ -280,11 +352,7 @@ void Supervisor::ask_alive() {
 
 void Supervisor::on_signal(int signal) {
   if (signal == SIGCHLD) return reap();
-  if (signal == SIGUSR1) {
-    ToMonitor reload;
-    reload.mutable_reload();
-    return send(reload);
-  }
+  if (signal == SIGUSR1) return reloads_.request();
   stop(0);
 }
 
@@ -294,8 +362,9 @@ void Supervisor::reap() {
 }
 
 void Supervisor::ended(pid_t pid, int wait_status) {
+  if (reloads_.ended(pid, wait_status)) return;
   if (pid == monitor_process_.pid) {
-    if (!stopping_) log_.error("monitor[", pid, "] ended: ", told(wait_status));
+    if (!stopping_ && !renewing_) log_.error("monitor[", pid, "] ended: ", told(wait_status));
     monitor_process_.pid = -1;
     return monitor_ended();
   }
@@ -312,7 +381,7 @@ void Supervisor::ended(pid_t pid, int wait_status) {
   // What a checker-runner left behind is ours now.
   if (child.role == door::supervisor::CHECKER_RUNNER) {
     for (const pid_t orphan : all_children()) {
-      const bool known = orphan == monitor_process_.pid ||
+      const bool known = orphan == monitor_process_.pid || orphan == reloads_.inspector() ||
                          std::ranges::any_of(children_, [orphan](const auto& entry) {
                            return entry.second.pid == orphan;
                          });
@@ -324,6 +393,7 @@ void Supervisor::ended(pid_t pid, int wait_status) {
 
 void Supervisor::monitor_ended() {
   monitor_.reset();
+  reloads_.monitor_ended();
   if (stopping_ || !was_ready_) return stop(1);
   // Nobody goes on without it: their doors are closed, and the next one starts its own.
   children_.clear();

@@ -15,6 +15,7 @@
 #include "common/event_loop.h"
 #include "common/log.h"
 #include "supervisor/notify.h"
+#include "supervisor/reload.h"
 #include "supervisor/spawn.h"
 
 namespace mandos::supervisor {
@@ -52,6 +53,8 @@ class Supervisor {
                                      bool first);
   /// Takes over a monitor that runs.
   void adopt_monitor(pid_t pid, UniqueFd door);
+  /// From now on --reload finds us.
+  Status listen() { return reloads_.listen(); }
 
   /// Until told to end by a signal (0) or by a failure before anybody was served (1). No process
   /// that we started, nor any descendant of one, is left.
@@ -69,6 +72,8 @@ class Supervisor {
   using ChildKey = std::pair<Role, std::uint32_t>;
 
   void restart_monitor();
+  void renew_monitor(const std::string& why);
+  void listen_on(unsigned interface);
   void start(Child& child);
   void start_later(Child& child);
   static void end(const Child& child);
@@ -90,9 +95,12 @@ class Supervisor {
   Child monitor_process_{};
   std::map<ChildKey, Child> children_;
   std::vector<UniqueFd> listeners_;
+  bool listeners_inherited_ = false;
+  Reloads reloads_;
   Instant last_pong_{};
   bool was_ready_ = false;
   bool stopping_ = false;
+  bool renewing_ = false;  // until the next monitor is started
   int status_ = 0;
 };
 

@@ -6,6 +6,12 @@ namespace mandos::monitor {
 using door::supervisor::ToMonitor;
 using door::supervisor::ToSupervisor;
 
+namespace {
+
+constexpr std::size_t kMostText = 12UL * 1024;
+
+}  // namespace
+
 // The supervisor is trusted with more than we are, so this door has no table of states.
 SupervisorDoor::SupervisorDoor(EventLoop& loop, UniqueFd door, Handlers handlers)
     : handlers_(std::move(handlers)),
@@ -21,14 +27,14 @@ void SupervisorDoor::on_datagram(Channel::Datagram datagram) {
   }
   switch (message.message_case()) {
     case ToMonitor::kBegin:
-      return handlers_.begin(message.begin().restarted(), std::move(datagram.descriptors));
+      return handlers_.begin(message.begin(), std::move(datagram.descriptors));
     case ToMonitor::kStarted:
       if (datagram.descriptors.size() != 2) return handlers_.stop();
       return handlers_.started(message.started().role(), message.started().index(),
                                message.started().pid(), std::move(datagram.descriptors[0]),
                                std::move(datagram.descriptors[1]));
     case ToMonitor::kReload:
-      return handlers_.reload();
+      return handlers_.reload(message.reload().serial());
     case ToMonitor::kStop:
       return handlers_.stop();
     case ToMonitor::kPing: {
@@ -56,17 +62,44 @@ void SupervisorDoor::restart(Role role, std::uint32_t index, pid_t pid) {
   door_.send(message);
 }
 
-void SupervisorDoor::keep_listeners(const std::vector<int>& listeners) {
+void SupervisorDoor::keep_listeners(const std::vector<int>& listeners, bool inherited) {
   ToSupervisor message;
-  message.mutable_keep_listeners();
+  message.mutable_keep_listeners()->set_inherited(inherited);
   door_.send(message, listeners);
 }
 
-void SupervisorDoor::ready(const std::string& status_text) {
+void SupervisorDoor::listen(unsigned interface) {
   ToSupervisor message;
-  message.mutable_status_text()->set_text(status_text);
+  message.mutable_listen()->set_interface(interface);
   door_.send(message);
+}
+
+void SupervisorDoor::status_text(const std::string& text) {
+  ToSupervisor message;
+  message.mutable_status_text()->set_text(text);
+  door_.send(message);
+}
+
+void SupervisorDoor::ready() {
+  ToSupervisor message;
   message.mutable_ready();
+  door_.send(message);
+}
+
+void SupervisorDoor::reloaded(std::uint64_t serial, bool ok,
+                              const std::vector<std::string>& lines) {
+  std::string text;
+  for (const auto& line : lines) {
+    if (text.size() + line.size() > kMostText) {
+      text += "and more, in the log\n";
+      break;
+    }
+    text += line + '\n';
+  }
+  ToSupervisor message;
+  message.mutable_reloaded()->set_serial(serial);
+  message.mutable_reloaded()->set_ok(ok);
+  message.mutable_reloaded()->set_text(text);
   door_.send(message);
 }
 

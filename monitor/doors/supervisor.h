@@ -18,10 +18,14 @@ using door::supervisor::Role;
 class SupervisorDoor {
  public:
   struct Handlers {
-    std::function<void(bool restarted, std::vector<UniqueFd> listeners)> begin;
+    /// `message` says how we came to be started.
+    std::function<void(const door::supervisor::ToMonitor::Begin& message,
+                       std::vector<UniqueFd> listeners)>
+        begin;
     /// A process runs: the monitor's ends of its door and of its log socket.
     std::function<void(Role, std::uint32_t index, pid_t, UniqueFd door, UniqueFd log)> started;
-    std::function<void()> reload;
+    /// reloaded() follows, at once or later.
+    std::function<void(std::uint64_t serial)> reload;
     /// Bring everything to disk and exit: asked to, or the supervisor is gone.
     std::function<void()> stop;
   };
@@ -29,8 +33,12 @@ class SupervisorDoor {
 
   void start(Role role, std::uint32_t index);
   void restart(Role role, std::uint32_t index, pid_t pid);
-  void keep_listeners(const std::vector<int>& listeners);
-  void ready(const std::string& status_text);
+  void keep_listeners(const std::vector<int>& listeners, bool inherited);
+  /// The interface that they are bound to has this index.
+  void listen(unsigned interface);
+  void status_text(const std::string& text);
+  void ready();
+  void reloaded(std::uint64_t serial, bool ok, const std::vector<std::string>& lines);
 
  private:
   void on_datagram(Channel::Datagram datagram);

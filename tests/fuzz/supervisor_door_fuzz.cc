@@ -39,23 +39,27 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   Peer peer(std::move(pair->second));
   std::array<unsigned, kOperations> handled{};
   std::optional<monitor::SupervisorDoor> door;
-  door.emplace(loop, std::move(pair->first),
-               monitor::SupervisorDoor::Handlers{
-                   .begin = [&](bool, std::vector<UniqueFd>) { ++handled[kBegin]; },
-                   .started =
-                       [&](monitor::Role, std::uint32_t, pid_t, UniqueFd one, UniqueFd other) {
-                         require(one && other, "a process comes with its two descriptors");
-                         ++handled[kStarted];
-                       },
-                   .reload = [&] { ++handled[kReload]; },
-                   .stop = [&] { ++handled[kStop]; }});
+  door.emplace(
+      loop, std::move(pair->first),
+      monitor::SupervisorDoor::Handlers{
+          .begin = [&](const ToMonitor::Begin&, std::vector<UniqueFd>) { ++handled[kBegin]; },
+          .started =
+              [&](monitor::Role, std::uint32_t, pid_t, UniqueFd one, UniqueFd other) {
+                require(one && other, "a process comes with its two descriptors");
+                ++handled[kStarted];
+              },
+          .reload = [&](std::uint64_t) { ++handled[kReload]; },
+          .stop = [&] { ++handled[kStop]; }});
   for (std::size_t i = 0; i < kMostOperations && !input.empty(); ++i) {
     const unsigned operation = input.below(kOperations);
     if (operation == kAsk) {
       door->start(door::supervisor::NETWORKER, 0);
       door->restart(door::supervisor::BUS_AGENT, 0, 1);
-      door->keep_listeners({peer.fd()});
-      door->ready("status");
+      door->keep_listeners({peer.fd()}, false);
+      door->listen(1);
+      door->status_text("status");
+      door->ready();
+      door->reloaded(1, false, {"problem", std::string(20000, 'x')});
       peer.receive([](std::string_view) {});
       continue;
     }

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "supervisor/reload.h"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <utility>
+
+#include "common/inspection.h"
+#include "config.h"
+
+namespace mandos::supervisor {
+namespace {
+
+constexpr std::size_t kMostRequesters = 8;
+constexpr std::size_t kMostReport = 16UL * 1024;
+// The last line of an answer.
+constexpr std::string_view kDone = "reloaded\n";
+constexpr std::string_view kFailed = "the reload failed\n";
+
+sockaddr_un control_address() {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  constexpr std::string_view kPath = MANDOS_CONTROL_SOCKET;
+  static_assert(kPath.size() < sizeof address.sun_path);
+  kPath.copy(address.sun_path, kPath.size());
+  return address;
+}
+
+int connect_to_control(int fd) {
+  const sockaddr_un address = control_address();
+  return connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ? 0 : errno;
+}
+
+void answer(const UniqueFd& requester, std::string_view text) {
+  // It fits into the socket's buffer; whoever left gets nothing.
+  send(requester.get(), text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/// Without the lines of what is good.
+std::string bad_lines(std::string_view report) {
+  std::string out;
+  for (; !report.empty(); report.remove_prefix(std::min(report.size(), report.find('\n') + 1))) {
+    auto line = report.substr(0, report.find('\n'));
+    if (line.starts_with(inspection::kGood)) continue;
+    if (line.starts_with(inspection::kBad)) line.remove_prefix(sizeof inspection::kBad - 1);
+    append(out, line);
+    out += '\n';
+    if (report.find('\n') == report.npos) break;
+  }
+  return out;
+}
+
+}  // namespace
+
+Reloads::Reloads(EventLoop& loop, Log& log, Hooks hooks)
+    : loop_(loop), log_(log), hooks_(std::move(hooks)) {}
+
+Reloads::~Reloads() {
+  if (!socket_) return;
+  loop_.unwatch(socket_.get());
+  unlink(MANDOS_CONTROL_SOCKET);
+}
+
+Status Reloads::listen() {
+  const std::string path = MANDOS_CONTROL_SOCKET;
+  mkdir(path.substr(0, path.rfind('/')).c_str(), 0700);
+  // A socket of another type is not connected, but tells a live socket (EPROTOTYPE) from one that
+  // was left behind.
+  const UniqueFd probe(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const int found = connect_to_control(probe.get());
+  if (found == EPROTOTYPE) return Error{concat(path, ": another server has it")};
+  if (found == ECONNREFUSED) unlink(path.c_str());
+  UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const sockaddr_un address = control_address();
+  const mode_t mask = umask(0177);
+  const bool bound =
+      bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+  const int failed = errno;
+  umask(mask);
+  if (!bound) return errno_error(failed, path);
+  if (::listen(listener.get(), kMostRequesters) != 0) return errno_error(errno, path);
+  socket_ = std::move(listener);
+  loop_.watch(socket_.get(), EPOLLIN, [this](std::uint32_t) { accept(); });
+  return Ok{};
+}
+
+void Reloads::accept() {
+  UniqueFd requester(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (!requester || getsockopt(requester.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 ||
+      peer.uid != 0) {
+    return;
+  }
+  if (newcomers_.size() + answering_.size() >= kMostRequesters) {
+    return answer(requester, concat("too many ask at once\n", kFailed));
+  }
+  newcomers_.push_back(std::move(requester));
+  request();
+}
+
+void Reloads::request() {
+  wanted_ = true;
+  next();
+}
+
+void Reloads::next() {
+  if (!wanted_ || (state_ != State::kIdle && state_ != State::kWaiting)) return;
+  if (state_ == State::kIdle) {
+    deadline_ = loop_.after(kLongestReload, [this] {
+      deadline_.reset();
+      finish(false, concat("no answer within ", kLongestReload.count() / 1000, " s\n"));
+    });
+  }
+  state_ = State::kWaiting;
+  for (auto& requester : newcomers_) answering_.push_back(std::move(requester));
+  newcomers_.clear();
+  if (!monitor_is_ready_) return;
+  wanted_ = false;
+  state_ = State::kReading;
+  hooks_.ask(++serial_);
+}
+
+void Reloads::monitor_ready() {
+  monitor_is_ready_ = true;
+  if (state_ == State::kStarting) return finish(true, "");
+  next();
+}
+
+void Reloads::monitor_ended() {
+  monitor_is_ready_ = false;
+  if (state_ == State::kRenewing) {
+    state_ = State::kStarting;
+  } else if (state_ == State::kStarting) {
+    finish(false, "the fresh monitor could not start: see the log\n");
+  } else if (state_ != State::kIdle && state_ != State::kWaiting) {
+    finish(false, "the monitor ended meanwhile\n");
+  }
+}
+
+void Reloads::answered(std::uint64_t serial, bool ok, std::string_view text) {
+  if (state_ != State::kReading || serial != serial_) return;
+  if (ok) return finish(true, std::string(text));
+  inspect(text);
+}
+
+/// Has the files judged outside the monitor's jail. `otherwise`: what is wrong if that cannot be.
+void Reloads::inspect(std::string_view otherwise) {
+  std::array<int, 2> ends{};
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
+    return finish(false, std::string(otherwise));
+  report_.reset(ends[0]);
+  const UniqueFd output(ends[1]);
+  const auto pid = hooks_.inspect(output.get());
+  if (!pid) return finish(false, concat(otherwise, pid.error(), '\n'));
+  inspector_ = *pid;
+  reported_.clear();
+  state_ = State::kInspecting;
+  loop_.watch(report_.get(), EPOLLIN, [this](std::uint32_t) { read_report(); });
+}
+
+void Reloads::read_report() {
+  std::array<char, 4096> buffer{};
+  ssize_t size = 0;
+  while ((size = recv(report_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT)) > 0) {
+    const auto room = kMostReport - std::min(kMostReport, reported_.size());
+    reported_.append(buffer.data(), std::min(room, static_cast<std::size_t>(size)));
+  }
+  if (size == 0) loop_.unwatch(report_.get());
+}
+
+bool Reloads::ended(pid_t pid, int wait_status) {
+  if (pid != inspector_) return false;
+  inspector_ = -1;
+  if (state_ != State::kInspecting) return true;
+  read_report();
+  if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == EXIT_SUCCESS) {
+    state_ = State::kRenewing;
+    hooks_.renew();
+  } else {
+    finish(false, bad_lines(reported_) + "nothing was changed: the configuration has errors\n");
+  }
+  return true;
+}
+
+void Reloads::finish(bool ok, std::string text) {
+  if (deadline_) loop_.cancel(*deadline_);
+  deadline_.reset();
+  if (report_) loop_.unwatch(report_.get());
+  report_.reset();
+  if (inspector_ > 0) kill(std::exchange(inspector_, -1), SIGKILL);
+  state_ = State::kIdle;
+  if (!ok) {
+    for (std::string_view rest = text; !rest.empty();
+         rest.remove_prefix(std::min(rest.size(), rest.find('\n') + 1))) {
+      log_.error(rest.substr(0, rest.find('\n')));
+    }
+  }
+  append(text, ok ? kDone : kFailed);
+  for (const auto& requester : answering_) answer(requester, text);
+  answering_.clear();
+  next();
+}
+
+int ask_for_reload() {
+  const auto complain = [](const auto&... what) {
+    std::fprintf(stderr, "mandos: %s\n", concat(what...).c_str());
+    return EXIT_FAILURE;
+  };
+  const UniqueFd server(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const int failed = connect_to_control(server.get());
+  if (failed == ENOENT || failed == ECONNREFUSED) {
+    return complain("no server runs that could reload: " MANDOS_CONTROL_SOCKET);
+  }
+  if (failed != 0) return complain(errno_error(failed, MANDOS_CONTROL_SOCKET).text);
+  const timeval longest{.tv_sec = 3 * kLongestReload.count() / 1000, .tv_usec = 0};
+  setsockopt(server.get(), SOL_SOCKET, SO_RCVTIMEO, &longest, sizeof longest);
+  std::string text;
+  std::array<char, 4096> buffer{};
+  ssize_t size = 0;
+  while ((size = read(server.get(), buffer.data(), buffer.size())) > 0) {
+    text.append(buffer.data(), static_cast<std::size_t>(size));
+  }
+  const bool done = text.ends_with(kDone);
+  std::fputs(text.c_str(), done ? stdout : stderr);
+  if (!done && !text.ends_with(kFailed)) return complain("the server gave no answer");
+  return done ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+}  // namespace mandos::supervisor

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Has the configuration read again and tells those who asked what became of it. Whoever connects to
+// the control socket asks; no byte is read from there.
+//
+// The monitor reads first, in its jail. When it finds errors, a process of its own without the jail
+// (--check) judges the same files. What it finds is why the reload failed; when it finds nothing,
+// it is the jail that does not reach the files any more, and a fresh monitor takes over. So errors
+// change nothing, and files that moved are read where they are now.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/event_loop.h"
+#include "common/log.h"
+#include "common/result.h"
+#include "common/unique_fd.h"
+
+namespace mandos::supervisor {
+
+/// A reload is over so soon, whatever happens. Twice as long, for one that has to wait for another,
+/// is less than a service manager waits.
+inline constexpr Milliseconds kLongestReload = std::chrono::seconds(40);
+
+class Reloads {
+ public:
+  struct Hooks {
+    /// Asks the monitor; answered() follows, unless it ends first.
+    std::function<void(std::uint64_t serial)> ask;
+    /// Starts --check with this standard output; ended() follows.
+    std::function<Result<pid_t>(int output)> inspect;
+    /// Replaces the monitor.
+    std::function<void()> renew;
+  };
+  Reloads(EventLoop& loop, Log& log, Hooks hooks);
+  ~Reloads();
+
+  /// Opens the control socket, unless another server has it.
+  Status listen();
+  /// Somebody who waits for no answer asks.
+  void request();
+
+  void monitor_ready();
+  void monitor_ended();
+  void answered(std::uint64_t serial, bool ok, std::string_view text);
+  /// Whether the process that ended was ours.
+  bool ended(pid_t pid, int wait_status);
+  pid_t inspector() const { return inspector_; }
+
+ private:
+  enum class State { kIdle, kWaiting, kReading, kInspecting, kRenewing, kStarting };
+
+  void accept();
+  void next();
+  void inspect(std::string_view otherwise);
+  void read_report();
+  void finish(bool ok, std::string text);
+
+  EventLoop& loop_;
+  Log& log_;
+  Hooks hooks_;
+  UniqueFd socket_;
+  State state_ = State::kIdle;
+  bool monitor_is_ready_ = false;
+  bool wanted_ = false;  // by somebody who came after the files were read
+  std::vector<UniqueFd> newcomers_;
+  std::vector<UniqueFd> answering_;
+  std::uint64_t serial_ = 0;
+  std::optional<EventLoop::TimerId> deadline_;
+  pid_t inspector_ = -1;
+  UniqueFd report_;  // its output
+  std::string reported_;
+};
+
+/// Asks the server that runs, and prints what it says. The exit status of --reload.
+int ask_for_reload();
+
+}  // namespace mandos::supervisor

@@ -1,0 +1,353 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reloads: what became of one is told to who asked, and the files are read where they are now,
+however an administrator put others in their place."""
+import contextlib, os, pathlib, re, shutil, signal, socket, stat, subprocess, tempfile
+
+import harness
+from harness import Configuration, Server, case, expect, expect_equal, fetch, temporary, wait_until
+
+MANDOS = harness.PREFIX / "sbin/mandos"
+CONTROL = "/run/mandos/control"
+
+
+def mandos_reload(seconds=60, **popen):
+    return subprocess.run([MANDOS, "--reload"], capture_output=True, text=True,
+                          timeout=seconds * harness.SLACK, **popen)
+
+
+def expect_reloaded():
+    done = mandos_reload()
+    expect_equal(done.returncode, 0, f"status of --reload: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def expect_refused(*reasons):
+    done = mandos_reload()
+    expect_equal(done.returncode, 1, f"status of --reload: {done.stdout}{done.stderr}")
+    for reason in reasons:
+        expect(re.search(reason, done.stderr), f"no {reason!r} in {done.stderr!r}")
+    return done.stderr
+
+
+def expect_served(key, blob):
+    expect_equal(fetch(key=key).blob, blob, "what the client got")
+
+
+def expect_unknown(key):
+    expect(fetch(key=key).outcome != "blob", "a client that is unknown got something")
+
+
+def folder(*clients, **options):
+    """A configuration folder of its own with these (name, key ID, blob)."""
+    config = Configuration()
+    for name, key_id, blob in clients:
+        config.client(name, key_id, blob, **options)
+    return config.write().directory
+
+
+class Exchange:
+    """A server on one set of clients, and another set that is ready to take its place."""
+
+    def __init__(self):
+        (self.old, old_id), (self.stays, stays_id), (self.new, new_id) = (
+            harness.test_key() for _ in range(3))
+        self.before = folder(("old", old_id, b"old"), ("stays", stays_id, b"before"))
+        self.after = folder(("stays", stays_id, b"after"), ("new", new_id, b"new"))
+
+    def server(self, directory, **options):
+        config = Configuration()
+        shutil.rmtree(config.directory)
+        config.directory = pathlib.Path(directory)
+        config.write = lambda: config
+        return Server(config, **options)
+
+    def expect_before(self):
+        expect_served(self.old, b"old")
+        expect_served(self.stays, b"before")
+        expect_unknown(self.new)
+
+    def expect_after(self):
+        expect_unknown(self.old)
+        expect_served(self.stays, b"after")
+        expect_served(self.new, b"new")
+
+
+@case("--reload says what became of it, with the warnings")
+def _():
+    config = Configuration()
+    key, key_id = harness.test_key()
+    new, new_id = harness.test_key()
+    config.client("one", key_id, b"one")
+    with Server(config) as server:
+        mode = os.stat(CONTROL)
+        expect_equal((stat.S_IMODE(mode.st_mode), mode.st_uid), (0o600, 0), "the control socket")
+        pids = {role: server.pid(role) for role in ("monitor", "networker")}
+        config.client("two", new_id, b"two", nonsense="x").write()
+        said = expect_reloaded()
+        expect("nonsense: unknown option" in said and said.endswith("reloaded\n"), said)
+        expect_served(new, b"two")
+        wait_until(lambda: any("Serving 2 clients" in line for line in server.notices.lines), "the status")
+        (config.directory / "clients.conf").write_text("[new]\ntimeout = soon\n[x]\ninterval = never\n")
+        expect_refused("timeout.*soon", "interval.*never", "nothing was changed", "the reload failed")
+        for error in ("timeout.*soon", "interval.*never", "nothing was changed"):
+            server.log.wait_for(error)
+        expect_served(new, b"two")
+        expect_equal({role: server.pid(role) for role in pids}, pids, "the processes")
+    expect(not os.path.exists(CONTROL), "the control socket is removed")
+
+
+@case("--reload without a server says so")
+def _():
+    done = mandos_reload()
+    expect_equal(done.returncode, 1, "status")
+    expect("no server runs" in done.stderr, done.stderr)
+
+
+@case("many who ask at once are all answered, and nobody else may ask")
+def _():
+    config = Configuration()
+    key, key_id = harness.test_key()
+    config.client("one", key_id, b"one")
+    with Server(config):
+        asking = [subprocess.Popen([MANDOS, "--reload"], stdout=subprocess.PIPE) for _ in range(5)]
+        for each in asking:
+            expect(each.communicate(timeout=60)[0].endswith(b"reloaded\n"), "an answer")
+        # A socket file that everybody may write is not enough.
+        os.chmod(CONTROL, 0o666)
+        os.chmod("/run/mandos", 0o755)
+        done = subprocess.run(["setpriv", "--reuid=64700", "--regid=64700", "--clear-groups", "python3",
+                               "-c", "import socket, sys\ns = socket.socket(socket.AF_UNIX)\n"
+                               f"s.connect('{CONTROL}')\nprint(len(s.recv(100)))"],
+                              capture_output=True, text=True, timeout=60)
+        expect(done.stdout == "0\n" or "reset" in done.stderr, f"{done.stdout}{done.stderr}")
+
+
+@case("bytes on the control socket, and peers that leave or stay, change nothing")
+def _():
+    config = Configuration()
+    key, key_id = harness.test_key()
+    config.client("one", key_id, b"one")
+    with Server(config):
+        for _ in range(50):
+            with socket.socket(socket.AF_UNIX) as peer:
+                peer.connect(CONTROL)
+                with contextlib.suppress(BrokenPipeError, BlockingIOError):  # answered already
+                    peer.send(b"x" * 100000, socket.MSG_DONTWAIT)
+        staying = []
+        for _ in range(50):
+            staying.append(socket.socket(socket.AF_UNIX))
+            staying[-1].setblocking(False)
+            try:
+                staying[-1].connect(CONTROL)
+            except BlockingIOError:
+                staying.pop().close()
+        wait_until(lambda: mandos_reload().returncode == 0, "a reload works", 60)
+        expect_served(key, b"one")
+
+
+@case("a second server does not take the control socket of the first, nor ask it for anything")
+def _():
+    config = Configuration()
+    key, key_id = harness.test_key()
+    config.client("one", key_id, b"one")
+    with Server(config) as server:
+        log = server.log
+        second = Configuration().client("two", harness.test_key()[1], b"two").write()
+        # Its log goes where the first one's goes.
+        process = subprocess.Popen([MANDOS, "--foreground", "--no-dbus", "--no-zeroconf", "--port", "4713",
+                                    "--configdir", second.directory, "--statedir", second.state],
+                                   stderr=subprocess.DEVNULL)
+        log.wait_for("--reload will not work.*another server has it")
+        process.terminate()
+        process.wait(timeout=30)
+        expect(not log.find("read again"), "the first was not asked")
+        expect_reloaded()
+    # A server that was killed leaves it behind, and the next one takes it.
+    server = Server(config)
+    server.process.kill()
+    server.process.wait()
+    harness.expect_nothing_left()
+    with Server(config):
+        expect_reloaded()
+
+
+@case("a monitor that dies while it reads is a failure that is told")
+def _():
+    config = Configuration()
+    key, key_id = harness.test_key()
+    config.client("one", key_id, b"one")
+    with Server(config) as server:
+        monitor = server.pid("monitor")
+        os.kill(monitor, signal.SIGSTOP)
+        asking = subprocess.Popen([MANDOS, "--reload"], stderr=subprocess.PIPE, text=True)
+        wait_until(lambda: int(pathlib.Path("/proc/net/unix").read_text().count(CONTROL)) > 1, "asked")
+        os.kill(monitor, signal.SIGKILL)
+        error = asking.communicate(timeout=60)[1]
+        expect_equal(asking.returncode, 1, "status")
+        expect("the monitor ended meanwhile" in error, error)
+        # Whoever asks while there is none waits for the next one.
+        expect_reloaded()
+
+
+# ---------------------------------------------------------------- other files in the same place
+
+def exchanged(server, exchange, what):
+    """The reload that follows `what` reads the new files."""
+    exchange.expect_before()
+    what()
+    expect_reloaded()
+    exchange.expect_after()
+    expect(not server.log.find("ended"), "nobody died")
+
+
+@case("the configuration folder replaced by mv")
+def _():
+    exchange = Exchange()
+    place = temporary() / "moved"
+    exchange.before.rename(place)
+
+    def move():
+        place.rename(temporary() / "moved.old")
+        exchange.after.rename(place)
+    with exchange.server(place) as server:
+        exchanged(server, exchange, move)
+
+
+@case("the configuration folder is a link that is switched")
+def _():
+    exchange = Exchange()
+    link = temporary() / "current"
+    link.symlink_to(exchange.before)
+
+    def switch():
+        (temporary() / "next").symlink_to(exchange.after)
+        (temporary() / "next").rename(link)
+    with exchange.server(link) as server:
+        exchanged(server, exchange, switch)
+
+
+@case("another folder mounted over the configuration folder")
+def _():
+    exchange = Exchange()
+    with exchange.server(exchange.before) as server:
+        exchanged(server, exchange, lambda: harness.bind(exchange.after, exchange.before))
+
+
+@case("the new files have errors: nothing changes, then they are corrected and taken")
+def _():
+    exchange = Exchange()
+    place = temporary() / "with-errors"
+    exchange.before.rename(place)
+    with exchange.server(place) as server:
+        pids = {role: server.pid(role) for role in ("monitor", "networker")}
+        place.rename(temporary() / "with-errors.old")
+        exchange.after.rename(place)
+        good = (place / "clients.conf").read_text()
+        (place / "clients.conf").write_text(good.replace("timeout = PT1H", "timeout = soon"))
+        said = expect_refused("timeout.*soon", "nothing was changed")
+        expect("Permission denied" not in said, said)
+        exchange.expect_before()
+        # The fresh monitor would read mandos.conf too.
+        (place / "clients.conf").write_text(good)
+        (place / "mandos.conf").write_text("[DEFAULT]\nport = many\n")
+        expect_refused("port.*many", "nothing was changed")
+        (place / "mandos.conf").write_text("[DEFAULT]\npriority = NONE\n")
+        expect_refused("priority", "nothing was changed")
+        exchange.expect_before()
+        shutil.rmtree(place)
+        expect_refused("clients.conf", "nothing was changed")
+        exchange.expect_before()
+        expect_equal({role: server.pid(role) for role in pids}, pids, "the processes")
+        place.mkdir(mode=0o700)
+        (place / "clients.conf").write_text(good)
+        (place / "clients.conf").chmod(0o600)
+        expect_reloaded()
+        exchange.expect_after()
+
+
+@case("clients.conf and clients.d are links to elsewhere, in which files are replaced")
+def _():
+    exchange = Exchange()
+    real = temporary() / "deployed"
+    (real / "clients.d").mkdir(parents=True)
+    os.chmod(real, 0o700)
+    os.chmod(real / "clients.d", 0o700)
+    place = pathlib.Path(tempfile.mkdtemp(dir=temporary()))
+    shutil.move(exchange.before / "clients.conf", real / "clients.conf")
+    (place / "clients.conf").symlink_to(real / "clients.conf")
+    (place / "clients.d").symlink_to(real / "clients.d")
+    extra, extra_id = harness.test_key()
+    with exchange.server(place) as server:
+        monitor = server.pid("monitor")
+        exchange.expect_before()
+        (exchange.after / "clients.conf").rename(real / "clients.conf")
+        (folder(("extra", extra_id, b"extra")) / "clients.conf").rename(real / "clients.d/extra.conf")
+        expect_reloaded()
+        exchange.expect_after()
+        expect_served(extra, b"extra")
+        expect_equal(server.pid("monitor"), monitor, "nobody needed a fresh monitor")
+        # Now they lead elsewhere.
+        other = temporary() / "deployed-2"
+        real.rename(other)
+        for name in ("clients.conf", "clients.d"):
+            (place / name).unlink()
+            (place / name).symlink_to(other / name)
+        (other / "clients.d/extra.conf").unlink()
+        expect_reloaded()
+        exchange.expect_after()
+        expect_unknown(extra)
+
+
+@case("a secfile in a folder that is new")
+def _():
+    config = Configuration()
+    key, key_id = harness.test_key()
+    filed, filed_id = harness.test_key()
+    config.client("one", key_id, b"one")
+    with Server(config) as server:
+        secrets = temporary() / "new-secrets"
+        secrets.mkdir(mode=0o700)
+        (secrets / "blob").write_bytes(b"filed")
+        (secrets / "blob").chmod(0o600)
+        config.client("filed", filed_id, secfile=secrets / "blob").write()
+        expect_reloaded()
+        expect_served(filed, b"filed")
+        expect_served(key, b"one")
+        config.client("filed", filed_id, secfile=secrets / "missing").write()
+        expect_refused("secfile.*no file", "nothing was changed")
+        expect_served(filed, b"filed")
+
+
+@case("a fresh monitor keeps what was changed at run time, and the port")
+def _():
+    exchange = Exchange()
+    place = temporary() / "kept"
+    exchange.before.rename(place)
+    with exchange.server(place) as server:
+        exchange.expect_before()
+        server.process.send_signal(signal.SIGUSR1)  # the signal does the same
+        server.log.wait_for("read again")
+        place.rename(temporary() / "kept.old")
+        exchange.after.rename(place)
+        server.process.send_signal(signal.SIGUSR1)
+        server.log.wait_for("a fresh monitor takes over")
+        wait_until(lambda: fetch("--timeout", 1, key=exchange.new).blob == b"new", "served")
+        exchange.expect_after()
+
+
+@case("reloads that each need a fresh monitor are slowed down, and all succeed")
+def _():
+    exchange = Exchange()
+    link = temporary() / "flapping"
+    link.symlink_to(exchange.before)
+    with exchange.server(link) as server:
+        for number in range(6):
+            (temporary() / "next").symlink_to((exchange.after, exchange.before)[number % 2])
+            (temporary() / "next").rename(link)
+            expect_reloaded()
+        exchange.expect_before()
+
+
+if __name__ == "__main__":
+    harness.main()
