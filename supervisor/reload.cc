@@ -63,7 +63,12 @@ std::string bad_lines(std::string_view report) {
 }  // namespace
 
 Reloads::Reloads(EventLoop& loop, Log& log, Hooks hooks)
-    : loop_(loop), log_(log), hooks_(std::move(hooks)) {}
+    : loop_(loop), log_(log), hooks_(std::move(hooks)) {
+  // A reload in which nobody ran has not taken any longer.
+  loop_.on_gap([this](Milliseconds late) {
+    if (deadline_) set_deadline(deadline_->first + late);
+  });
+}
 
 Reloads::~Reloads() {
   if (!socket_) return;
@@ -116,12 +121,7 @@ void Reloads::request() {
 
 void Reloads::next() {
   if (!wanted_ || (state_ != State::kIdle && state_ != State::kWaiting)) return;
-  if (state_ == State::kIdle) {
-    deadline_ = loop_.after(kLongestReload, [this] {
-      deadline_.reset();
-      finish(false, concat("no answer within ", kLongestReload.count() / 1000, " s\n"));
-    });
-  }
+  if (state_ == State::kIdle) set_deadline(BootClock::now() + kLongestReload);
   state_ = State::kWaiting;
   for (auto& requester : newcomers_) answering_.push_back(std::move(requester));
   newcomers_.clear();
@@ -129,6 +129,14 @@ void Reloads::next() {
   wanted_ = false;
   state_ = State::kReading;
   hooks_.ask(++serial_);
+}
+
+void Reloads::set_deadline(Instant when) {
+  if (deadline_) loop_.cancel(*deadline_);
+  deadline_ = loop_.at(when, [this] {
+    deadline_.reset();
+    finish(false, concat("no answer within ", kLongestReload.count() / 1000, " s\n"));
+  });
 }
 
 void Reloads::monitor_ready() {

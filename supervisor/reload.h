@@ -57,6 +57,7 @@ class Reloads {
 
   void accept();
   void next();
+  void set_deadline(Instant when);
   void inspect(std::string_view otherwise);
   void read_report();
   void finish(bool ok, std::string text);

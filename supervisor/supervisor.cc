@@ -375,7 +375,7 @@ void Supervisor::ended(pid_t pid, int wait_status) {
   child.pid = -1;
   // Somebody's decision, and no crash: it leaves no note of whom it died of.
   if (WTERMSIG(wait_status) == SIGKILL) child.memory.reset();
-  if (stopping_) return;
+  if (stopping_ || renewing_) return;  // on purpose, with the monitor
   log_.error(find_kind(child.role)->file, "[", pid, "] ended: ", told(wait_status));
   if (!was_ready_) return stop(1);
   // What a checker-runner left behind is ours now.
@@ -394,7 +394,7 @@ void Supervisor::ended(pid_t pid, int wait_status) {
 void Supervisor::monitor_ended() {
   monitor_.reset();
   reloads_.monitor_ended();
-  if (stopping_ || !was_ready_) return stop(1);
+  if (stopping_ || (!was_ready_ && !renewing_)) return stop(1);
   // Nobody goes on without it: their doors are closed, and the next one starts its own.
   children_.clear();
   kill_everything();

@@ -4,7 +4,7 @@
 
 Needs python3-gi, dbus-daemon, avahi-daemon and, for what is compared, the original server with its
 tools. `bus_test.py --measure` prints the numbers beside the original's instead."""
-import contextlib, json, os, pathlib, pty, re, select, signal, subprocess, sys, threading, time
+import contextlib, json, os, pathlib, pty, re, select, signal, socket, subprocess, sys, threading, time
 import xml.etree.ElementTree as xml
 
 import harness as h
@@ -854,6 +854,27 @@ def _():
         h.wait_until(lambda: host() == "other.local", "the new name", 20)
         h.wait_until(lambda: browser.now() == [("Mandos", 1)], "announced, once", 20)
         caller.close()
+
+
+@h.case("an interface that is made anew: announced on its new index, and this is logged")
+def _():
+    run = lambda *command: subprocess.run(["ip", *command], check=True, capture_output=True)
+    with Bus(), Avahi(), running(three_clients(), "--interface", "veth0", without=(),
+                                 address="::") as started:
+        browser = Browser()
+        h.wait_until(lambda: browser.now() == [("Mandos", 1)], "announced", 20)
+        before = socket.if_nametoindex("veth0")
+        run("link", "delete", "veth0")
+        started.log.wait_for("interface veth0 is gone")
+        run("link", "add", "veth0", "type", "veth", "peer", "name", "veth1", "netns", "peer")
+        run("link", "set", "veth0", "up")
+        run("-n", "peer", "link", "set", "veth1", "up")
+        after = socket.if_nametoindex("veth0")
+        h.expect(after != before, "it is another interface")
+        started.log.wait_for(f"announcing on the interface veth0, index {after}")
+        indices = lambda: [body[0] for _, _, member, body in list(browser.listener.signals)
+                           if member == "ItemNew" and body[2] == "Mandos"]
+        h.wait_until(lambda: after in indices(), "announced on the new index", 30)
 
 
 @h.case("both daemons killed and started again: announced again; --no-ipv6 says IPv4")

@@ -116,7 +116,7 @@ def _():
         # A socket file that everybody may write is not enough.
         os.chmod(CONTROL, 0o666)
         os.chmod("/run/mandos", 0o755)
-        done = subprocess.run(["setpriv", "--reuid=64700", "--regid=64700", "--clear-groups", "python3",
+        done = subprocess.run(["setpriv", "--reuid=64700", "--regid=64700", "--clear-groups", "/usr/bin/python3",
                                "-c", "import socket, sys\ns = socket.socket(socket.AF_UNIX)\n"
                                f"s.connect('{CONTROL}')\nprint(len(s.recv(100)))"],
                               capture_output=True, text=True, timeout=60)

@@ -258,6 +258,36 @@ class Service(unittest.TestCase):
         self.assertEqual(ours(), before)  # nobody was started afresh for it
         self.assertEqual(self.machine.property("ActiveState"), "active")
 
+    def test_3a_a_reload_that_fails_says_why(self):
+        self.start()
+        wrong = self.machine.root("/etc/mandos/clients.d/wrong.conf")
+        self.machine.write("wrong.conf", {"wrong": {"key_id": "1234"}}, wrong.parent)
+        done = self.run_("systemctl", "reload", "mandos.service", check=False)
+        wrong.unlink()
+        self.assertNotEqual(done.returncode, 0)
+        journal = self.machine.journal()
+        for words in ("64 hexadecimal digits", "nothing was changed", "the reload failed"):
+            self.assertIn(words, journal)
+        self.assertEqual(self.machine.property("ActiveState"), "active")
+        self.assertEqual(self.machine.secret(), PASSPHRASE)
+        self.run_("systemctl", "reload", "mandos.service")
+
+    def test_3b_an_interface_that_comes_late_is_waited_for(self):
+        self.run_("systemctl", "stop", "mandos.service")
+        conf = self.machine.root("/etc/mandos/mandos.conf")
+        before = conf.read_text()
+        self.addCleanup(self.run_, "systemctl", "stop", "mandos.service")
+        self.addCleanup(conf.write_text, before)
+        conf.write_text(before + "interface = late0\n")
+        self.start()  # neither fails nor hangs
+        status = lambda: self.machine.property("StatusText")
+        self.assertIn("Waiting for the interface late0", status())
+        self.assertIsNone(self.machine.secret())
+        self.run_("ip", "link", "add", "late0", "type", "veth", "peer", "name", "late1")
+        harness.wait_until(lambda: "Serving" in status(), f"the status: {self.machine.journal()}", 10)
+        self.run_("ip", "link", "delete", "late0")
+        harness.wait_until(lambda: "Waiting for the interface late0" in status(), "the status", 10)
+
     def test_4_restart_keeps_the_state(self):
         self.start()
         harness.wait_until(lambda: len(list(self.machine.root("/var/lib/mandos").iterdir())) >= 1,

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// What becomes of a reload, in every order of events, on virtual time: this file defines the clock.
+#include "supervisor/reload.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <csignal>
+#include <cstdlib>
+
+#include "common/channel.h"
+
+namespace mandos {
+namespace {
+
+Instant virtual_now{std::chrono::hours(1)};
+
+}  // namespace
+
+BootClock::time_point BootClock::now() noexcept { return virtual_now; }
+Moment Moment::now() noexcept { return {virtual_now, {}}; }
+
+namespace supervisor {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr pid_t kInspector = 1 << 30;  // no process has this number
+constexpr int kGood = 0;
+constexpr int kBad = 1 << 8;  // wait(2): exit status 1
+
+class ReloadsTest : public testing::Test {
+ protected:
+  ReloadsTest() { reloads_.monitor_ready(); }
+
+  /// What was logged since the last time.
+  std::vector<std::string> log() {
+    std::vector<std::string> lines;
+    std::array<char, 2048> buffer{};
+    ssize_t size = 0;
+    while ((size = recv(log_socket_.first.get(), buffer.data(), buffer.size(), MSG_DONTWAIT)) > 0) {
+      lines.emplace_back(buffer.data() + 1, static_cast<std::size_t>(size) - 1);
+    }
+    return lines;
+  }
+  void pass(Milliseconds time) {
+    virtual_now += time;
+    loop_.run_once(Milliseconds(0));
+  }
+
+  EventLoop loop_;
+  DoorPair log_socket_ = std::move(*make_door());
+  Log log_ = Log::to_socket(log_socket_.second.get(), LogLevel::kDebug);
+  std::vector<std::uint64_t> asked_;
+  std::string report_;
+  int inspections_ = 0;
+  int renewals_ = 0;
+  bool can_inspect_ = true;
+  Reloads reloads_{loop_,
+                   log_,
+                   {.ask = [this](std::uint64_t serial) { asked_.push_back(serial); },
+                    .inspect = [this](int output) -> Result<pid_t> {
+                      if (!can_inspect_) return Error{"cannot be started"};
+                      ++inspections_;
+                      send(output, report_.data(), report_.size(), 0);
+                      return kInspector;
+                    },
+                    .renew = [this] { ++renewals_; }}};
+};
+
+TEST_F(ReloadsTest, AskedForTheMonitorReadsOnce) {
+  reloads_.request();
+  EXPECT_THAT(asked_, ElementsAre(1));
+  reloads_.answered(1, true, "");
+  pass(kLongestReload * 2);
+  EXPECT_THAT(asked_, ElementsAre(1));
+  EXPECT_EQ(inspections_ + renewals_, 0);
+  EXPECT_THAT(log(), IsEmpty());
+}
+
+TEST_F(ReloadsTest, WhoeverAsksWhileTheFilesAreReadIsServedByTheNext) {
+  for (int i = 0; i < 3; ++i) reloads_.request();
+  EXPECT_THAT(asked_, ElementsAre(1));
+  reloads_.answered(1, true, "");
+  EXPECT_THAT(asked_, ElementsAre(1, 2));
+  reloads_.answered(2, true, "");
+  EXPECT_THAT(asked_, ElementsAre(1, 2));
+}
+
+TEST_F(ReloadsTest, AMonitorThatIsNotReadyIsAskedWhenItIs) {
+  reloads_.monitor_ended();
+  reloads_.request();
+  reloads_.monitor_ended();
+  EXPECT_THAT(asked_, IsEmpty());
+  reloads_.monitor_ready();
+  EXPECT_THAT(asked_, ElementsAre(1));
+}
+
+TEST_F(ReloadsTest, WhatTheMonitorCannotReadIsJudgedOutsideAndRenewsIt) {
+  reloads_.request();
+  report_ = "ok: all\n";
+  reloads_.answered(1, false, "Permission denied\n");
+  EXPECT_EQ(inspections_, 1);
+  EXPECT_EQ(renewals_, 0);
+  EXPECT_FALSE(reloads_.ended(kInspector + 1, kGood));
+  EXPECT_TRUE(reloads_.ended(kInspector, kGood));
+  EXPECT_EQ(renewals_, 1);
+  reloads_.monitor_ended();
+  reloads_.monitor_ready();
+  EXPECT_THAT(log(), IsEmpty());
+  EXPECT_THAT(asked_, ElementsAre(1));
+  reloads_.request();
+  EXPECT_THAT(asked_, ElementsAre(1, 2));
+}
+
+TEST_F(ReloadsTest, ErrorsRenewNothingAndAreLogged) {
+  reloads_.request();
+  report_ = "ok: one\nwarning: two\nFAILED: three\nFAILED: four";
+  reloads_.answered(1, false, "Permission denied\n");
+  EXPECT_TRUE(reloads_.ended(kInspector, kBad));
+  EXPECT_EQ(renewals_, 0);
+  EXPECT_THAT(log(), ElementsAre("warning: two", "three", "four",
+                                 "nothing was changed: the configuration has errors"));
+  reloads_.request();
+  EXPECT_THAT(asked_, ElementsAre(1, 2));
+}
+
+TEST_F(ReloadsTest, AnInspectionThatIsKilledRenewsNothing) {
+  reloads_.request();
+  reloads_.answered(1, false, "");
+  EXPECT_TRUE(reloads_.ended(kInspector, SIGKILL));
+  EXPECT_EQ(renewals_, 0);
+}
+
+TEST_F(ReloadsTest, AnInspectionThatCannotBeStartedLeavesTheMonitorsWord) {
+  can_inspect_ = false;
+  reloads_.request();
+  reloads_.answered(1, false, "Permission denied\n");
+  EXPECT_EQ(renewals_, 0);
+  EXPECT_THAT(log(), ElementsAre("Permission denied", "cannot be started"));
+}
+
+TEST_F(ReloadsTest, AReportIsReadToItsEndAndBounded) {
+  reloads_.request();
+  report_ = "FAILED: " + std::string(100'000, 'x') + "\n";
+  reloads_.answered(1, false, "");
+  loop_.run_once(Milliseconds(0));
+  EXPECT_TRUE(reloads_.ended(kInspector, kBad));
+  EXPECT_EQ(log().size(), 2);
+}
+
+TEST_F(ReloadsTest, AFreshMonitorThatCannotStartIsAFailure) {
+  reloads_.request();
+  reloads_.answered(1, false, "");
+  reloads_.ended(kInspector, kGood);
+  reloads_.monitor_ended();
+  EXPECT_THAT(log(), IsEmpty());
+  reloads_.monitor_ended();
+  EXPECT_THAT(log(), ElementsAre(HasSubstr("fresh monitor could not start")));
+}
+
+TEST_F(ReloadsTest, AMonitorThatEndsWhileItReadsOrWhileOthersJudgeIsAFailure) {
+  reloads_.request();
+  reloads_.monitor_ended();
+  EXPECT_THAT(log(), ElementsAre("the monitor ended meanwhile"));
+  reloads_.monitor_ready();
+  reloads_.request();
+  reloads_.answered(2, false, "");
+  reloads_.monitor_ended();
+  EXPECT_THAT(log(), ElementsAre("the monitor ended meanwhile"));
+  // What it would have said has no say any more.
+  EXPECT_FALSE(reloads_.ended(kInspector, kGood));
+  EXPECT_EQ(renewals_, 0);
+  EXPECT_EQ(reloads_.inspector(), -1);
+}
+
+TEST_F(ReloadsTest, IsOverAtItsDeadlineInEveryState) {
+  reloads_.request();
+  pass(kLongestReload - Milliseconds(1));
+  EXPECT_THAT(log(), IsEmpty());
+  pass(Milliseconds(1));
+  EXPECT_THAT(log(), ElementsAre("no answer within 40 s"));
+  // The late answer is to the question of that time.
+  reloads_.request();
+  reloads_.request();
+  EXPECT_THAT(asked_, ElementsAre(1, 2));
+  reloads_.answered(1, true, "");
+  EXPECT_THAT(asked_, ElementsAre(1, 2));
+  reloads_.answered(2, true, "");
+  EXPECT_THAT(asked_, ElementsAre(1, 2, 3));
+  reloads_.answered(3, false, "");
+  pass(kLongestReload);
+  EXPECT_THAT(log(), ElementsAre("no answer within 40 s"));
+  EXPECT_FALSE(reloads_.ended(kInspector, kGood));
+  reloads_.monitor_ended();
+  reloads_.request();
+  pass(kLongestReload);
+  EXPECT_THAT(log(), ElementsAre("no answer within 40 s"));
+}
+
+TEST_F(ReloadsTest, TimeInWhichNobodyRanDoesNotCount) {
+  reloads_.request();
+  const Milliseconds tick(1000);  // by which the gap is noticed
+  loop_.after(tick, [] {});
+  pass(kLongestReload * 10);
+  EXPECT_THAT(log(), IsEmpty());
+  pass(kLongestReload - tick);
+  EXPECT_THAT(log(), ElementsAre("no answer within 40 s"));
+}
+
+}  // namespace
+}  // namespace supervisor
+}  // namespace mandos
