@@ -29,7 +29,8 @@ class MonitorFixture : public testing::Test {
     add("disabled", disabled_key_, false);
   }
 
-  void add(const std::string& name, const SigningKey& key, bool enabled) {
+  void add(const std::string& name, const SigningKey& key, bool enabled,
+           const std::string& secret = kSecretText) {
     Registry::Entry entry;
     entry.client.name = name;
     auto& settings = entry.client.settings;
@@ -37,7 +38,7 @@ class MonitorFixture : public testing::Test {
     settings.key_id = KeyId{};
     const auto digest = mandos::test::hash_with(nettle_sha256, key.public_key);
     std::copy(digest.begin(), digest.end(), settings.key_id->bytes.begin());
-    settings.secret = std::make_shared<const Secret>(as_bytes(kSecretText));
+    settings.secret = std::make_shared<const Secret>(as_bytes(secret));
     settings.interval = settings.timeout = std::chrono::hours(24);
     registry_.add(std::move(entry));
   }
@@ -70,7 +71,11 @@ class MonitorFixture : public testing::Test {
       .start_checker = [this](CheckerId id, const std::string&) { started_.push_back(id); },
       .kill_checker = [this](CheckerId id) { killed_.push_back(id); },
       .grant = [this](ConnectionId id, SecretPtr secret) { granted(id, std::move(secret)); },
-      .refuse = [this](ConnectionId id) { refused(id); }};
+      .refuse = [this](ConnectionId id) { refused(id); },
+      .effects = [this](const Client& client,
+                        std::span<const Effect> effects) { told(client, effects); },
+      .not_found = [this](const KeyId& key_id,
+                          const std::string& address) { stranger(key_id, address); }};
   MemoryDisk disk_{loop_};
   Registry registry_{loop_, log_, disk_, outlets_};
   std::vector<CheckerId> started_;
@@ -78,6 +83,8 @@ class MonitorFixture : public testing::Test {
 
   virtual void granted(ConnectionId, SecretPtr) {}
   virtual void refused(ConnectionId) {}
+  virtual void told(const Client&, std::span<const Effect>) {}
+  virtual void stranger(const KeyId&, const std::string&) {}
 };
 
 }  // namespace mandos::monitor::test

@@ -132,8 +132,18 @@ class NetworkerDoorTest : public MonitorFixture {
     return sign(Handshake::normal(nonce, key, retry), key);
   }
 
+  void told(const Client&, std::span<const Effect> effects) override {
+    for (const auto& effect : effects) delivered_ += std::holds_alternative<GotSecret>(effect);
+  }
+
+  void stranger(const KeyId& key_id, const std::string& address) override {
+    strangers_.emplace_back(key_id, address);
+  }
+
   UniqueFd networker_;
   std::unique_ptr<NetworkerDoor> monitor_;
+  int delivered_ = 0;
+  std::vector<std::pair<KeyId, std::string>> strangers_;
   std::vector<std::string> broken_;
 };
 
@@ -239,6 +249,23 @@ TEST_F(NetworkerDoorTest, OtherKeysGetNothing) {
   EXPECT_TRUE(answer && answer->has_refused());
 }
 
+TEST_F(NetworkerDoorTest, AStrangerIsToldApartAndItsAddressIsCut) {
+  ToMonitor message = proof(1, transcript(open(1), unknown_key_));
+  message.mutable_proof()->set_address(std::string(100, 'a'));
+  send(message);
+  const auto answer = receive();
+  EXPECT_TRUE(answer && answer->has_refused());
+  const auto digest = mandos::test::hash_with(nettle_sha256, unknown_key_.public_key);
+  ASSERT_EQ(strangers_.size(), 1U);
+  EXPECT_TRUE(std::ranges::equal(strangers_[0].first.bytes, digest));
+  EXPECT_EQ(strangers_[0].second, std::string(64, 'a'));
+  // A key that is known and a proof that is none are told otherwise.
+  open(2);
+  prove(2, transcript(Nonce{}, good_key_));
+  prove(3, transcript(open(3), good_key_));
+  EXPECT_EQ(strangers_.size(), 1U);
+}
+
 TEST_F(NetworkerDoorTest, ASecondProofBreaksTheDoor) {
   prove(1, transcript(open(1), unknown_key_));
   ToMonitor again = about(1);
@@ -300,6 +327,136 @@ TEST_F(NetworkerDoorTest, EveryMessageOutsideItsStateBreaksTheDoor) {
     send(make(kind, 7));
     expect_broken("not allowed in this state");
   }
+}
+
+TEST_F(NetworkerDoorTest, WhileAnApprovalIsAwaitedOnlyAHangUpIsHeard) {
+  ASSERT_TRUE(change("good", Set{Property::kApprovalDelay, Milliseconds(3600000)}));
+  const auto await_approval = [this] {
+    send(proof(7, transcript(open(7), good_key_)));
+    ASSERT_TRUE(run_until([this] { return registry_.find("good")->client.approval_pending(); }));
+  };
+  for (const auto set : {+[](ToMonitor& message) { message.mutable_open(); },
+                         +[](ToMonitor& message) { message.mutable_proof()->set_transcript("x"); },
+                         +[](ToMonitor& message) { message.mutable_next_part(); },
+                         +[](ToMonitor& message) { message.mutable_greeting(); }}) {
+    open_door(true);
+    await_approval();
+    ToMonitor message = about(7);
+    set(message);
+    send(message);
+    expect_broken("not allowed in this state");
+  }
+  open_door(true);
+  await_approval();
+  ToMonitor closed = about(7);
+  closed.mutable_closed()->set_delivered(true);
+  send(closed);
+  EXPECT_TRUE(run_until([this] { return !registry_.find("good")->client.approval_pending(); }));
+  EXPECT_TRUE(change("good", Approve{true}));
+  EXPECT_FALSE(receive()) << "a secret for a connection that is over";
+  EXPECT_TRUE(broken_.empty());
+}
+
+TEST_F(NetworkerDoorTest, WhilePartsAreLeftOnlyTheNextOneAndAHangUpAreHeard) {
+  const SigningKey key = mandos::test::ed25519_key(9);
+  add("big", key, true, std::string(100'000, 'b'));
+  const auto take_first_part = [&] {
+    const auto answer = prove(7, transcript(open(7), key));
+    ASSERT_TRUE(answer && answer->has_part());
+    EXPECT_FALSE(answer->part().last());
+  };
+  for (const auto set : {+[](ToMonitor& message) { message.mutable_open(); },
+                         +[](ToMonitor& message) { message.mutable_proof()->set_transcript("x"); },
+                         +[](ToMonitor& message) { message.mutable_greeting(); }}) {
+    open_door(true);
+    take_first_part();
+    ToMonitor message = about(7);
+    set(message);
+    send(message);
+    expect_broken("not allowed in this state");
+  }
+  // Nothing was delivered before the last part, whatever the networker says.
+  open_door(true);
+  take_first_part();
+  EXPECT_EQ(delivered_, 0);
+  ToMonitor closed = about(7);
+  closed.mutable_closed()->set_delivered(true);
+  send(closed);
+  EXPECT_FALSE(receive());
+  EXPECT_TRUE(broken_.empty());
+  EXPECT_EQ(delivered_, 0);
+}
+
+TEST_F(NetworkerDoorTest, ASecretIsDeliveredWhenTheNetworkerSaysSoOfTheLastPart) {
+  for (const bool said : {false, true}) {
+    const auto answer = prove(7, transcript(open(7), good_key_));
+    ASSERT_TRUE(answer && answer->has_part() && answer->part().last());
+    EXPECT_EQ(delivered_, 0);
+    ToMonitor closed = about(7);
+    closed.mutable_closed()->set_delivered(said);
+    send(closed);
+    EXPECT_FALSE(receive());
+    EXPECT_EQ(delivered_, said ? 1 : 0);
+  }
+}
+
+TEST_F(NetworkerDoorTest, ADecisionReachesOnlyWhoWaitsForOne) {
+  const auto secret = std::make_shared<const Secret>(as_bytes("a decision too many"));
+  // Of no connection, of one without a proof, of one that was served, of one that was refused.
+  open(1);
+  ASSERT_TRUE(prove(2, transcript(open(2), good_key_)));
+  ASSERT_TRUE(prove(3, transcript(open(3), unknown_key_)));
+  for (const ConnectionId id : {4, 1, 2, 3}) {
+    monitor_->grant(id, secret);
+    monitor_->refuse(id);
+    EXPECT_FALSE(receive()) << id;
+  }
+  EXPECT_TRUE(broken_.empty());
+}
+
+TEST_F(NetworkerDoorTest, EachNetworkerHasConnectionsOfItsOwn) {
+  ASSERT_TRUE(change("good", Set{Property::kApprovalDelay, Milliseconds(3600000)}));
+  send(proof(7, transcript(open(7), good_key_)));
+  ASSERT_TRUE(run_until([this] { return registry_.find("good")->client.approval_pending(); }));
+  // Another networker's connection of that number hangs up.
+  auto pair = make_door();
+  ASSERT_TRUE(pair);
+  NetworkerDoor::Options options;
+  options.index = 1;
+  options.settings.set_max_connections(kMaxConnections);
+  options.settings.set_login_grace_ms(10000);
+  options.on_greeting = [](const std::string&) {};
+  options.on_broken = [](const std::string& why) { ADD_FAILURE() << why; };
+  const NetworkerDoor other(loop_, registry_, std::move(pair->first), options);
+  ToMonitor message;
+  message.mutable_greeting();
+  ToMonitor opened = about(7);
+  opened.mutable_open();
+  const auto handshake = std::to_array({message, opened});
+  for (const auto& each : handshake) {
+    const std::string bytes = mandos::test::datagram_of({each});
+    ASSERT_GT(::send(pair->second.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL), 0);
+  }
+  std::string answer;
+  ASSERT_TRUE(run_until([&] {
+    std::array<char, 4096> buffer{};
+    const ssize_t size = recv(pair->second.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+    ToNetworker nonce;
+    if (size <= 0 || !nonce.ParseFromArray(buffer.data(), static_cast<int>(size))) return false;
+    answer = nonce.nonce().nonce();
+    return nonce.has_nonce();
+  }));
+  Nonce nonce{};
+  std::copy_n(answer.begin(), nonce.size(), nonce.begin());
+  const std::string second = mandos::test::datagram_of({proof(7, transcript(nonce, good_key_))});
+  ASSERT_GT(::send(pair->second.get(), second.data(), second.size(), MSG_NOSIGNAL), 0);
+  ASSERT_TRUE(run_until([this] { return registry_.find("good")->client.waiting.size() == 2; }));
+  ToMonitor closed = about(7);
+  closed.mutable_closed();
+  const std::string third = mandos::test::datagram_of({closed});
+  ASSERT_GT(::send(pair->second.get(), third.data(), third.size(), MSG_NOSIGNAL), 0);
+  ASSERT_TRUE(run_until([this] { return registry_.find("good")->client.waiting.size() == 1; }));
+  EXPECT_EQ(NetworkerDoor::index_of(registry_.find("good")->client.waiting[0].connection), 0U);
 }
 
 TEST_F(NetworkerDoorTest, WhatIsNoMessageBreaksTheDoor) {

@@ -120,6 +120,8 @@ def reload():
     with Server(config) as server:
         expect_equal(fetch(key=old).blob, b"old", "the old client")
         expect(fetch(key=new).outcome != "blob", "the new client is unknown")
+        # Changes are gathered for some seconds.
+        wait_until((config.state / "old.client").exists, "its state is on disk", 15)
         del config.clients["old"]
         config.client("new", new_id, b"new").client("stays", stays_id, b"after")
         config.write()

@@ -123,6 +123,16 @@ def temporary():
     return _temporary
 
 
+def remove_temporary():
+    """Removes this run's directory, and before it what cases have mounted there. Whatever cannot be
+    removed is a fault of the test."""
+    mounts = [line.split()[1] for line in pathlib.Path("/proc/self/mounts").read_text().splitlines()]
+    for place in reversed(mounts):
+        if pathlib.Path(place).is_relative_to(temporary()):
+            subprocess.run(["umount", place], check=True)
+    shutil.rmtree(temporary())
+
+
 # ---------------------------------------------------------------- waiting and checking
 
 class Failure(Exception):
@@ -457,5 +467,5 @@ def main():
                 story += ["-- log"] + Server.current.log.lines[-60:]
             print("\n".join("# " + line for line in story), flush=True)
         kill_rest()
-    shutil.rmtree(temporary(), ignore_errors=True)
+    remove_temporary()
     sys.exit(1 if failed else 0)

@@ -2,12 +2,14 @@
 // Forbidden acts, each tried from inside the jail of each of the five processes, by a process in
 // its place. One table says what comes of it. Needs root.
 #include <fcntl.h>
+#include <grp.h>
 #include <gtest/gtest.h>
 #include <linux/capability.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -18,13 +20,16 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <ostream>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "bus-agent/jail.h"
 #include "checker-runner/jail.h"
@@ -185,6 +190,8 @@ const std::vector<Act> kActs{
   {"host_name", {EPERM, K, K, EPERM, K}, [](const Place&) { return call(SYS_sethostname); }},
   {"type_into_a_terminal", {ENOTTY, K, K, EPERM, EACCES},
    [](const Place& p) { return errno_of(ioctl(p.file, TIOCSTI, "x")); }},
+  {"type_into_a_terminal_by_a_number_with_upper_bits", {ENOTTY, K, K, EPERM, EACCES},
+   [](const Place& p) { return call(SYS_ioctl, p.file, 1L << 32 | TIOCSTI, at("x")); }},
   // Files.
   {"read_the_configuration", {0, 0, EACCES, EACCES, EACCES},
    [](const Place& p) { return opened(p.in("config/clients.conf"), O_RDONLY); }},
@@ -209,6 +216,11 @@ const std::vector<Act> kActs{
   // Memory.
   {"executable_memory", {0, K, K, 0, K},
    [](const Place&) { return mapped(PROT_READ | PROT_EXEC); }},
+  {"executable_file", {0, K, K, 0, K},
+   [](const Place& p) {
+     return errno_of(reinterpret_cast<long>(
+         mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, p.file, 0)));
+   }},
   {"make_memory_executable", {0, K, K, 0, K},
    [](const Place&) {
      return errno_of(mprotect(some_room, sizeof some_room, PROT_READ | PROT_EXEC));
@@ -234,9 +246,9 @@ const std::vector<Act> kActs{
 // clang-format on
 #undef MANDOS_NOBODY
 
-class Jails : public testing::TestWithParam<Act> {
+class InAJail : public testing::Test {
  protected:
-  Jails() {
+  InAJail() {
     std::string name = (fs::temp_directory_path() / "jails.XXXXXX").native();
     place_.top = fs::canonical(mkdtemp(name.data()));
     for (const auto& [folder, mode] :
@@ -251,7 +263,7 @@ class Jails : public testing::TestWithParam<Act> {
     }
     place_.other = getpid();
   }
-  ~Jails() override { fs::remove_all(place_.top); }
+  ~InAJail() override { fs::remove_all(place_.top); }
 
   void prepare() {
     place_.loopback.sin6_family = AF_INET6;
@@ -267,33 +279,42 @@ class Jails : public testing::TestWithParam<Act> {
     }
   }
 
-  /// As the supervisor starts it, and as it confines itself.
-  static Result<std::string> confine(Process process, const Place& place, EventLoop& loop) {
+  static jail::Jail jail_of(Process process, const Place& place, const EventLoop& loop) {
     switch (process) {
       case kSupervisor:
-        return jail::enter(supervisor::supervisor_jail());
+        return supervisor::supervisor_jail();
       case kMonitor:
-        return jail::enter(monitor::monitor_jail({place.in("config")}, {place.in("state")}));
+        return monitor::monitor_jail({place.in("config")}, {place.in("state")});
       case kNetworker:
-        test::provide_root();
-        test::drop_to(kUser, {CAP_SYS_CHROOT, CAP_SETPCAP});
-        return jail::enter(networker::networker_jail(loop.timer_fd(), 64));
+        return networker::networker_jail(loop.timer_fd(), 64);
       case kCheckerRunner:
-        test::drop_to(kUser, {CAP_NET_RAW, CAP_SETPCAP});
-        return jail::enter(checker_runner::checker_jail());
+        return checker_runner::checker_jail();
       default:
-        test::drop_to(kUser, {CAP_SETPCAP});
-        return jail::enter(bus_agent::bus_agent_jail());
+        return bus_agent::bus_agent_jail();
     }
   }
 
-  /// What `act` came to inside of the jail: 0, errno, or kKilled.
-  int tried(Process process, int (*act)(const Place&)) {
+  /// As the supervisor starts it.
+  static void start_as(Process process) {
+    if (process == kNetworker) {
+      test::provide_root();
+      test::drop_to(kUser, {CAP_SYS_CHROOT, CAP_SETPCAP});
+    }
+    if (process == kCheckerRunner) test::drop_to(kUser, {CAP_NET_RAW, CAP_SETPCAP});
+    if (process == kBusAgent) test::drop_to(kUser, {CAP_SETPCAP});
+  }
+
+  /// What `act` came to inside of the jail: 0, errno, or kKilled. `before` runs outside of it.
+  int tried(
+      Process process, int (*act)(const Place&), void (*before)() = [] {}) {
     const pid_t child = fork();
     if (child == 0) {
+      before();
       prepare();
       EventLoop loop;
-      if (const auto confined = confine(process, place_, loop); !confined) {
+      const jail::Jail jail = jail_of(process, place_, loop);
+      start_as(process);
+      if (const auto confined = jail::enter(jail); !confined) {
         test::die(confined.error().c_str());
       }
       _exit(act(place_));
@@ -311,6 +332,8 @@ class Jails : public testing::TestWithParam<Act> {
   Place place_;
 };
 
+class Jails : public InAJail, public testing::WithParamInterface<Act> {};
+
 TEST_P(Jails, HoldInEachProcess) {
   const long landlock = syscall(SYS_landlock_create_ruleset, nullptr, 0, 1);
   for (int process = 0; process < kProcesses; ++process) {
@@ -323,6 +346,161 @@ TEST_P(Jails, HoldInEachProcess) {
 
 INSTANTIATE_TEST_SUITE_P(Acts, Jails, testing::ValuesIn(kActs),
                          [](const auto& one) { return std::string(one.param.name); });
+
+class WhereEverybodyMayWrite : public InAJail {};
+
+// Modes of files keep an account off what is root's. Here they do not, and Landlock alone does.
+TEST_F(WhereEverybodyMayWrite, NobodyWritesBeneathBoot) {
+  if (syscall(SYS_landlock_create_ruleset, nullptr, 0, 1) < 1) GTEST_SKIP() << "no Landlock";
+  const auto open_boot_to_everybody = [] {
+    if (unshare(CLONE_NEWNS) != 0 ||
+        mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        mount("none", "/boot", "tmpfs", 0, "mode=1777") != 0) {
+      test::die("/boot");
+    }
+  };
+  for (const Process process : {kMonitor, kNetworker, kCheckerRunner, kBusAgent}) {
+    EXPECT_EQ(tried(
+                  process, [](const Place&) { return made("/boot/new"); }, open_boot_to_everybody),
+              EACCES)
+        << kNames[process];
+  }
+}
+
+// What the filter of system calls would hide if it were there: each of the other layers by itself.
+class Layers : public InAJail, public testing::WithParamInterface<Process> {
+ protected:
+  /// The first layer that does not hold after `process` went into its jail, or an empty text.
+  std::string loose_layer(Process process) {
+    std::array<int, 2> ends{};
+    EXPECT_EQ(pipe(ends.data()), 0);
+    const UniqueFd out(ends[0]);
+    UniqueFd in(ends[1]);
+    const pid_t child = fork();
+    if (child == 0) {
+      EventLoop loop;
+      jail::Jail jail = jail_of(process, place_, loop);
+      std::vector<unsigned> kept = jail.capabilities;
+      jail.filter = {.allow_list = false};
+      std::erase_if(jail.limits, [](const auto& limit) { return limit.first == RLIMIT_FSIZE; });
+      const rlimit core{RLIM_INFINITY, RLIM_INFINITY};
+      if (setrlimit(RLIMIT_CORE, &core) != 0) test::die("setrlimit");
+      start_as(process);
+      const auto entered = jail::enter(jail);
+      const std::string loose = entered ? first_loose(kept) : entered.error();
+      static_cast<void>(!write(in.get(), loose.data(), loose.size()));
+      _exit(0);
+    }
+    in.reset();
+    std::array<char, 200> text{};
+    const ssize_t size = read(out.get(), text.data(), text.size());
+    int status = -1;
+    EXPECT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+    return {text.data(), static_cast<std::size_t>(std::max<ssize_t>(size, 0))};
+  }
+
+  static std::string first_loose(const std::vector<unsigned>& kept) {
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    std::array<__user_cap_data_struct, 2> sets{};
+    if (syscall(SYS_capget, &header, sets.data()) != 0) return "capget";
+    for (unsigned number = 0; number <= CAP_LAST_CAP; ++number) {
+      const bool wanted = std::ranges::count(kept, number) > 0;
+      const auto& set = sets.at(number / 32);
+      const auto in = [number](unsigned bits) { return (bits >> number % 32 & 1) != 0; };
+      const auto name = [number](const char* what) { return what + std::to_string(number); };
+      if (in(set.effective) != wanted) return name("effective capability ");
+      if (in(set.permitted) != wanted) return name("permitted capability ");
+      if (in(set.inheritable) != wanted) return name("inheritable capability ");
+      if ((prctl(PR_CAPBSET_READ, number, 0, 0, 0) == 1) != wanted) return name("bounding set ");
+      if ((prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, number, 0, 0) == 1) != wanted) {
+        return name("ambient capability ");
+      }
+    }
+    rlimit core{};
+    if (getrlimit(RLIMIT_CORE, &core) != 0 || core.rlim_cur != 0 || core.rlim_max != 0) {
+      return "core limit";
+    }
+    if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1) return "no_new_privs";
+    if (prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0) return "dumpable";
+    if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != 2) return "seccomp";
+    return "";
+  }
+};
+
+TEST_P(Layers, EachHoldsByItself) { EXPECT_EQ(loose_layer(GetParam()), ""); }
+
+INSTANTIATE_TEST_SUITE_P(Processes, Layers,
+                         testing::Values(kSupervisor, kMonitor, kNetworker, kCheckerRunner,
+                                         kBusAgent),
+                         [](const auto& one) {
+                           std::string name = kNames[one.param];
+                           std::erase(name, '-');
+                           return name;
+                         });
+
+// The uid layer: whoever was not dropped properly does not get into an unprivileged jail.
+TEST(JailOfTheUnprivileged, RefusesWhoeverIsNot) {
+  struct Start {
+    const char* name;
+    void (*as)();
+    int outcome;
+  };
+  const std::array<Start, 6> starts{{
+      {"root", [] {}, 1},
+      {"a group of root", [] { static_cast<void>(!setresuid(kUser, kUser, kUser)); }, 1},
+      {"root as saved user",
+       [] {
+         static_cast<void>(!setresgid(kUser, kUser, kUser));
+         static_cast<void>(!setresuid(kUser, kUser, 0));
+       },
+       1},
+      {"another saved user",
+       [] {
+         static_cast<void>(!setgroups(0, nullptr));
+         static_cast<void>(!setresgid(kUser, kUser, kUser));
+         static_cast<void>(!setresuid(kUser, kUser, kUser + 1));
+       },
+       1},
+      {"supplementary groups",
+       [] {
+         constexpr gid_t kOther = 1;
+         static_cast<void>(!setgroups(1, &kOther));
+         static_cast<void>(!setresgid(kUser, kUser, kUser));
+         static_cast<void>(!setresuid(kUser, kUser, kUser));
+       },
+       1},
+      {"an account of its own", [] { test::drop_to(kUser, {CAP_SETPCAP}); }, 0},
+  }};
+  for (const auto& start : starts) {
+    const pid_t child = fork();
+    if (child == 0) {
+      start.as();
+      _exit(jail::enter({.filter = {.allow_list = false}}) ? 0 : 1);
+    }
+    int status = -1;
+    EXPECT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status));
+    EXPECT_EQ(WEXITSTATUS(status), start.outcome) << start.name;
+  }
+}
+
+TEST(JailOfTheUnprivileged, EachOfTheThreeRefusesRoot) {
+  for (const auto& jail : {networker::networker_jail(0, 64), checker_runner::checker_jail(),
+                           bus_agent::bus_agent_jail()}) {
+    const pid_t child = fork();
+    if (child == 0) {
+      test::provide_root();
+      // An allow-list would end the process at its exit.
+      jail::Jail without_filter = jail;
+      without_filter.filter = {.allow_list = false};
+      _exit(jail::enter(without_filter) ? 0 : 1);
+    }
+    int status = -1;
+    EXPECT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+  }
+}
 
 }  // namespace
 }  // namespace mandos

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <array>
@@ -74,6 +75,54 @@ TEST_F(JournalTest, OneThatDoesNotReadStopsNobody) {
   EXPECT_NE(received(), "");
   reader_.reset();
   log.info("nobody there");
+}
+
+/// A child's log: a line is a datagram.
+class SocketLogTest : public testing::Test {
+ protected:
+  SocketLogTest() {
+    auto pair = make_door();
+    reader_ = std::move(pair->first);
+    writer_ = std::move(pair->second);
+    // So that a log that waits is found out, and not only slow.
+    fcntl(writer_.get(), F_SETFL, 0);
+    const timeval patience{5, 0};
+    setsockopt(writer_.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+  }
+  std::string next() {
+    std::array<char, 2 * kMaxLogLine> line{};
+    const ssize_t size = recv(reader_.get(), line.data(), line.size(), MSG_DONTWAIT);
+    return size < 0 ? "" : std::string(line.data(), static_cast<std::size_t>(size));
+  }
+
+  UniqueFd reader_;
+  UniqueFd writer_;
+};
+
+TEST_F(SocketLogTest, ALineIsCutAndLabeledWithItsLevel) {
+  Log log = Log::to_socket(writer_.get(), LogLevel::kInfo);
+  log.info(std::string(5000, 'x'));
+  EXPECT_EQ(next(), "6" + std::string(kMaxLogLine, 'x'));
+  log.debug("not asked for");
+  log.set_level(LogLevel::kDebug);
+  log.debug("asked for");
+  EXPECT_EQ(next(), "7asked for");
+}
+
+TEST_F(SocketLogTest, LinesThatWereLostAreCountedAndNobodyWaits) {
+  Log log = Log::to_socket(writer_.get(), LogLevel::kInfo);
+  constexpr int kLines = 10'000;
+  const Instant start = BootClock::now();
+  for (int i = 0; i < kLines; ++i) log.info("line");
+  EXPECT_LT(BootClock::now() - start, std::chrono::seconds(5)) << "it waited for the reader";
+  int taken = 0;
+  while (next() == "6line") ++taken;
+  EXPECT_LT(taken, kLines);
+  log.info("after");
+  EXPECT_EQ(next(), concat("4", kLines - taken, " log lines were lost"));
+  EXPECT_EQ(next(), "6after");
+  log.info("again");
+  EXPECT_EQ(next(), "6again");
 }
 
 }  // namespace
