@@ -20,7 +20,8 @@ PROPERTIES = "org.freedesktop.DBus.Properties"
 MANAGER = "org.freedesktop.DBus.ObjectManager"
 SOCKET = "/run/dbus/system_bus_socket"
 POLICY = (h.SOURCE / "dist/dbus-mandos.conf.in").read_text().replace(
-    "@BUS_USER@", "_mandos-bus").replace("@BUS_GROUP@", "_mandos")
+    "@BUS_USER@", "_mandos-bus").replace("@BUS_GROUP@", "_mandos").replace(
+    "@CHECKER_USER@", "_mandos").replace("@NETWORKER_USER@", "_mandos-net")
 LOOSE = """<policy context="default"><allow send_destination="*"/><allow own="*"/></policy>"""
 CONFIG = """<busconfig><type>system</type><listen>unix:path={socket}</listen><auth>EXTERNAL</auth>
 <policy context="default"><allow user="*"/><deny own="*"/><deny send_type="method_call"/>
@@ -82,6 +83,14 @@ class Caller:
         self.connection.set_exit_on_close(False)
 
     def raw(self, path, interface, method, body=None, seconds=20, to=OURS):
+        if interface is None:  # whichever has the method
+            message = Gio.DBusMessage.new_method_call(to, path, None, method)
+            if body is not None:
+                message.set_body(body)
+            reply, _ = self.connection.send_message_with_reply_sync(
+                message, 0, int(seconds * h.SLACK * 1000), None)
+            reply.to_gerror()  # raises what it says
+            return reply.get_body() or GLib.Variant("()", ())
         return self.connection.call_sync(to, path, interface, method, body, None,
                                          Gio.DBusCallFlags.NONE, int(seconds * h.SLACK * 1000),
                                          None)
