@@ -4,7 +4,6 @@
 #include <glib-unix.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "bus-agent/client_object.h"
 #include "bus-agent/main_loop.h"
@@ -22,12 +21,6 @@ constexpr double kRequestsPerSecond = 2000;  // the monitor allows more
 constexpr unsigned kRateWaitMs = 10;
 constexpr int kDatagramsPerRound = 64;
 
-/// A copy of a secret on its way to the monitor.
-struct SecretCopy {
-  std::vector<unsigned char> bytes;
-  ~SecretCopy() { explicit_bzero(bytes.data(), bytes.size()); }
-};
-
 }  // namespace
 
 Agent::Agent(Log& log, UniqueFd door, std::string bus_path, Access access,
@@ -36,8 +29,11 @@ Agent::Agent(Log& log, UniqueFd door, std::string bus_path, Access access,
       channel_(std::move(door), kLimits),
       on_end_(std::move(on_end)),
       bus_(log, std::move(bus_path), std::move(access),
-           [this](Message& call) { return handle(call); }),
-      announcer_(log),
+           {.on_call = [this](Message& call) { return handle(call); },
+            .on_signal = [this](GDBusMessage* signal) { announcer_.told(signal); },
+            .on_connected = [this] { announcer_.connected(); },
+            .on_lost = [this](const std::string& why) { announcer_.lost(why); }}),
+      announcer_(log, bus_),
       emit_([this](const std::string& path, const char* interface, const char* member,
                    GVariant* parameters) { bus_.emit(path, interface, member, parameters); }),
       rate_(kRequestsPerSecond, kRequestsPerSecond / 10) {
@@ -103,7 +99,7 @@ bool Agent::obey(const ToBusAgent& message) {
       return client.has_value();
     }
     case ToBusAgent::kComplete:
-      if (dbus_ && !complete_) bus_.start();
+      if (dbus_) bus_.serve_names();
       complete_ = true;
       return true;
     case ToBusAgent::kChanged:
@@ -128,15 +124,16 @@ bool Agent::obey(const ToBusAgent& message) {
       announcer_.announce({.name = message.announce().service(),
                            .port = static_cast<std::uint16_t>(message.announce().port()),
                            .interface = message.announce().interface(),
+                           .ipv4 = message.announce().ipv4(),
                            .ipv6 = message.announce().ipv6()});
       return true;
-    case ToBusAgent::kWithdraw: {
-      announcer_.withdraw();
-      ToMonitor answer;
-      answer.mutable_withdrawn();
-      send(answer);
+    case ToBusAgent::kWithdraw:
+      announcer_.withdraw([this] {
+        ToMonitor answer;
+        answer.mutable_withdrawn();
+        send(answer);
+      });
       return true;
-    }
     case ToBusAgent::kReply:
       replied(message.reply());
       return true;
@@ -152,6 +149,13 @@ void Agent::send(const ToMonitor& message, Channel::Tail tail) {
 }
 
 Bus::Handled Agent::handle(Message& call) {
+  const Bus::Caller* caller = bus_.caller_of(call.get());
+  if (caller == nullptr) return Bus::Handled::kUnsure;
+  if (!caller->may_read) {
+    log_.info("user ", caller->user, " has no authority on the bus and was refused");
+    bus_.refuse(std::move(call), errors::kAccessDenied, "this account has no authority here");
+    return Bus::Handled::kYes;
+  }
   const auto text = [](const char* value) { return value == nullptr ? "" : value; };
   GVariant* body = g_dbus_message_get_body(call.get());
   const Variant none = own(g_variant_new("()"));
@@ -160,7 +164,7 @@ Bus::Handled Agent::handle(Message& call) {
                       body == nullptr ? none.get() : body};
   Outcome outcome = bus_agent::call(mirror_, text(g_dbus_message_get_path(call.get())), method);
   if (const auto* answer = std::get_if<Answer>(&outcome)) {
-    bus_.answer(std::move(call), answer->body.get(), answer->size);
+    bus_.answer(std::move(call), answer->body.get());
     return Bus::Handled::kYes;
   }
   if (const auto* refusal = std::get_if<Refusal>(&outcome)) {
@@ -168,11 +172,14 @@ Bus::Handled Agent::handle(Message& call) {
     return Bus::Handled::kYes;
   }
   auto& change = std::get<Change>(outcome);
-  const Bus::Caller* caller = bus_.caller_of(call.get());
-  if (caller == nullptr) return Bus::Handled::kUnsure;
   if (!caller->may_change) {
     log_.info("user ", caller->user, " was refused a change");
     bus_.refuse(std::move(call), errors::kAccessDenied, "only administrators may change this");
+    return Bus::Handled::kYes;
+  }
+  SecretBytes* secret = change.request.has_secret() ? secret_of(call.get()) : nullptr;
+  if (change.request.has_secret() && (secret == nullptr || !secret->valid)) {
+    bus_.refuse(std::move(call), errors::kInvalidArgs, "Secret: a number is no byte");
     return Bus::Handled::kYes;
   }
   if (outstanding_.size() >= kMostOutstanding || channel_.waiting()) return Bus::Handled::kLater;
@@ -185,7 +192,7 @@ Bus::Handled Agent::handle(Message& call) {
     }
     return Bus::Handled::kLater;
   }
-  if (change.secret != nullptr) send_secret(change.secret.get());
+  if (secret != nullptr) send_secret(*secret);
   change.request.set_serial(next_serial_);
   change.request.set_uid(caller->user);
   ToMonitor message;
@@ -195,20 +202,15 @@ Bus::Handled Agent::handle(Message& call) {
   return Bus::Handled::kYes;
 }
 
-// The bytes are overwritten in the call as well: nothing reads them there again.
-void Agent::send_secret(GVariant* secret) {
-  gsize size = 0;
-  const auto* bytes =
-      static_cast<const unsigned char*>(g_variant_get_fixed_array(secret, &size, 1));
-  const auto copy = std::make_shared<SecretCopy>();
-  copy->bytes.assign(bytes, bytes + size);
-  if (size > 0) explicit_bzero(const_cast<unsigned char*>(bytes), size);
-  bus_.overwrite_buffer(size);
-  for (std::size_t at = 0; at < size; at += kPart) {
+void Agent::send_secret(SecretBytes& secret) {
+  // The channel has sent what it can before it returns; the rest waits, and so do the bytes.
+  const auto bytes = std::make_shared<SecretBytes>();
+  bytes->bytes.swap(secret.bytes);
+  for (std::size_t at = 0; at < bytes->bytes.size(); at += kPart) {
     ToMonitor message;
     message.mutable_secret_part();
-    send(message, {ToMonitor::kPartFieldNumber,
-                   std::span(copy->bytes).subspan(at, std::min(kPart, size - at)), copy});
+    const std::size_t size = std::min(kPart, bytes->bytes.size() - at);
+    send(message, {ToMonitor::kPartFieldNumber, std::span(bytes->bytes).subspan(at, size), bytes});
   }
 }
 
@@ -218,7 +220,7 @@ void Agent::replied(const ToBusAgent::Reply& reply) {
   Message call = std::move(found->second);
   outstanding_.erase(found);
   if (reply.error().empty()) {
-    bus_.answer(std::move(call), nothing().body.get(), 0);
+    bus_.answer(std::move(call), nothing().body.get());
   } else {
     const Variant why = own(text_variant(reply.error()));
     bus_.refuse(std::move(call), errors::kFailed, g_variant_get_string(why.get(), nullptr));

@@ -38,7 +38,7 @@ class Agent {
   bool obey(const ToBusAgent& message);
   Bus::Handled handle(Message& call);
   void send(const ToMonitor& message, Channel::Tail tail = {});
-  void send_secret(GVariant* secret);
+  void send_secret(SecretBytes& secret);
   void replied(const ToBusAgent::Reply& reply);
 
   Log& log_;

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The Zeroconf announcement (RFC 6763) by Avahi.
+// The Zeroconf announcement (RFC 6763) by Avahi, over the D-Bus interface of its daemon: its client
+// library waits for the daemon's answers, and one that hangs would keep everybody.
 #pragma once
 
-#include <avahi-client/client.h>
-#include <avahi-client/publish.h>
-#include <avahi-glib/glib-watch.h>
-
 #include <cstdint>
-#include <memory>
+#include <functional>
 #include <optional>
 #include <string>
 
+#include "bus-agent/bus.h"
 #include "common/log.h"
 
 namespace mandos::bus_agent {
@@ -21,43 +19,54 @@ class Announcer {
     std::string name;
     std::uint16_t port;
     std::uint32_t interface;  // index, 0: all
-    bool ipv6;                // else IPv4
+    bool ipv4;
+    bool ipv6;
   };
-  explicit Announcer(Log& log);
+  Announcer(Log& log, Bus& bus) : log_(log), bus_(bus) {}
   Announcer(const Announcer&) = delete;
   Announcer& operator=(const Announcer&) = delete;
 
   /// Announces `service`, instead of what was before, until withdraw(): also when Avahi or the bus
   /// comes late or is started again, under another name when its own is taken.
   void announce(Service service);
-  /// Returns when Avahi has taken it back, or is not there.
-  void withdraw();
+  /// `done` is called when Avahi has taken it back, or is not there; perhaps at once. It is not
+  /// called while Avahi hangs.
+  void withdraw(std::function<void()> done);
+
+  /// What the bus tells.
+  void connected();
+  void lost(const std::string& why);
+  void told(GDBusMessage* signal);
 
  private:
-  void connect();
+  void begin();
+  void forget_attempt();
   void retry(const std::string& why);
-  void client_changed(AvahiClient* client, AvahiClientState state);
-  void group_changed(AvahiEntryGroup* group, AvahiEntryGroupState state);
-  void publish();
-  void rename();
   void complain(const std::string& why);
-
-  struct FreePoll {
-    void operator()(AvahiGLibPoll* poll) const { avahi_glib_poll_free(poll); }
-  };
-  struct FreeClient {
-    void operator()(AvahiClient* client) const { avahi_client_free(client); }
-  };
+  void owned_by(const std::string& owner);
+  void server_is(int state);
+  void make_group();
+  void add();
+  void rename();
+  void commit();
+  void group_is(int state, const std::string& error);
+  void call(const std::string& path, const char* interface, const char* method, GVariant* arguments,
+            Bus::Done done);
 
   Log& log_;
-  std::unique_ptr<AvahiGLibPoll, FreePoll> poll_;
-  std::unique_ptr<AvahiClient, FreeClient> client_;
-  AvahiClient* current_ = nullptr;    // client_, also before avahi_client_new() has returned
-  AvahiEntryGroup* group_ = nullptr;  // the client's
+  Bus& bus_;
   std::optional<Service> service_;
-  std::string name_;  // the one in use: perhaps not the service's own
+  std::string name_;           // the one in use: perhaps not the service's own
+  std::string owner_;          // the daemon's unique name; empty: it does not run
+  std::string group_;          // path of the entry group; empty: there is none yet
+  std::uint64_t attempt_ = 0;  // answers to an earlier one count no more
+  bool watching_ = false;      // the bus tells us of the daemon
+  bool making_ = false;        // a group
+  bool added_ = false;         // the service is in the group, or on its way
   unsigned retry_ = 0;
+  unsigned patience_ = 0;
   unsigned delay_ms_ = 0;
+  int renames_ = 0;
   bool complained_ = false;
 };
 

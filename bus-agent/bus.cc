@@ -1,31 +1,26 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "bus-agent/bus.h"
 
-#include <gio/gunixconnection.h>
 #include <grp.h>
 #include <malloc.h>
 #include <pwd.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 
 #include "bus-agent/main_loop.h"
 #include "bus-agent/outcome.h"
-#include "common/unique_fd.h"
 #include "config.h"
 
 namespace mandos::bus_agent {
 namespace {
 
-constexpr char kBus[] = "org.freedesktop.DBus";
 constexpr char kBusPath[] = "/org/freedesktop/DBus";
 constexpr unsigned kFirstDelayMs = 100;
 constexpr unsigned kLongestDelayMs = 10'000;
 constexpr unsigned kNameDelayMs = 2'000;
+// How long the daemon may take to greet us.
+constexpr unsigned kPatienceMs = 10'000;
 // RequestName, D-Bus specification "Message Bus Messages".
 constexpr guint32 kDoNotQueue = 4;
 constexpr guint32 kPrimaryOwner = 1;
@@ -39,41 +34,20 @@ constexpr std::size_t kMostWaiting = 64UL * 1024 * 1024;
 // From here on so much was written that the allocator would keep many pages of it.
 constexpr std::size_t kMuch = 4UL * 1024 * 1024;
 constexpr unsigned kTrimDelayMs = 1000;
-constexpr std::size_t kReplySize = 1024;  // a message without much in it
 // Calls served before the door has its turn.
 constexpr int kCallsPerRound = 32;
 
-struct FreeError {
-  void operator()(GError* error) const { g_error_free(error); }
-};
-using ErrorPtr = std::unique_ptr<GError, FreeError>;
-
-/// Calls a method of the bus itself; `done` gets the reply's tuple or null and the error.
-void call_bus(GDBusConnection* connection, const char* method, GVariant* arguments,
-              std::function<void(GVariant*, const GError*)> done) {
-  auto* data = new std::function<void(GVariant*, const GError*)>(std::move(done));
-  g_dbus_connection_call(
-      connection, kBus, kBusPath, kBus, method, arguments, nullptr, G_DBUS_CALL_FLAGS_NONE, -1,
-      nullptr,
-      [](GObject* source, GAsyncResult* result, gpointer pointer) {
-        const std::unique_ptr<std::function<void(GVariant*, const GError*)>> function(
-            static_cast<std::function<void(GVariant*, const GError*)>*>(pointer));
-        GError* error = nullptr;
-        const Variant reply(
-            g_dbus_connection_call_finish(G_DBUS_CONNECTION(source), result, &error));
-        const ErrorPtr owned(error);
-        (*function)(reply.get(), error);
-      },
-      data);
-}
-
-/// From the reply of GetConnectionCredentials. Who cannot be named may change nothing.
+/// From the reply of GetConnectionCredentials: what the kernel said of the process that connected.
+/// Who cannot be named may do nothing.
 Bus::Caller judged(GVariant* reply, const Access& access) {
-  Bus::Caller caller{~guint32{0}, false};
+  Bus::Caller caller{.user = ~guint32{0}, .may_read = false, .may_change = false};
   if (!g_variant_is_of_type(reply, G_VARIANT_TYPE("(a{sv})"))) return caller;
   const Variant facts(g_variant_get_child_value(reply, 0));
   if (!g_variant_lookup(facts.get(), "UnixUserID", "u", &caller.user)) return caller;
-  caller.may_change = caller.user == 0 || std::ranges::count(access.users, caller.user) > 0;
+  // A checker is any command, and may have the group: what it says counts for nothing.
+  if (std::ranges::count(access.refused, caller.user) > 0) return caller;
+  caller.may_read = true;  // whom else the bus lets through
+  caller.may_change = caller.user == 0;
   const Variant groups(g_variant_lookup_value(facts.get(), "UnixGroupIDs", G_VARIANT_TYPE("au")));
   if (groups != nullptr && access.group != 0) {
     gsize count = 0;
@@ -88,38 +62,17 @@ bool wants_no_answer(GDBusMessage* call) {
   return (g_dbus_message_get_flags(call) & G_DBUS_MESSAGE_FLAGS_NO_REPLY_EXPECTED) != 0;
 }
 
-/// In GDBus's thread: method calls go to the inbox, everything else its way.
-GDBusMessage* filter(GDBusConnection* connection, GDBusMessage* message, gboolean incoming,
-                     gpointer inbox) {
-  if (!incoming || g_dbus_message_get_message_type(message) != G_DBUS_MESSAGE_TYPE_METHOD_CALL) {
-    return message;
-  }
-  Message call(message);
-  if (!(*static_cast<std::shared_ptr<Inbox>*>(inbox))->put(call) && !wants_no_answer(call.get())) {
-    const std::unique_ptr<GDBusMessage, Unref> reply(g_dbus_message_new_method_error_literal(
-        call.get(), errors::kLimitsExceeded, "too many calls without an answer"));
-    g_dbus_connection_send_message(connection, reply.get(), G_DBUS_SEND_MESSAGE_FLAGS_NONE, nullptr,
-                                   nullptr);
-  }
-  return nullptr;
-}
+std::string text(const char* value) { return value == nullptr ? "" : value; }
 
 }  // namespace
 
 Access find_access() {
   Access access;
   // NOLINTBEGIN(concurrency-mt-unsafe): no threads yet
-  if (const passwd* user = getpwnam(MANDOS_CHECKER_USER); user != nullptr) {
-    access.users.push_back(user->pw_uid);
+  for (const char* name : {MANDOS_CHECKER_USER, MANDOS_NETWORKER_USER, MANDOS_BUS_USER}) {
+    if (const passwd* user = getpwnam(name)) access.refused.push_back(user->pw_uid);
   }
-  if (const group* members = getgrnam(MANDOS_BUS_GROUP); members != nullptr) {
-    access.group = members->gr_gid;
-    std::vector<std::string> names;
-    for (char** name = members->gr_mem; *name != nullptr; ++name) names.emplace_back(*name);
-    for (const auto& name : names) {
-      if (const passwd* user = getpwnam(name.c_str())) access.users.push_back(user->pw_uid);
-    }
-  }
+  if (const group* members = getgrnam(MANDOS_BUS_GROUP)) access.group = members->gr_gid;
   // NOLINTEND(concurrency-mt-unsafe)
   return access;
 }
@@ -132,145 +85,196 @@ std::string find_system_bus() {
   return text.substr(kPrefix.size(), text.find_first_of(",;") - kPrefix.size());
 }
 
-Bus::Bus(Log& log, std::string path, Access access, Handler handler)
+Bus::Bus(Log& log, std::string path, Access access, Handlers handlers)
     : log_(log),
       path_(std::move(path)),
       access_(std::move(access)),
-      handler_(std::move(handler)),
-      inbox_(std::make_shared<Inbox>([this] {
-        run_after(0, [this] {
-          for (auto& call : inbox_->take()) {
-            // NOLINTNEXTLINE(performance-no-int-to-ptr): how GLib keeps a number with an object
-            g_object_set_data(G_OBJECT(call.get()), kGeneration, GSIZE_TO_POINTER(generation_));
-            callers_.add(std::move(call));
-          }
-          serve_soon();
-        });
-      })) {}
+      handlers_(std::move(handlers)) {}
 
-void Bus::start() { connect(); }
+void Bus::start() {
+  if (!std::exchange(started_, true)) connect();
+}
+
+void Bus::serve_names() {
+  if (std::exchange(names_wanted_, true)) return;
+  if (ready_) welcomed();
+  start();
+}
 
 void Bus::connect() {
-  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  path_.copy(address.sun_path, sizeof address.sun_path - 1);
-  if (!fd ||
-      ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-    return retry(concat(path_, ": ", std::strerror(errno)));
-  }
-  GError* error = nullptr;
-  GSocket* made = g_socket_new_from_fd(fd.get(), &error);
-  if (made == nullptr) {
-    const ErrorPtr owned(error);
-    return retry(error->message);
-  }
-  static_cast<void>(fd.release());  // the GSocket's now
-  const std::unique_ptr<GSocket, Unref> socket(made);
-  const std::unique_ptr<GSocketConnection, Unref> stream(
-      g_socket_connection_factory_create_connection(socket.get()));
-  g_dbus_connection_new(
-      G_IO_STREAM(stream.get()), nullptr,
-      static_cast<GDBusConnectionFlags>(G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT |
-                                        G_DBUS_CONNECTION_FLAGS_MESSAGE_BUS_CONNECTION),
-      nullptr, nullptr,
-      [](GObject*, GAsyncResult* result, gpointer self) {
-        GError* failed = nullptr;
-        GDBusConnection* connection = g_dbus_connection_new_finish(result, &failed);
-        const ErrorPtr owned(failed);
-        static_cast<Bus*>(self)->connected(connection, failed);
-      },
-      this);
+  auto made =
+      Wire::connect(path_, {.on_ready = [this] { authenticated(); },
+                            .on_message = [this](Message m) { received(std::move(m)); },
+                            .on_drained = [this] { drained(); },
+                            .on_closed = [this](const std::string& why) { disconnected(why); }});
+  if (!made) return retry(made.error());
+  wire_ = std::move(*made);
+  ++generation_;
+  run_after(kPatienceMs, [this, generation = generation_] {
+    if (generation == generation_ && wire_ != nullptr && !ready_) disconnected("no answer");
+  });
 }
 
 void Bus::retry(const std::string& why) {
-  if (!complained_) log_.warning("not on the system bus, trying on: ", why);
-  complained_ = true;
+  if (names_wanted_ && !std::exchange(complained_, true)) {
+    log_.warning("not on the system bus, trying on: ", why);
+  }
+  handlers_.on_lost(why);
   delay_ms_ = std::clamp(delay_ms_ * 2, kFirstDelayMs, kLongestDelayMs);
   run_after(delay_ms_, [this] { connect(); });
 }
 
-void Bus::connected(GDBusConnection* connection, const GError* error) {
-  if (connection == nullptr) return retry(error->message);
-  connection_.reset(connection);
-  ++generation_;
-  g_dbus_connection_set_exit_on_close(connection, FALSE);
-  g_dbus_connection_add_filter(
-      connection, &filter, new std::shared_ptr<Inbox>(inbox_),
-      [](gpointer inbox) { delete static_cast<std::shared_ptr<Inbox>*>(inbox); });
-  g_signal_connect(connection, "closed",
-                   G_CALLBACK(+[](GDBusConnection*, gboolean, GError*, gpointer self) {
-                     static_cast<Bus*>(self)->disconnected();
-                   }),
-                   this);
-  g_dbus_connection_signal_subscribe(
-      connection, kBus, kBus, nullptr, kBusPath, nullptr, G_DBUS_SIGNAL_FLAGS_NONE,
-      [](GDBusConnection*, const gchar*, const gchar*, const gchar*, const gchar* signal,
-         GVariant* body, gpointer pointer) {
-        auto* self = static_cast<Bus*>(pointer);
-        const std::string_view name = signal;
-        if (name == "NameOwnerChanged" && g_variant_is_of_type(body, G_VARIANT_TYPE("(sss)"))) {
-          const char* gone = nullptr;
-          const char* owner = nullptr;
-          g_variant_get(body, "(&ss&s)", &gone, nullptr, &owner);
-          if (*owner != '\0' || *gone != ':') return;
-          self->forget(gone);
-        } else if (name == "NameLost" && g_variant_is_of_type(body, G_VARIANT_TYPE("(s)"))) {
-          const char* lost = nullptr;
-          g_variant_get(body, "(&s)", &lost);
-          for (std::size_t i = 0; i < self->owned_.size(); ++i) {
-            if (self->owned_[i] && std::strcmp(lost, kServerInterfaces[i]) == 0) {
-              self->owned_[i] = false;
-              self->request_name(i);
-            }
-          }
-        }
-      },
-      this, nullptr);
+void Bus::authenticated() {
+  call(kBusName, kBusPath, kBusName, "Hello", nullptr, [this](GVariant*, const std::string& error) {
+    if (!error.empty()) return disconnected(error);
+    ready_ = true;
+    call(kBusName, kBusPath, kBusName, "AddMatch",
+         g_variant_new("(s)",
+                       "type='signal',sender='org.freedesktop.DBus',"
+                       "interface='org.freedesktop.DBus',member='NameOwnerChanged'"),
+         [](GVariant*, const std::string&) {});
+    if (names_wanted_) {
+      welcomed();
+    } else {
+      delay_ms_ = 0;
+    }
+    handlers_.on_connected();
+  });
+}
+
+void Bus::welcomed() {
   for (std::size_t i = 0; i < owned_.size(); ++i) request_name(i);
 }
 
-void Bus::disconnected() {
-  // A callback of the connection itself: it goes when that is over.
-  run_after(0, [old = std::shared_ptr<GDBusConnection>(connection_.release(), Unref{})] {});
-  inbox_->clear();
+void Bus::disconnected(const std::string& why) {
+  // The wire may be what calls us: it goes when that is over.
+  wire_->abandon();
+  run_after(0, [old = std::shared_ptr<Wire>(std::move(wire_))] {});
+  const bool was_ready = std::exchange(ready_, false);
+  shares_.clear();
   callers_.clear();
   known_.clear();
+  calls_.clear();
   owned_ = {};
-  losing_ = flushing_ = false;
-  unwritten_ = 0;
-  delay_ms_ = 0;
-  complained_ = false;
-  retry("the bus has gone");
+  losing_ = much_ = false;
+  if (was_ready) {
+    delay_ms_ = 0;
+    complained_ = false;
+  }
+  retry(why);
+}
+
+void Bus::received(Message message) {
+  switch (g_dbus_message_get_message_type(message.get())) {
+    case G_DBUS_MESSAGE_TYPE_METHOD_CALL:
+      return called(std::move(message));
+    case G_DBUS_MESSAGE_TYPE_METHOD_RETURN:
+    case G_DBUS_MESSAGE_TYPE_ERROR:
+      return replied(message.get());
+    case G_DBUS_MESSAGE_TYPE_SIGNAL:
+      return told(message.get());
+    case G_DBUS_MESSAGE_TYPE_INVALID:
+      return;
+  }
+}
+
+void Bus::called(Message call) {
+  if (g_dbus_message_get_sender(call.get()) == nullptr) return;  // the bus itself calls nobody
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): how GLib keeps a number with an object
+  g_object_set_data(G_OBJECT(call.get()), kGeneration, GSIZE_TO_POINTER(generation_));
+  if (!shares_.let_in(call.get())) {
+    if (wants_no_answer(call.get())) return;
+    const Message reply(g_dbus_message_new_method_error_literal(
+        call.get(), errors::kLimitsExceeded, "too many calls without an answer"));
+    wire_->send(reply.get());
+    return;
+  }
+  callers_.add(std::move(call));
+  serve_soon();
+}
+
+void Bus::call(const std::string& to, const std::string& path, const char* interface,
+               const char* method, GVariant* arguments, Done done) {
+  const Variant owned(arguments == nullptr ? nullptr : g_variant_ref_sink(arguments));
+  if (wire_ == nullptr) return;
+  const Message message(
+      g_dbus_message_new_method_call(to.c_str(), path.c_str(), interface, method));
+  g_dbus_message_set_flags(message.get(), G_DBUS_MESSAGE_FLAGS_NO_AUTO_START);
+  if (owned != nullptr) g_dbus_message_set_body(message.get(), owned.get());
+  calls_[wire_->send(message.get())] = {to, std::move(done)};
+}
+
+// With a loose policy everybody can send answers that nobody asked for.
+void Bus::replied(GDBusMessage* reply) {
+  const auto found = calls_.find(g_dbus_message_get_reply_serial(reply));
+  if (found == calls_.end()) return;
+  const std::string sender = text(g_dbus_message_get_sender(reply));
+  // The bus answers for one who has gone.
+  if (sender != found->second.to && sender != kBusName) return;
+  const Done done = std::move(found->second.done);
+  calls_.erase(found);
+  if (g_dbus_message_get_message_type(reply) == G_DBUS_MESSAGE_TYPE_ERROR) {
+    return done(nullptr, text(g_dbus_message_get_error_name(reply)));
+  }
+  GVariant* body = g_dbus_message_get_body(reply);
+  const Variant none = own(g_variant_new("()"));
+  done(body == nullptr ? none.get() : body, "");
+}
+
+void Bus::told(GDBusMessage* signal) {
+  GVariant* body = g_dbus_message_get_body(signal);
+  if (text(g_dbus_message_get_sender(signal)) == kBusName && body != nullptr) {
+    const std::string member = text(g_dbus_message_get_member(signal));
+    if (member == "NameOwnerChanged" && g_variant_is_of_type(body, G_VARIANT_TYPE("(sss)"))) {
+      const char* name = nullptr;
+      const char* owner = nullptr;
+      g_variant_get(body, "(&s&s&s)", &name, nullptr, &owner);
+      if (*owner == '\0' && *name == ':') forget(name);
+    } else if (member == "NameLost" && g_variant_is_of_type(body, G_VARIANT_TYPE("(s)"))) {
+      const char* lost = nullptr;
+      g_variant_get(body, "(&s)", &lost);
+      lost_name(lost);
+    }
+  }
+  handlers_.on_signal(signal);
+}
+
+void Bus::lost_name(const char* name) {
+  for (std::size_t i = 0; i < owned_.size(); ++i) {
+    if (owned_[i] && std::strcmp(name, kServerInterfaces[i]) == 0) {
+      owned_[i] = false;
+      request_name(i);
+    }
+  }
 }
 
 // The bus names are those of the server's interfaces.
 void Bus::request_name(std::size_t index) {
-  if (connection_ == nullptr) return;
-  call_bus(connection_.get(), "RequestName",
-           g_variant_new("(su)", kServerInterfaces[index], kDoNotQueue),
-           [this, index, generation = generation_](GVariant* reply, const GError* error) {
-             if (generation != generation_ || connection_ == nullptr) return;
-             guint32 answer = 0;
-             if (reply != nullptr) g_variant_get(reply, "(u)", &answer);
-             if (answer == kPrimaryOwner || answer == kAlreadyOwner) {
-               owned_[index] = true;
-               delay_ms_ = 0;
-               if (!std::ranges::all_of(owned_, [](bool owned) { return owned; })) return;
-               log_.write(complained_ || complained_of_name_ ? LogLevel::kWarning : LogLevel::kInfo,
-                          concat("on the system bus as ", kServerInterfaces[0]));
-               complained_ = complained_of_name_ = false;
-               return;
-             }
-             if (!complained_of_name_) {
-               log_.warning("no bus name ", kServerInterfaces[index], ", trying on: ",
-                            error != nullptr ? error->message : "somebody else has it");
-             }
-             complained_of_name_ = true;
-             run_after(kNameDelayMs, [this, index, generation] {
-               if (generation == generation_) request_name(index);
-             });
-           });
+  if (!ready_) return;
+  call(kBusName, kBusPath, kBusName, "RequestName",
+       g_variant_new("(su)", kServerInterfaces[index], kDoNotQueue),
+       [this, index, generation = generation_](GVariant* reply, const std::string& error) {
+         guint32 answer = 0;
+         if (reply != nullptr && g_variant_is_of_type(reply, G_VARIANT_TYPE("(u)"))) {
+           g_variant_get(reply, "(u)", &answer);
+         }
+         if (answer == kPrimaryOwner || answer == kAlreadyOwner) {
+           owned_[index] = true;
+           delay_ms_ = 0;
+           if (!std::ranges::all_of(owned_, [](bool owned) { return owned; })) return;
+           log_.write(complained_ || complained_of_name_ ? LogLevel::kWarning : LogLevel::kInfo,
+                      concat("on the system bus as ", kServerInterfaces[0]));
+           complained_ = complained_of_name_ = false;
+           return;
+         }
+         if (!std::exchange(complained_of_name_, true)) {
+           log_.warning("no bus name ", kServerInterfaces[index],
+                        ", trying on: ", error.empty() ? "somebody else has it" : error);
+         }
+         run_after(kNameDelayMs, [this, index, generation] {
+           if (generation == generation_) request_name(index);
+         });
+       });
 }
 
 const Bus::Caller* Bus::caller_of(GDBusMessage* call) const {
@@ -280,23 +284,24 @@ const Bus::Caller* Bus::caller_of(GDBusMessage* call) const {
 
 void Bus::forget(const std::string& caller) {
   known_.erase(caller);
-  for (const auto& call : callers_.drop(caller)) inbox_->answered(caller, weight(call.get()));
+  for (const auto& call : callers_.drop(caller)) shares_.answered(caller, weight(call.get()));
 }
 
 void Bus::ask_who(const std::string& caller) {
-  call_bus(connection_.get(), "GetConnectionCredentials", g_variant_new("(s)", caller.c_str()),
-           [this, caller, generation = generation_](GVariant* reply, const GError*) {
-             if (generation != generation_ || connection_ == nullptr) return;
-             // The caller has gone meanwhile.
-             if (reply == nullptr) return forget(caller);
-             known_[caller] = judged(reply, access_);
-             callers_.release(caller);
-             serve_soon();
-           });
+  call(kBusName, kBusPath, kBusName, "GetConnectionCredentials",
+       g_variant_new("(s)", caller.c_str()), [this, caller](GVariant* reply, const std::string&) {
+         if (reply == nullptr) return forget(caller);  // it has gone meanwhile
+         known_[caller] = judged(reply, access_);
+         callers_.release(caller);
+         serve_soon();
+       });
 }
 
+// All answers go the same way: one that asks for much must not fill it for the others.
+bool Bus::too_slow() const { return wire_ == nullptr || wire_->queued() > kMostUnwritten; }
+
 void Bus::serve_soon() {
-  if (serving_ || later_ || flushing_ || callers_.idle()) return;
+  if (serving_ || later_ || too_slow() || callers_.idle()) return;
   serving_ = true;
   run_after(0, [this] {
     serving_ = false;
@@ -311,10 +316,10 @@ void Bus::resume() {
 }
 
 void Bus::serve() {
-  for (int i = 0; i < kCallsPerRound && !callers_.idle() && !flushing_; ++i) {
+  for (int i = 0; i < kCallsPerRound && !callers_.idle() && !too_slow(); ++i) {
     Message call = callers_.next();
     const std::string caller = g_dbus_message_get_sender(call.get());
-    switch (handler_(call)) {
+    switch (handlers_.on_call(call)) {
       case Handled::kYes:
         break;
       case Handled::kUnsure:
@@ -332,46 +337,34 @@ void Bus::serve() {
 void Bus::emit(const std::string& path, const char* interface, const char* member,
                GVariant* parameters) {
   const Variant owned(g_variant_ref_sink(parameters));
-  if (connection_ == nullptr) return;
-  if (unwritten_ > kMostWaiting) {
+  if (!ready_) return;
+  if (wire_->queued() > kMostWaiting) {
     if (!std::exchange(losing_, true)) log_.warning("the bus is too slow: signals are lost");
     return;
   }
-  g_dbus_connection_emit_signal(connection_.get(), nullptr, path.c_str(), interface, member,
-                                owned.get(), nullptr);
-  written(kReplySize + g_variant_get_size(owned.get()));
+  const Message signal(g_dbus_message_new_signal(path.c_str(), interface, member));
+  g_dbus_message_set_flags(signal.get(), G_DBUS_MESSAGE_FLAGS_NO_REPLY_EXPECTED);
+  g_dbus_message_set_body(signal.get(), owned.get());
+  wire_->send(signal.get());
+  much_ = much_ || wire_->queued() > kMuch;
 }
 
-void Bus::written(std::size_t size) {
-  unwritten_ += size;
-  if (unwritten_ > kMostUnwritten && !flushing_) flush();
-}
-
-void Bus::overwrite_buffer(std::size_t size) {
-  if (connection_ == nullptr) return;
-  constexpr std::size_t kHead = 4096;  // longer than any message is around its arguments
-  const std::vector<guint8> zeros(size + kHead);
-  g_dbus_connection_emit_signal(
-      connection_.get(), g_dbus_connection_get_unique_name(connection_.get()), "/",
-      "se.recompile.Mandos.Internal", "Overwrite",
-      g_variant_new("(@ay)",
-                    g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, zeros.data(), zeros.size(), 1)),
-      nullptr);
-}
-
-void Bus::finish(Message call, GDBusMessage* reply, std::size_t size) {
+void Bus::finish(Message call, GDBusMessage* reply) {
   const Message owned(reply);
-  const char* sender = g_dbus_message_get_sender(call.get());
   const auto generation = GPOINTER_TO_SIZE(g_object_get_data(G_OBJECT(call.get()), kGeneration));
-  if (connection_ == nullptr || generation != generation_) return;
-  inbox_->answered(sender, weight(call.get()));
+  if (wire_ == nullptr || generation != generation_) return;
+  shares_.answered(g_dbus_message_get_sender(call.get()), weight(call.get()));
   if (wants_no_answer(call.get())) return;
-  g_dbus_connection_send_message(connection_.get(), reply, G_DBUS_SEND_MESSAGE_FLAGS_NONE, nullptr,
-                                 nullptr);
-  written(kReplySize + size);
+  wire_->send(reply);
+  much_ = much_ || wire_->queued() > kMuch;
 }
 
-// GDBus's thread gives up what it has written a little after it says so.
+void Bus::drained() {
+  losing_ = false;
+  if (std::exchange(much_, false)) trim_later();
+  serve_soon();
+}
+
 void Bus::trim_later() {
   if (std::exchange(trimming_, true)) return;
   run_after(kTrimDelayMs, [this] {
@@ -380,32 +373,15 @@ void Bus::trim_later() {
   });
 }
 
-// All answers go the same way: one that asks for much must not fill it for the others.
-void Bus::flush() {
-  flushing_ = true;
-  g_dbus_connection_flush(
-      connection_.get(), nullptr,
-      [](GObject* connection, GAsyncResult* result, gpointer pointer) {
-        g_dbus_connection_flush_finish(G_DBUS_CONNECTION(connection), result, nullptr);
-        auto* self = static_cast<Bus*>(pointer);
-        if (connection != static_cast<void*>(self->connection_.get())) return;
-        if (self->unwritten_ > kMuch) self->trim_later();
-        self->unwritten_ = 0;
-        self->losing_ = self->flushing_ = false;
-        self->serve_soon();
-      },
-      this);
-}
-
-void Bus::answer(Message call, GVariant* body, std::size_t size) {
+void Bus::answer(Message call, GVariant* body) {
   GDBusMessage* reply = g_dbus_message_new_method_reply(call.get());
   g_dbus_message_set_body(reply, body);
-  finish(std::move(call), reply, size);
+  finish(std::move(call), reply);
 }
 
 void Bus::refuse(Message call, const char* error, const std::string& text) {
   GDBusMessage* reply = g_dbus_message_new_method_error_literal(call.get(), error, text.c_str());
-  finish(std::move(call), reply, 0);
+  finish(std::move(call), reply);
 }
 
 }  // namespace mandos::bus_agent

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Our place on the system bus: connects, and again when the bus was away; owns our names; hands on
-// method calls and says who makes them. GDBus carries the messages; who is served when is ours to
-// decide, so calls are taken from it before its own dispatch.
+// method calls and says who makes them; calls the bus itself and Avahi. Nothing of it waits.
 #pragma once
 
 #include <gio/gio.h>
@@ -14,14 +13,18 @@
 #include <vector>
 
 #include "bus-agent/callers.h"
+#include "bus-agent/wire.h"
 #include "common/log.h"
 
 namespace mandos::bus_agent {
 
-/// Who may ask for changes, beside root (the packaged bus policy says the same).
+inline constexpr char kBusName[] = "org.freedesktop.DBus";
+
+/// Who has authority, beside root: the members of a group, but never the accounts of our own
+/// processes. The packaged bus policy says the same; another policy may say less.
 struct Access {
-  std::vector<guint32> users;
-  guint32 group = 0;  // 0: none
+  std::vector<guint32> refused;  // users
+  guint32 group = 0;             // 0: none
 };
 /// From the accounts that the build was given; must be called before the jail is on.
 Access find_access();
@@ -36,60 +39,87 @@ class Bus {
     kUnsure,  // it depends on who calls, which is not known yet
     kLater,   // too much is going on: resume() follows
   };
-  /// `call` belongs to the handler when it says kYes.
-  using Handler = std::function<Handled(Message& call)>;
-  Bus(Log& log, std::string path, Access access, Handler handler);
+  struct Handlers {
+    /// `call` belongs to the handler when it says kYes.
+    std::function<Handled(Message& call)> on_call;
+    std::function<void(GDBusMessage* signal)> on_signal;
+    std::function<void()> on_connected;
+    std::function<void(const std::string& why)> on_lost;  // or not there; more than once
+  };
+  Bus(Log& log, std::string path, Access access, Handlers handlers);
   Bus(const Bus&) = delete;
   Bus& operator=(const Bus&) = delete;
 
   /// Connects, and stays connected from now on.
   void start();
+  /// The same, and owns the names of the service.
+  void serve_names();
   /// kLater is over.
   void resume();
 
   struct Caller {
     guint32 user;
+    bool may_read;
     bool may_change;
   };
   /// Null: not known yet.
   const Caller* caller_of(GDBusMessage* call) const;
 
+  /// Gets the reply's arguments, a tuple; or null and the error's D-Bus name. Is not called if the
+  /// connection is lost before that.
+  using Done = std::function<void(GVariant* reply, const std::string& error)>;
+  /// Calls a method of somebody else, whose unique name or own name for itself `to` is: only that
+  /// one can answer. `arguments` is a tuple, perhaps floating, or null.
+  void call(const std::string& to, const std::string& path, const char* interface,
+            const char* method, GVariant* arguments, Done done);
+  bool connected() const { return ready_; }
+
   /// Dropped when we are not on the bus. `parameters` is a tuple, perhaps floating.
   void emit(const std::string& path, const char* interface, const char* member,
             GVariant* parameters);
-  /// Has GDBus read so many bytes of nothing, after what it has read so far: its buffer is used
-  /// again and again, and would keep a secret.
-  void overwrite_buffer(std::size_t size);
   /// Answers a call with a tuple. One that wants no answer, or came over an earlier connection,
   /// gets none.
-  /// `size` is roughly how long it is, in bytes.
-  void answer(Message call, GVariant* body, std::size_t size);
+  void answer(Message call, GVariant* body);
   void refuse(Message call, const char* error, const std::string& text);
 
  private:
   void connect();
-  void connected(GDBusConnection* connection, const GError* error);
-  void disconnected();
+  void authenticated();
+  void welcomed();
+  void disconnected(const std::string& why);
+  void received(Message message);
+  void called(Message call);
+  void replied(GDBusMessage* reply);
+  void told(GDBusMessage* signal);
   void retry(const std::string& why);
   void request_name(std::size_t index);
+  void lost_name(const char* name);
   void forget(const std::string& caller);
   void ask_who(const std::string& caller);
   void serve();
   void serve_soon();
-  /// Something of that size is on its way to the bus.
-  void written(std::size_t size);
-  void flush();
+  void drained();
   void trim_later();
-  void finish(Message call, GDBusMessage* reply, std::size_t size);
+  void finish(Message call, GDBusMessage* reply);
+  bool too_slow() const;
+
+  struct Call {
+    std::string to;
+    Done done;
+  };
 
   Log& log_;
   std::string path_;
   Access access_;
-  Handler handler_;
-  std::shared_ptr<Inbox> inbox_;
+  Handlers handlers_;
+  Shares shares_;
   Callers callers_;
-  std::unique_ptr<GDBusConnection, Unref> connection_;
+  std::unique_ptr<Wire> wire_;
+  bool started_ = false;
+  bool names_wanted_ = false;
+  bool ready_ = false;            // the bus has greeted us
   std::uint64_t generation_ = 0;  // of the connection
+  std::unordered_map<std::uint32_t, Call> calls_;
   std::unordered_map<std::string, Caller> known_;
   std::array<bool, 2> owned_{};
   unsigned delay_ms_ = 0;
@@ -97,10 +127,9 @@ class Bus {
   bool complained_of_name_ = false;
   bool serving_ = false;
   bool later_ = false;
-  bool flushing_ = false;
   bool trimming_ = false;
   bool losing_ = false;
-  std::size_t unwritten_ = 0;  // bytes of answers and signals since the last flush
+  bool much_ = false;  // so much was written that memory should be given back
 };
 
 }  // namespace mandos::bus_agent

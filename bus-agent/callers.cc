@@ -10,7 +10,7 @@ namespace {
 // mandos-monitor asks for every client at once when it starts: 10,000 of them must fit.
 constexpr std::size_t kMostOfOne = 24UL * 1024 * 1024;
 constexpr std::size_t kMostOfAll = 96UL * 1024 * 1024;
-// What GDBus needs for a message beside its arguments.
+// What GLib needs for a message beside its arguments.
 constexpr std::size_t kMessageSize = 1024;
 
 std::string sender(GDBusMessage* call) {
@@ -25,29 +25,16 @@ std::size_t weight(GDBusMessage* call) {
   return kMessageSize + (body == nullptr ? 0 : g_variant_get_size(body));
 }
 
-bool Inbox::put(Message& call) {
-  const std::size_t more = weight(call.get());
-  bool first = false;
-  {
-    const std::lock_guard lock(mutex_);
-    std::size_t& unanswered = unanswered_[sender(call.get())];
-    if (unanswered + more > kMostOfOne || all_unanswered_ + more > kMostOfAll) return false;
-    unanswered += more;
-    all_unanswered_ += more;
-    first = calls_.empty();
-    calls_.push_back(std::move(call));
-  }
-  if (first) wake_();
+bool Shares::let_in(GDBusMessage* call) {
+  const std::size_t more = weight(call);
+  std::size_t& unanswered = unanswered_[sender(call)];
+  if (unanswered + more > kMostOfOne || all_unanswered_ + more > kMostOfAll) return false;
+  unanswered += more;
+  all_unanswered_ += more;
   return true;
 }
 
-std::vector<Message> Inbox::take() {
-  const std::lock_guard lock(mutex_);
-  return std::exchange(calls_, {});
-}
-
-void Inbox::answered(const std::string& caller, std::size_t weight) {
-  const std::lock_guard lock(mutex_);
+void Shares::answered(const std::string& caller, std::size_t weight) {
   const auto found = unanswered_.find(caller);
   if (found == unanswered_.end()) return;
   const std::size_t less = std::min(weight, found->second);
@@ -56,9 +43,7 @@ void Inbox::answered(const std::string& caller, std::size_t weight) {
   if (found->second == 0) unanswered_.erase(found);
 }
 
-void Inbox::clear() {
-  const std::lock_guard lock(mutex_);
-  calls_.clear();
+void Shares::clear() {
   unanswered_.clear();
   all_unanswered_ = 0;
 }

@@ -6,13 +6,10 @@
 #include <gio/gio.h>
 
 #include <deque>
-#include <functional>
 #include <list>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <unordered_map>
-#include <vector>
 
 namespace mandos::bus_agent {
 
@@ -24,23 +21,16 @@ using Message = std::unique_ptr<GDBusMessage, Unref>;
 /// What a call takes of a caller's share while it is not answered, in bytes.
 std::size_t weight(GDBusMessage* call);
 
-/// Between GDBus's own thread, which reads the bus, and ours.
-class Inbox {
+/// What callers have without an answer, in bytes: so much, and no more is let in.
+class Shares {
  public:
-  /// `wake` is called in the thread of put() when there is something to take.
-  explicit Inbox(std::function<void()> wake) : wake_(std::move(wake)) {}
-
-  /// False: the caller, or all together, have too much unanswered; `call` is untouched.
-  bool put(Message& call);
-  std::vector<Message> take();
-  /// A call that put() let in has been answered or dropped.
+  /// False: the caller, or all together, have too much unanswered.
+  bool let_in(GDBusMessage* call);
+  /// A call that was let in has been answered or dropped.
   void answered(const std::string& caller, std::size_t weight);
   void clear();
 
  private:
-  std::function<void()> wake_;
-  std::mutex mutex_;
-  std::vector<Message> calls_;
   std::unordered_map<std::string, std::size_t> unanswered_;
   std::size_t all_unanswered_ = 0;
 };

@@ -3,8 +3,11 @@
 
 #include <array>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <optional>
+#include <vector>
 
 #include "common/text.h"
 
@@ -26,6 +29,7 @@ struct Property {
   bool (*present)(const Client& change);
   /// Null: read-only. The value has the right type already.
   void (*set)(Request& request, GVariant* value);
+  bool any_value = false;  // whatever is written means the same
 };
 
 /// YYYY-MM-DDTHH:MM:SS.ffffff in UTC, or nothing.
@@ -90,9 +94,9 @@ constexpr Property kTable[] = {
        return g_variant_new_int16(static_cast<gint16>(c.last_checker_status()));
      },
      [](const Client& c) { return c.has_last_checker_status(); }, nullptr},
-    // Whatever is written means "checked just now".
+    // "Checked just now".
     {"LastCheckedOK", "s", Emits::kValue, false, FIELD(last_checked_ok, time_variant),
-     [](Request& request, GVariant*) { request.set_checked_ok(true); }},
+     [](Request& request, GVariant*) { request.set_checked_ok(true); }, true},
     {"Enabled", "b", Emits::kValue, false, BOOLEAN(enabled), SET_BOOLEAN(enabled)},
     {"LastEnabled", "s", Emits::kValue, false, FIELD(last_enabled, time_variant), nullptr},
     {"Expires", "s", Emits::kValue, false, FIELD(expires, time_variant), nullptr},
@@ -173,110 +177,177 @@ Outcome unknown_property(std::string_view interface, std::string_view name) {
   return Refusal{errors::kUnknownProperty, concat("no property ", name)};
 }
 
-/// `value`, or as a "t" if it is a whole number of another type that is not negative: callers whose
-/// language has one kind of number send what they like.
-Variant as_written(GVariant* value, const Property& property) {
-  std::optional<gint64> number;
-  if (std::string_view(property.type) == "t") {
-    switch (g_variant_classify(value)) {
-      case G_VARIANT_CLASS_BYTE:
-        number = g_variant_get_byte(value);
-        break;
-      case G_VARIANT_CLASS_INT16:
-        number = g_variant_get_int16(value);
-        break;
-      case G_VARIANT_CLASS_UINT16:
-        number = g_variant_get_uint16(value);
-        break;
-      case G_VARIANT_CLASS_INT32:
-        number = g_variant_get_int32(value);
-        break;
-      case G_VARIANT_CLASS_UINT32:
-        number = g_variant_get_uint32(value);
-        break;
-      case G_VARIANT_CLASS_INT64:
-        number = g_variant_get_int64(value);
-        break;
-      default:
-        break;
-    }
+/// What is in a value, out of the variants in variants that some languages make.
+Variant unwrapped(GVariant* value) {
+  Variant inner(g_variant_ref(value));
+  while (g_variant_is_of_type(inner.get(), G_VARIANT_TYPE_VARIANT)) {
+    inner.reset(g_variant_get_variant(inner.get()));
   }
-  if (number.value_or(-1) < 0) return Variant(g_variant_ref(value));
-  return own(g_variant_new_uint64(static_cast<guint64>(*number)));
+  return inner;
+}
+
+/// A number of whatever type, or a boolean. Callers whose language has one kind of number, or no
+/// boolean, send what they like.
+struct Number {
+  bool negative;
+  std::uint64_t magnitude;  // a fraction is cut off
+  bool zero;                // truly
+};
+std::optional<Number> number_of(GVariant* value) {
+  const auto whole = [](gint64 n) {
+    const auto bits = static_cast<std::uint64_t>(n);
+    return Number{n < 0, n < 0 ? 0 - bits : bits, n == 0};
+  };
+  switch (g_variant_classify(value)) {
+    case G_VARIANT_CLASS_BOOLEAN:
+      return whole(g_variant_get_boolean(value) ? 1 : 0);
+    case G_VARIANT_CLASS_BYTE:
+      return whole(g_variant_get_byte(value));
+    case G_VARIANT_CLASS_INT16:
+      return whole(g_variant_get_int16(value));
+    case G_VARIANT_CLASS_UINT16:
+      return whole(g_variant_get_uint16(value));
+    case G_VARIANT_CLASS_INT32:
+      return whole(g_variant_get_int32(value));
+    case G_VARIANT_CLASS_UINT32:
+      return whole(g_variant_get_uint32(value));
+    case G_VARIANT_CLASS_INT64:
+      return whole(g_variant_get_int64(value));
+    case G_VARIANT_CLASS_UINT64: {
+      const guint64 number = g_variant_get_uint64(value);
+      return Number{false, number, number == 0};
+    }
+    case G_VARIANT_CLASS_DOUBLE: {
+      constexpr double kTooMuch = 18446744073709551616.0;  // 2^64
+      const double number = g_variant_get_double(value);
+      if (!(std::abs(number) < kTooMuch)) return std::nullopt;
+      return Number{number < 0, static_cast<std::uint64_t>(std::abs(number)), number == 0};
+    }
+    default:
+      return std::nullopt;
+  }
+}
+
+std::optional<std::string> text_of(GVariant* value) {
+  switch (g_variant_classify(value)) {
+    case G_VARIANT_CLASS_STRING:
+    case G_VARIANT_CLASS_OBJECT_PATH:
+    case G_VARIANT_CLASS_SIGNATURE:
+      return g_variant_get_string(value, nullptr);
+    case G_VARIANT_CLASS_BYTE:
+    case G_VARIANT_CLASS_DOUBLE:
+      return std::nullopt;
+    default:
+      break;
+  }
+  const auto number = number_of(value);
+  if (!number) return std::nullopt;
+  return concat(number->negative ? "-" : "", number->magnitude);
+}
+
+/// `value` as one of the property's type, where the Python server makes one of it too and it is
+/// plain what is meant; null otherwise. (To that one every text but the empty one is true, "false"
+/// as well.)
+Variant as_written(GVariant* value, const Property& property) {
+  const std::string_view type = property.type;
+  if (type == "b") {
+    const auto number = number_of(value);
+    return number ? own(g_variant_new_boolean(!number->zero)) : nullptr;
+  }
+  if (type == "t") {
+    const auto number = number_of(value);
+    if (!number || number->negative) return nullptr;
+    return own(g_variant_new_uint64(number->magnitude));
+  }
+  if (type == "s") {
+    const auto text = text_of(value);
+    return text ? own(g_variant_new_string(text->c_str())) : nullptr;
+  }
+  // A secret: take_secret() has made bytes of the integers.
+  const char* given = g_variant_get_type_string(value);
+  if (given[0] != 'a' || given[1] == '\0' || std::strchr("ynqiuxtb", given[1]) == nullptr) {
+    return nullptr;
+  }
+  return Variant(g_variant_ref(value));
 }
 
 Outcome set_property(const Client& client, const Property& property, GVariant* written) {
-  const Variant converted = as_written(written, property);
-  GVariant* value = converted.get();
   if (property.set == nullptr) {
     return Refusal{errors::kPropertyReadOnly, concat(property.name, " cannot be written")};
   }
-  if (!g_variant_is_of_type(value, G_VARIANT_TYPE(property.type))) {
-    return Refusal{errors::kInvalidArgs, concat(property.name, " is of type ", property.type,
-                                                ", not ", g_variant_get_type_string(value))};
-  }
+  const Variant given = unwrapped(written);
   const bool secret = property.get == nullptr;
-  if (g_variant_get_size(value) > (secret ? kMostSecret : kMostText)) {
+  const Variant value =
+      property.any_value ? own(g_variant_new_string("")) : as_written(given.get(), property);
+  if (value == nullptr) {
+    return Refusal{errors::kInvalidArgs, concat(property.name, " is of type ", property.type,
+                                                ", not ", g_variant_get_type_string(given.get()))};
+  }
+  if (secret ? g_variant_n_children(value.get()) > kMostSecret
+             : g_variant_get_size(value.get()) > kMostText) {
     return Refusal{errors::kLimitsExceeded, concat(property.name, " is too long")};
   }
   Change change;
   change.request.set_name(client.name());
-  property.set(change.request, value);
-  if (secret) change.secret.reset(g_variant_ref(value));
+  property.set(change.request, value.get());
   return change;
 }
 
+/// The arguments as texts; also object paths and signatures, as the Python server takes them.
+/// Nothing: there are not so many, or they are something else. `with_value`: a variant follows.
+std::optional<std::vector<std::string>> texts(GVariant* body, std::size_t count, bool with_value) {
+  if (g_variant_n_children(body) != count + (with_value ? 1 : 0)) return std::nullopt;
+  std::vector<std::string> found;
+  for (std::size_t i = 0; i < count; ++i) {
+    const Variant argument(g_variant_get_child_value(body, i));
+    const auto text = number_of(argument.get()) ? std::nullopt : text_of(argument.get());
+    if (!text) return std::nullopt;
+    found.push_back(*text);
+  }
+  return found;
+}
+
 Outcome call_properties(const Client& client, const Method& method) {
-  const char* interface = nullptr;
-  const char* name = nullptr;
   if (method.member == "GetAll") {
-    if (!method.has("(s)")) return Refusal{errors::kInvalidArgs, "GetAll takes (s)"};
-    g_variant_get(method.body, "(&s)", &interface);
-    if (*interface != '\0' && !is_client_interface(interface)) {
-      return Refusal{errors::kUnknownInterface, concat("no interface ", interface)};
+    const auto interface = texts(method.body, 1, false);
+    if (!interface) return Refusal{errors::kInvalidArgs, "GetAll takes (s)"};
+    // An interface without properties has none.
+    if (!interface->front().empty() && !is_client_interface(interface->front())) {
+      return Answer{
+          own(g_variant_new("(@a{sv})", g_variant_new_array(G_VARIANT_TYPE("{sv}"), nullptr, 0)))};
     }
     return Answer{own(g_variant_new("(@a{sv})", readable_properties(client)))};
   }
-  if (method.member == "Get") {
-    if (!method.has("(ss)")) return Refusal{errors::kInvalidArgs, "Get takes (ss)"};
-    g_variant_get(method.body, "(&s&s)", &interface, &name);
-    const Property* property = find_property(name);
-    if (property == nullptr || (*interface != '\0' && !is_client_interface(interface))) {
-      return unknown_property(interface, name);
-    }
-    if (property->get == nullptr) {
-      return Refusal{errors::kAccessDenied, concat(name, " cannot be read")};
-    }
-    return Answer{own(g_variant_new("(v)", property->get(client)))};
+  const bool sets = method.member == "Set";
+  const auto names = texts(method.body, 2, sets);
+  if (!names) return Refusal{errors::kInvalidArgs, sets ? "Set takes (ssv)" : "Get takes (ss)"};
+  const std::string& interface = names->front();
+  const Property* property = find_property(names->back());
+  if (property == nullptr || (!interface.empty() && !is_client_interface(interface))) {
+    return unknown_property(interface, names->back());
   }
-  if (!method.has("(ssv)")) return Refusal{errors::kInvalidArgs, "Set takes (ssv)"};
-  GVariant* value = nullptr;
-  g_variant_get(method.body, "(&s&sv)", &interface, &name, &value);
-  const Variant owned(value);
-  const Property* property = find_property(name);
-  if (property == nullptr || (*interface != '\0' && !is_client_interface(interface))) {
-    return unknown_property(interface, name);
+  if (sets) {
+    const Variant value(g_variant_get_child_value(method.body, 2));
+    return set_property(client, *property, value.get());
   }
-  return set_property(client, *property, value);
+  if (property->get == nullptr) {
+    return Refusal{errors::kAccessDenied, concat(property->name, " cannot be read")};
+  }
+  return Answer{own(g_variant_new("(v)", property->get(client)))};
 }
 
 struct Action {
   const char* name;
   const char* signature;
-  void (*fill)(Request& request, GVariant* body);
+  void (*fill)(Request& request, bool argument);
 };
 constexpr Action kActions[] = {
-    {"Approve", "(b)",
-     [](Request& request, GVariant* body) {
-       gboolean approved = FALSE;
-       g_variant_get(body, "(b)", &approved);
-       request.set_approve(approved != FALSE);
-     }},
-    {"CheckedOK", "()", [](Request& request, GVariant*) { request.set_checked_ok(true); }},
-    {"Enable", "()", [](Request& request, GVariant*) { request.set_enabled(true); }},
-    {"Disable", "()", [](Request& request, GVariant*) { request.set_enabled(false); }},
-    {"StartChecker", "()", [](Request& request, GVariant*) { request.set_checker_running(true); }},
-    {"StopChecker", "()", [](Request& request, GVariant*) { request.set_checker_running(false); }},
+    {"Approve", "(b)", [](Request& request, bool approved) { request.set_approve(approved); }},
+    {"CheckedOK", "()", [](Request& request, bool) { request.set_checked_ok(true); }},
+    {"Enable", "()", [](Request& request, bool) { request.set_enabled(true); }},
+    {"Disable", "()", [](Request& request, bool) { request.set_enabled(false); }},
+    {"StartChecker", "()", [](Request& request, bool) { request.set_checker_running(true); }},
+    {"StopChecker", "()", [](Request& request, bool) { request.set_checker_running(false); }},
 };
 
 }  // namespace
@@ -302,12 +373,18 @@ Outcome call_client(const Client& client, const Method& method) {
         !method.is(kClientInterfaces[1], action.name)) {
       continue;
     }
-    if (!method.has(action.signature)) {
+    std::optional<Number> argument;
+    if (g_variant_n_children(method.body) == 1) {
+      const Variant given(g_variant_get_child_value(method.body, 0));
+      argument = number_of(unwrapped(given.get()).get());
+    }
+    const bool wants_one = std::string_view(action.signature) != "()";
+    if (wants_one ? !argument : g_variant_n_children(method.body) > 0) {
       return Refusal{errors::kInvalidArgs, concat(action.name, " takes ", action.signature)};
     }
     Change change;
     change.request.set_name(client.name());
-    action.fill(change.request, method.body);
+    action.fill(change.request, argument && !argument->zero);
     return change;
   }
   return Refusal{errors::kUnknownMethod,

@@ -38,7 +38,7 @@ int run() {
   // Whatever reads a file, before there are none. No thread is started by any of this.
   Access access = find_access();
   const std::string bus = find_system_bus();
-  g_type_ensure(G_TYPE_DBUS_CONNECTION);
+  g_type_ensure(G_TYPE_DBUS_MESSAGE);
   GMainLoop* loop = g_main_loop_new(nullptr, FALSE);
 
   const auto jailed = jail::enter(bus_agent_jail());

@@ -24,21 +24,19 @@ inline Variant own(GVariant* floating) { return Variant(g_variant_ref_sink(float
 /// The reply's arguments, a tuple.
 struct Answer {
   Variant body;
-  std::size_t size = 0;  // roughly, in bytes, where that is much
 };
 /// An error reply.
 struct Refusal {
   const char* error;  // its D-Bus name
   std::string text;
 };
-/// For the monitor, if the caller may. A new secret is apart from the request.
+/// For the monitor, if the caller may. A new secret is not in it, see take_secret().
 struct Change {
   door::bus_agent::ToMonitor::Request request;
-  Variant secret;  // "ay", or null
 };
 using Outcome = std::variant<Answer, Refusal, Change>;
 
-inline Answer nothing() { return {own(g_variant_new("()")), 0}; }
+inline Answer nothing() { return {own(g_variant_new("()"))}; }
 
 /// A method call without what it is addressed to. `interface` may be empty: whichever has it.
 struct Method {

@@ -47,8 +47,7 @@ Answer collect(const Mirror& mirror, const char* type, Visitor&& visit) {
   mirror.for_each(
       [&](const Client& client) { g_variant_builder_add_value(&builder, visit(client)); });
   GVariant* collected = g_variant_builder_end(&builder);
-  constexpr std::size_t kOfClient = 2500;
-  return {own(g_variant_new_tuple(&collected, 1)), mirror.size() * kOfClient};
+  return {own(g_variant_new_tuple(&collected, 1))};
 }
 
 GVariant* path_variant(const Client& client) {
@@ -78,9 +77,12 @@ Outcome call_server(const Mirror& mirror, const Method& method) {
       });
     }
     if (!method.is(interface, "RemoveClient")) continue;
-    if (!method.has("(o)")) return Refusal{errors::kInvalidArgs, "RemoveClient takes (o)"};
-    const char* path = nullptr;
-    g_variant_get(method.body, "(&o)", &path);
+    // A text as well, as the Python server takes it.
+    if (!method.has("(o)") && !method.has("(s)")) {
+      return Refusal{errors::kInvalidArgs, "RemoveClient takes (o)"};
+    }
+    const Variant argument(g_variant_get_child_value(method.body, 0));
+    const char* path = g_variant_get_string(argument.get(), nullptr);
     const auto client = mirror.by_path(path);
     if (!client) return Refusal{errors::kUnknownObject, concat("no client ", path)};
     Change change;

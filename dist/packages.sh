@@ -2,8 +2,7 @@
 # shellcheck shell=bash disable=SC2034
 # The Debian packages that quickstart and check need, in one place. To be sourced.
 BUILD_PACKAGES=(g++ meson ninja-build pkg-config protobuf-compiler libprotobuf-dev libcap-ng-dev
-  libseccomp-dev nettle-dev libgmp-dev libgnutls28-dev libglib2.0-dev libavahi-client-dev
-  libavahi-glib-dev)
+  libseccomp-dev nettle-dev libgmp-dev libgnutls28-dev libglib2.0-dev)
 # What mandos-client and mandos-keygen need to run where they are only unpacked.
 CLIENT_PACKAGES=(gnupg gnutls-bin libavahi-core7 libgpgme11 libnl-route-3-200)
 TEST_PACKAGES=(mandos mandos-client libgtest-dev libgmock-dev dbus avahi-daemon fping clang

@@ -165,11 +165,21 @@ std::uint16_t port_of(const UniqueFd& listener) {
   return ntohs(reinterpret_cast<const sockaddr_in*>(&storage)->sin_port);
 }
 
-bool is_ipv6(const UniqueFd& listener) {
-  sockaddr_storage storage{};
-  socklen_t size = sizeof storage;
-  return getsockname(listener.get(), reinterpret_cast<sockaddr*>(&storage), &size) == 0 &&
-         storage.ss_family == AF_INET6;
+Families families_of(const std::vector<UniqueFd>& listeners) {
+  Families families;
+  for (const auto& listener : listeners) {
+    sockaddr_in6 address{};
+    socklen_t size = sizeof address;
+    if (getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) continue;
+    int only = 0;
+    size = sizeof only;
+    getsockopt(listener.get(), IPPROTO_IPV6, IPV6_V6ONLY, &only, &size);
+    const bool mapped = IN6_IS_ADDR_V4MAPPED(&address.sin6_addr);
+    const bool any = IN6_IS_ADDR_UNSPECIFIED(&address.sin6_addr) && only == 0;
+    families.ipv4 |= address.sin6_family == AF_INET || mapped || any;
+    families.ipv6 |= address.sin6_family == AF_INET6 && !mapped;
+  }
+  return families;
 }
 
 }  // namespace mandos::monitor

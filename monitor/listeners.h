@@ -43,4 +43,11 @@ void close_inherited();
 std::uint16_t port_of(const UniqueFd& listener);
 bool is_ipv6(const UniqueFd& listener);
 
+/// By which versions of IP clients may come. Asks what the monitor's jail does not allow.
+struct Families {
+  bool ipv4 = false;
+  bool ipv6 = false;
+};
+Families families_of(const std::vector<UniqueFd>& listeners);
+
 }  // namespace mandos::monitor

@@ -12,7 +12,6 @@
 
 #include "monitor/clients_conf.h"
 #include "monitor/jail.h"
-#include "monitor/listeners.h"
 #include "monitor/merge.h"
 
 namespace mandos::monitor {
@@ -151,6 +150,7 @@ void Server::begin(const Begin& message, std::vector<UniqueFd> kept) {
     listeners_ = std::move(kept);
     if (network_.index != 0) supervisor_.listen(network_.index);
   }
+  families_ = families_of(listeners_);
   for (std::uint32_t index = 1; index < settings_.networkers; ++index) want(NETWORKER, index);
   greetings_awaited_ = settings_.networkers;
   if (settings_.use_dbus || settings_.zeroconf) {
@@ -272,7 +272,8 @@ bool Server::announce() {
   announcement.set_service(settings_.servicename);
   announcement.set_port(port_of(listeners_.front()));
   announcement.set_interface(network_.index);
-  announcement.set_ipv6(is_ipv6(listeners_.front()));
+  announcement.set_ipv6(families_.ipv6);
+  announcement.set_ipv4(families_.ipv4);
   bus_agent_->announce(announcement);
   return true;
 }

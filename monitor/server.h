@@ -17,6 +17,7 @@
 #include "monitor/doors/networker.h"
 #include "monitor/doors/supervisor.h"
 #include "monitor/file_disk.h"
+#include "monitor/listeners.h"
 #include "monitor/log_inlet.h"
 #include "monitor/network_watch.h"
 #include "monitor/object_path.h"
@@ -70,7 +71,8 @@ class Server {
   CommandLine command_line_;
   Settings settings_;
   std::vector<UniqueFd> listeners_;
-  UniqueFd null_;  // /dev/null, from the jail until everybody is served
+  Families families_;  // theirs
+  UniqueFd null_;      // /dev/null, from the jail until everybody is served
   ObjectPaths object_paths_;
   StateStore state_;
   FileDisk disk_;

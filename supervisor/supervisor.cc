@@ -39,8 +39,7 @@ struct Kind {
 
 // What the two that strangers can reach get of the environment; the first two are the bus-agent's
 // alone. How memory is allocated and checked is the caller's to say: it is root, as it must be.
-// GLib before 2.76 has an allocator of its own, past which no freed piece would be wiped or given
-// back.
+// GLib before 2.76 has an allocator of its own, which gives nothing back.
 constexpr std::string_view kVariables[] = {"G_SLICE=always-malloc", "DBUS_SYSTEM_BUS_ADDRESS",
                                            "ASAN_OPTIONS",          "UBSAN_OPTIONS",
                                            "GLIBC_TUNABLES",        "LD_PRELOAD"};

@@ -4,7 +4,8 @@
 
 Needs python3-gi, dbus-daemon, avahi-daemon and, for what is compared, the original server with its
 tools. `bus_test.py --measure` prints the numbers beside the original's instead."""
-import contextlib, json, os, pathlib, pty, re, select, signal, socket, subprocess, sys, threading, time
+import contextlib, json, os, pathlib, pty, re, select, signal, socket, struct, subprocess, sys
+import threading, time
 import xml.etree.ElementTree as xml
 
 import harness as h
@@ -94,7 +95,8 @@ def running(config, *arguments, without=("--no-zeroconf",), **options):
     started = h.Server(config, *arguments, without=without, **options)
     try:
         yield started
-        started.process.send_signal(signal.SIGTERM)
+        if started.process.poll() is None:
+            started.process.send_signal(signal.SIGTERM)
         status = started.process.wait(10 * h.SLACK)
     finally:
         started.process.kill()
@@ -361,15 +363,113 @@ def _():
     compare(ours, original, "mandos-ctl")
 
 
+def as_user(user, command, groups="--clear-groups"):
+    """What a program of that account gets, with no group but the account's own unless told."""
+    return subprocess.run(["setpriv", f"--reuid={user}", f"--regid={user}", groups, *command],
+                          capture_output=True, text=True, timeout=60 * h.SLACK)
+
+
+# Every kind of call: what is read, what is changed, and what an object answers by itself.
+CALLS = [
+    ("/", MANAGER + ".GetManagedObjects"), ("/", OURS + ".GetAllClients"),
+    ("/", "org.freedesktop.DBus.Introspectable.Introspect"),
+    ("/", "org.freedesktop.DBus.Peer.Ping"),
+    ("/clients/one", PROPERTIES + ".GetAll", f"string:{CLIENT}"),
+    ("/clients/one", PROPERTIES + ".Get", f"string:{CLIENT}", "string:Host"),
+    ("/clients/one", PROPERTIES + ".Set", f"string:{CLIENT}", "string:Enabled",
+     "variant:boolean:false"),
+    ("/clients/one", CLIENT + ".Approve", "boolean:true"), ("/clients/one", CLIENT + ".Disable"),
+    ("/", OURS + ".RemoveClient", "objpath:/clients/third")]
+
+
+def dbus_send(to, *call):
+    return ["dbus-send", "--system", "--print-reply", f"--dest={to}", *call]
+
+
+@h.case("a checker has no authority on the bus: the policy refuses it, and the bus-agent by itself")
+def _():
+    place = h.temporary() / "checker-says"
+    place.mkdir(mode=0o777)
+    place.chmod(0o777)
+    call = " ".join(dbus_send(OURS, "/clients/one", CLIENT + ".Disable"))
+    checker = f"{call} > {place}/out 2>&1; echo $? > {place}/status"
+    # The original's policy, installed next to ours or instead of it, lets the whole group in.
+    loose = pathlib.Path("/etc/dbus-1/system.d/mandos.conf").read_text()
+    may_own = ('<policy user="_mandos-bus"><allow own="*"/></policy>'
+               '<policy context="default"><allow send_destination="*"/></policy>')
+    for by, policy, extra in (("the policy", POLICY, ""),
+                              ("the policy beside the original's", POLICY,
+                               re.search("<busconfig>(.*)</busconfig>", loose, re.S).group(1)),
+                              ("the bus-agent", loose, may_own)):
+        config = three_clients()
+        config.clients["foo.bar-1"]["checker"] = checker
+        with Bus(policy, extra), server(config):
+            caller = Caller()
+            with contextlib.suppress(FileNotFoundError):
+                (place / "status").unlink()
+            caller.set("/clients/foo_bar_1", "CheckerRunning", "b", True)
+            h.wait_until(lambda: (place / "status").exists() and (place / "status").read_text(),
+                         "the checker has tried", 20)
+            told = (place / "out").read_text()
+            h.expect("AccessDenied" in told, f"a checker, by {by}: {told!r}")
+            for user in ("_mandos", "_mandos-net", "_mandos-bus"):
+                for call in CALLS:
+                    for groups in ("--clear-groups", "--groups=_mandos"):
+                        ran = as_user(user, dbus_send(OURS, *call), groups)
+                        h.expect("AccessDenied" in ran.stderr and ran.stdout == "",
+                                 f"{user} {groups} {call}, by {by}: {ran.stdout}{ran.stderr}")
+            h.expect_equal(caller.get("/clients/one", "Enabled"), True, "still enabled")
+            # Those who have authority keep it.
+            for call in CALLS:
+                ran = as_user("games", dbus_send(OURS, *call), "--groups=_mandos")
+                h.expect_equal((ran.returncode, ran.stderr), (0, ""), f"a member, {call}")
+            caller.close()
+
+
+# Says whether it has heard the server by the time that somebody writes to it.
+WATCH = ["/usr/bin/python3", "-c", f"""
+import sys
+from gi.repository import Gio, GLib
+bus = Gio.DBusConnection.new_for_address_sync("unix:path={SOCKET}",
+    Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION,
+    None, None)
+heard = []
+bus.signal_subscribe(None, "{PROPERTIES}", None, None, None, 0, lambda *about: heard.append(about))
+ask = lambda: bus.call_sync("org.freedesktop.DBus", "/", "org.freedesktop.DBus", "GetId", None, None,
+                            0, -1, None)
+ask()
+print("watching", flush=True)
+sys.stdin.readline()
+ask()  # what the bus had for us comes before its answer
+while GLib.MainContext.default().iteration(False):
+    pass
+print("heard" if heard else "nothing")
+"""]
+
+
+@h.case("who may not ask is not told either: signals go to root and the group alone")
+def _():
+    with Bus(), server(three_clients()):
+        heard = {}
+        for user, groups in (("games", "--groups=_mandos"), ("games", "--clear-groups"),
+                             ("_mandos", "--groups=_mandos"), ("_mandos-net", "--clear-groups")):
+            heard[user, groups] = subprocess.Popen(
+                ["setpriv", f"--reuid={user}", f"--regid={user}", groups, *WATCH],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for each in heard.values():
+            h.expect_equal(each.stdout.readline(), "watching\n", "the watcher")
+        Caller().set("/clients/one", "Host", "s", "changed")
+        for (user, groups), each in heard.items():
+            member = (user, groups) == ("games", "--groups=_mandos")
+            h.expect_equal(each.communicate("\n", timeout=60 * h.SLACK)[0],
+                           "heard\n" if member else "nothing\n", f"{user} {groups}")
+
+
 @h.case("only root and the group are served; a loose policy does not help others to change")
 def _():
     script = ("gdbus", "call", "--system", "-d", OURS, "-o")
     get = [*script, "/", "-m", MANAGER + ".GetManagedObjects"]
     change = [*script, "/clients/one", "-m", CLIENT + ".Disable"]
-
-    def as_user(user, command, groups="--clear-groups"):
-        return subprocess.run(["setpriv", f"--reuid={user}", f"--regid={user}", groups, *command],
-                              capture_output=True, text=True)
     with Bus(), server(three_clients()):
         for command in (get, change):
             ran = as_user("games", command)
@@ -385,6 +485,120 @@ def _():
             h.expect("AccessDenied" in ran.stderr, f"by the bus-agent: {ran.stderr}")
         h.expect_equal(Caller().get("/clients/one", "Enabled"), True, "still enabled")
         h.expect_equal(as_user("games", change, "--groups=_mandos").returncode, 0, "a member")
+
+
+# What callers write: the property, then type and value. Many languages have one kind of number.
+WRITTEN = [
+    *(("Enabled", kind, value) for kind, value in (
+        ("b", True), ("b", False), ("i", 1), ("i", 0), ("i", -1), ("u", 7), ("y", 1), ("y", 0),
+        ("n", 1), ("q", 1), ("x", 1), ("t", 0), ("d", 0.5), ("d", 0.0), ("s", ""), ("s", "false"),
+        ("o", "/"), ("as", []), ("as", ["x"]), ("v", GLib.Variant("v", GLib.Variant("i", 0))),
+        ("(i)", (0,)), ("a{sv}", {}))),
+    *(("ApprovedByDefault", kind, value) for kind, value in (
+        ("i", 0), ("i", 3), ("u", 0), ("s", ""), ("s", "x"), ("d", 0.0), ("ay", []))),
+    *(("CheckerRunning", kind, value) for kind, value in (("i", 0), ("u", 0), ("s", ""))),
+    *((name, kind, value) for name in ("Timeout", "ApprovalDelay", "ApprovalDuration",
+                                       "ExtendedTimeout", "Interval") for kind, value in (
+        ("t", 3600001), ("x", 3600002), ("i", 3600003), ("u", 3600004), ("q", 60005), ("n", 30006),
+        ("s", "7"), ("as", []), ("v", GLib.Variant("i", 3600008)))),
+    *(("ApprovalDelay", kind, value) for kind, value in (
+        ("d", 1500.0), ("d", 1500.7), ("b", True), ("b", False), ("y", 9), ("o", "/"), ("x", 0))),
+    *((name, kind, value) for name in ("Host", "Checker") for kind, value in (
+        ("s", "text"), ("o", "/a/path"), ("g", "as"), ("i", -5), ("u", 5), ("y", 6), ("x", 7),
+        ("t", 8), ("n", 9), ("q", 10), ("b", True), ("b", False),
+        ("v", GLib.Variant("s", "inside")))),
+    *(("LastCheckedOK", kind, value) for kind, value in (
+        ("s", ""), ("s", "nonsense"), ("i", 0), ("b", False), ("as", []), ("d", 1.0))),
+    *(("Secret", kind, value) for kind, value in (
+        ("ay", b"bytes"), ("ay", b""), ("ai", [1, 2, 255]), ("au", [65]), ("an", [3]), ("aq", [4]),
+        ("ax", [5]), ("at", [6, 7]), ("ab", [True]), ("ai", [256]), ("ai", [-1]), ("s", "text"),
+        ("as", ["x"]), ("b", True), ("d", 1.0))),
+    ("Name", "s", "x"), ("Nothing", "s", "x"), ("Expires", "s", "")]
+
+
+# What the original takes and we refuse, since it is anybody's guess what is meant: to it every text
+# but the empty one is true ("false" as well), a byte is a character and any number a secret of so
+# many zeros.
+REFUSED = ([("Enabled", kind) for kind in ("s", "o", "as", "(i)", "a{sv}")] +
+           [("ApprovedByDefault", kind) for kind in ("s", "ay")] +
+           [("CheckerRunning", "s"), ("Host", "y"), ("Checker", "y"), ("Secret", "b")])
+SHOWN = ("Enabled", "ApprovedByDefault", "Timeout", "ExtendedTimeout", "Interval", "ApprovalDelay",
+         "ApprovalDuration", "Host", "Checker")
+
+
+@h.case("whatever callers write is taken as the original takes it")
+def _():
+    path = "/clients/one"
+
+    def attempt(caller, told, what, *call, **options):
+        try:
+            result = timeless(caller.call(*call, **options))
+        except GLib.Error as error:
+            name = Gio.DBusError.get_remote_error(error)
+            h.expect(name is not None, f"{what}: {error}")
+            result = "refused"
+        told.append((what, result))
+
+    def run(_):
+        caller, told = Caller(), []
+        for name, kind, value in WRITTEN:
+            # From here on, so that every change is seen.
+            for usual in (("Enabled", "b", name != "Enabled" or not value),
+                          ("ApprovedByDefault", "b", not value), ("Checker", "s", "true"),
+                          ("Host", "s", "host"), ("Timeout", "t", 777000),
+                          *((each, "t", 5) for each in ("ApprovalDelay", "ApprovalDuration",
+                                                        "ExtendedTimeout")),
+                          *((("Interval", "t", 777000),) if name == "Interval" else ())):
+                caller.set(path, *usual)
+            attempt(caller, told, (name, kind, value), path, PROPERTIES, "Set", GLib.Variant(
+                "(ssv)", (CLIENT, name, variant(kind, value))))
+            seen = caller.call(path, PROPERTIES, "GetAll", GLib.Variant("(s)", (CLIENT,)))[0]
+            told.append(((name, kind, value, "afterwards"), {each: seen[each] for each in SHOWN}))
+        for to in (OURS, OLD):
+            for interface in (CLIENT, OLD + ".Client", "", "no.such.Interface", PROPERTIES,
+                              "org.freedesktop.DBus.Introspectable"):
+                for called in (PROPERTIES, None):
+                    caller.set(path, "Host", "s", "host")
+                    for method, *arguments in (("GetAll", "(s)", (interface,)),
+                                               ("Get", "(ss)", (interface, "Host")),
+                                               ("Get", "(sg)", (interface, "s")),
+                                               ("Set", "(ssv)", (interface, "Host",
+                                                                 variant("s", "x")))):
+                        attempt(caller, told, (to, called, method, interface, arguments[0]), path,
+                                called, method,
+                                GLib.Variant(*arguments), to=to)
+                        if method == "GetAll" and told[-1][1] != "refused":
+                            told[-1] = (told[-1][0], [sorted(told[-1][1][0])])
+        yes = GLib.Variant("b", True)
+        for interface in (CLIENT, OLD + ".Client", None):
+            for method, *arguments in (
+                    ("CheckedOK",), ("Disable",), ("Enable",), ("StartChecker",), ("StopChecker",),
+                    ("CheckedOK", "(s)", ("x",)), ("Approve",), ("Approve", "(b)", (True,)),
+                    ("Approve", "(i)", (0,)), ("Approve", "(u)", (1,)), ("Approve", "(v)", (yes,)),
+                    ("Approve", "(bb)", (True, True))):
+                attempt(caller, told, (interface, method, arguments), path, interface, method,
+                        GLib.Variant(*arguments) if arguments else None)
+        for interface in (OURS, OLD, MANAGER, None):
+            for method in ("GetAllClients", "GetManagedObjects"):
+                attempt(caller, told, (interface, method), "/", interface, method)
+                if told[-1][1] != "refused":
+                    told[-1] = (told[-1][0], sorted(told[-1][1][0]))
+        for kind, value in (("(o)", ("/clients/none",)), ("(i)", (1,)), ("(s)", ("third",)),
+                            ("(s)", ("/clients/third",)), ("(s)", ("/clients/third",))):
+            attempt(caller, told, ("RemoveClient", kind, value), "/", None, "RemoveClient",
+                    GLib.Variant(kind, value))
+        return told
+    original, ours = both(run)
+    different = []
+    for (what, result), (_, wanted) in zip(ours, original):
+        if what[:2] in REFUSED and what[-1] != "afterwards":
+            h.expect_equal((result, wanted), ("refused", []), str(what))
+        elif what[2:4] in (("Get", ""), ("Set", "")) and what[4] != "(sg)":
+            # D-Bus lets the interface be empty. The original knows that of GetAll alone.
+            h.expect(result != "refused", str(what))
+        elif result != wanted and what[:2] not in REFUSED:
+            different.append(f"{what}: {result}, the original {wanted}")
+    h.expect_equal((different, len(ours)), ([], len(original)), "what is taken otherwise")
 
 
 @h.case("the bus-agent is jailed")
@@ -444,14 +658,23 @@ def _():
         wanted = [
             ("UnknownProperty", path, PROPERTIES, "Get", variant("(ss)", (CLIENT, "Nothing"))),
             ("AccessDenied", path, PROPERTIES, "Get", variant("(ss)", (CLIENT, "Secret"))),
-            ("UnknownInterface", path, PROPERTIES, "GetAll", variant("(s)", ("no.such",))),
+            ("UnknownInterface", path, PROPERTIES, "Get", variant("(ss)", ("no.such", "Host"))),
             ("PropertyReadOnly", path, PROPERTIES, "Set",
              variant("(ssv)", (CLIENT, "Name", variant("s", "x")))),
             ("InvalidArgs", path, PROPERTIES, "Set",
-             variant("(ssv)", (CLIENT, "Host", variant("b", True)))),
+             variant("(ssv)", (CLIENT, "Host", variant("as", ["x"])))),
+            ("InvalidArgs", path, PROPERTIES, "Set",
+             variant("(ssv)", (CLIENT, "Enabled", variant("s", "false")))),
+            ("InvalidArgs", path, PROPERTIES, "Set",
+             variant("(ssv)", (CLIENT, "Timeout", variant("i", -1)))),
+            *(("InvalidArgs", path, PROPERTIES, "Set",
+               variant("(ssv)", (CLIENT, "Secret", variant(kind, value)))) for kind, value in (
+                  ("ai", [256]), ("ai", [-1]), ("s", "text"), ("av", []), ("ad", [1.0]),
+                  ("aay", [b"x"]))),
             ("InvalidArgs", path, PROPERTIES, "Set", variant("(s)", ("Host",))),
             ("InvalidArgs", path, CLIENT, "Approve", variant("(s)", ("yes",))),
-            ("InvalidArgs", "/", OURS, "RemoveClient", variant("(s)", ("/clients/one",))),
+            ("InvalidArgs", "/", OURS, "RemoveClient", variant("(i)", (1,))),
+            ("UnknownObject", "/", OURS, "RemoveClient", variant("(s)", ("no path",))),
             ("UnknownObject", "/", OURS, "RemoveClient", variant("(o)", ("/clients/none",))),
             ("UnknownObject", "/clients/none", CLIENT, "CheckedOK", None),
             ("UnknownMethod", path, CLIENT, "Explode", None),
@@ -462,6 +685,8 @@ def _():
              variant("(ssv)", (CLIENT, "Host", variant("s", "x" * 100000)))),
             ("LimitsExceeded", path, PROPERTIES, "Set",
              variant("(ssv)", (CLIENT, "Secret", variant("ay", b"x" * (1 << 20 | 1))))),
+            ("LimitsExceeded", path, PROPERTIES, "Set",
+             variant("(ssv)", (CLIENT, "Secret", variant("ay", b"x" * (20 << 20))))),
             ("Failed", path, PROPERTIES, "Set",
              variant("(ssv)", (CLIENT, "Timeout", variant("t", 2**64 - 1)))),
         ]
@@ -517,6 +742,22 @@ def _():
             Caller().set("/clients/one", "Secret", "ay", marker[:length])
             h.expect_equal(places_of(started.pid("bus-agent"), marker[:28]), [],
                            f"a secret of {length} bytes in the bus-agent's memory")
+        for length in () if h.sanitized() else (300, 65536):
+            Caller().set("/clients/one", "Secret", "ai", list(marker[:length]))
+            h.expect_equal(h.fetch(key=file).blob, marker[:length], "the blob")
+            for shape in (marker[:28], b"".join(struct.pack("<i", byte) for byte in marker[:9])):
+                h.expect_equal(places_of(started.pid("bus-agent"), shape), [],
+                               f"a secret of {length} integers in the bus-agent's memory")
+        # Nor does one that is refused: for who asks, for its length, for its type.
+        long = marker * (1 + (1 << 20) // len(marker))
+        for kind, value in () if h.sanitized() else (
+                ("ay", long), ("ai", list(marker[:300]) + [256]), ("ax", list(marker[:300]) + [-1])):
+            h.expect("org.freedesktop.DBus.Error." in Caller().error(
+                "/clients/one", PROPERTIES, "Set", GLib.Variant(
+                    "(ssv)", (CLIENT, "Secret", variant(kind, value)))), f"{kind} is refused")
+            for shape in (marker[:28], b"".join(struct.pack("<i", byte) for byte in marker[:9])):
+                h.expect_equal(places_of(started.pid("bus-agent"), shape), [],
+                               f"a refused secret of type {kind} in the bus-agent's memory")
 
 
 @h.case("a new secret that finds no memory is refused, and costs nothing")
@@ -735,19 +976,26 @@ AVAHI = "org.freedesktop.Avahi"
 class Avahi:
     """avahi-daemon on a veth pair to a network namespace of its own; a context manager."""
 
-    def __init__(self):
+    def __init__(self, ipv6=True):
         run = lambda *command: subprocess.run(command, check=True, capture_output=True)
         with contextlib.suppress(subprocess.CalledProcessError):
             run("ip", "netns", "del", "peer")
         run("ip", "netns", "add", "peer")
         run("ip", "link", "add", "veth0", "type", "veth", "peer", "name", "veth1", "netns", "peer")
+        if not ipv6:
+            pathlib.Path("/proc/sys/net/ipv6/conf/veth0/disable_ipv6").write_text("1")
+            run("ip", "netns", "exec", "peer", "sh", "-c",
+                "echo 1 > /proc/sys/net/ipv6/conf/veth1/disable_ipv6")
         run("ip", "link", "set", "veth0", "up")
         run("ip", "address", "add", "10.9.9.1/24", "dev", "veth0")
+        run("ip", "-n", "peer", "address", "add", "10.9.9.2/24", "dev", "veth1")
         run("ip", "-n", "peer", "link", "set", "veth1", "up")
         run("ip", "-n", "peer", "link", "set", "lo", "up")
-        h.wait_until(lambda: "tentative" not in (found := subprocess.run(
-            ["ip", "-6", "address", "show", "dev", "veth0", "scope", "link"], capture_output=True,
-            text=True).stdout) and "fe80" in found, "a link-local address", 10)
+        if ipv6:
+            h.wait_until(lambda: "tentative" not in (found := subprocess.run(
+                ["ip", "-6", "address", "show", "dev", "veth0", "scope", "link"],
+                capture_output=True, text=True).stdout) and "fe80" in found,
+                "a link-local address", 10)
         self.config = h.temporary() / "avahi.conf"
         self.config.write_text("[server]\nhost-name=tester\nallow-interfaces=veth0\n"
                                "use-ipv6=yes\nuse-ipv4=yes\n[wide-area]\nenable-wide-area=no\n")
@@ -797,16 +1045,17 @@ class Browser:
         return sorted(names)
 
 
-@h.case("the real client finds the server by mDNS and gets its password")
-def _():
+def find_by_mdns(ipv6):
+    """The real client, at the other end of the veth pair, finds the server by itself."""
     keys, section = h.real_client()
     config = h.Configuration()
     config.clients["real"] = section
     config.server_options["servicename"] = "M\u00e4ndos"
-    with Bus(), Avahi():
+    wanted = [("M\u00e4ndos", 0), ("M\u00e4ndos", 1)][:2 if ipv6 else 1]
+    with Bus(), Avahi(ipv6):
         browser = Browser()
         with server(config, False, "--interface", "veth0", without=(), address="::") as started:
-            h.wait_until(lambda: browser.now() == [("M\u00e4ndos", 1)], "it is announced", 20)
+            h.wait_until(lambda: browser.now() == wanted, f"it is announced: {wanted}", 20)
             plugin = next(pathlib.Path("/usr/lib").glob("*/mandos/plugins.d/mandos-client"))
             ran = subprocess.run(
                 ["ip", "netns", "exec", "peer", plugin, "--interface=veth1",
@@ -816,8 +1065,85 @@ def _():
                 capture_output=True, timeout=60 * h.SLACK)
             h.expect_equal(ran.stdout, b"correct horse battery staple",
                            f"the password: {ran.stderr.decode(errors='replace')}")
-            started.log.wait_for("address=fe80:")
+            started.log.wait_for("address=(fe80:|.*10.9.9.2)" if ipv6 else "address=.*10.9.9.2")
         h.wait_until(lambda: browser.now() == [], "the announcement is taken back", 5)
+
+
+@h.case("the real client finds the server by mDNS and gets its password")
+def _():
+    find_by_mdns(True)
+
+
+@h.case("so it does on a network without IPv6, from a server that listens on both")
+def _():
+    find_by_mdns(False)
+
+
+@h.case("an Avahi daemon that hangs keeps nobody, at the start, later and at the end")
+def _():
+    with Bus(), Avahi() as avahi:
+        avahi.process.send_signal(signal.SIGSTOP)
+        with running(three_clients(), without=()) as started:
+            caller = Caller()
+            h.wait_until(caller.has_server, "on the bus", 5)
+            began = time.monotonic()
+            for count in range(20):
+                h.expect_equal(caller.get("/clients/one", "Name"), "one", "name")
+                caller.set("/clients/one", "Host", "s", f"host{count}")
+            h.expect(time.monotonic() - began < 5 * h.SLACK, "it answers")
+            started.log.wait_for("not announced by Avahi, trying on: no answer", 20)
+            avahi.process.send_signal(signal.SIGCONT)
+            started.log.wait_for("announced by Avahi as Mandos", 30)
+            browser = Browser()
+            h.wait_until(lambda: browser.now() == [("Mandos", 1)], "announced, once", 20)
+            agent = started.pid("bus-agent")
+            avahi.process.send_signal(signal.SIGSTOP)
+            caller.set("/clients/one", "Host", "s", "last")
+            h.expect_equal(caller.get("/clients/one", "Host"), "last", "host")
+            h.expect_equal(started.pid("bus-agent"), agent, "the same bus-agent")
+            caller.close()
+            started.process.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            h.expect_equal(started.process.wait(10 * h.SLACK), 0, "exit status")
+            h.expect(time.monotonic() - began < 1.5 + h.SLACK, "the end is kept for a second")
+        avahi.process.send_signal(signal.SIGCONT)
+        h.wait_until(lambda: browser.now() == [], "the announcement is gone", 20)
+
+
+@h.case("a bus daemon that hangs keeps nobody: at the start, later, and when it is replaced")
+def _():
+    file, key_id = h.test_key()
+    config = h.Configuration().client("one", key_id, b"blob")
+    with Bus() as bus, Avahi() as avahi:
+        bus.process.send_signal(signal.SIGSTOP)
+        with running(config, without=()) as started:
+            agent = started.pid("bus-agent")
+            h.expect_equal(h.fetch(key=file).blob, b"blob", "while the bus hangs")
+            started.log.wait_for("not on the system bus, trying on: no answer", 30)
+            bus.process.send_signal(signal.SIGCONT)
+            caller = Caller()
+            h.wait_until(caller.has_server, "on the bus", 30)
+            started.log.wait_for("announced by Avahi as Mandos", 30)
+            bus.process.send_signal(signal.SIGSTOP)
+            h.expect_equal(h.fetch(key=file).blob, b"blob", "while it hangs again")
+            before = len(started.log.lines)
+            bus.stop()
+            started.log.wait_for("not on the system bus.*has gone", 30, start=before)
+            bus.start()
+            caller = Caller()
+            h.wait_until(caller.has_server, "on the next bus", 30)
+            h.expect_equal(caller.get("/clients/one", "Name"), "one", "name")
+            avahi.stop()
+            avahi.start()
+            browser = Browser()
+            h.wait_until(lambda: browser.now() == [("Mandos", 1)], "announced on it", 30)
+            caller.close()
+            h.expect_equal(started.pid("bus-agent"), agent, "the same bus-agent all along")
+            bus.process.send_signal(signal.SIGSTOP)
+            started.process.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            h.expect_equal(started.process.wait(10 * h.SLACK), 0, "exit status")
+            h.expect(time.monotonic() - began < 1.5 + h.SLACK, "the end is kept for a second")
 
 
 @h.case("a second server of the same name is renamed; without D-Bus there is no bus name")

@@ -142,10 +142,10 @@ const std::vector<Act> kActs{
   {"execute", {0, K, K, 0, K},
    [](const Place&) { return errno_of(execl("/bin/true", "true", nullptr)); }},
   {"fork", {0, K, K, 0, K}, [](const Place&) { return forked(0); }},
-  {"thread", {0, K, K, 0, 0},
+  {"thread", {0, K, K, 0, K},
    [](const Place&) { std::thread([] {}).join(); return 0; }},
   // An error, so that libraries use clone(2), whose flags a filter can see.
-  {"clone3", {EINVAL, K, K, ENOSYS, ENOSYS},
+  {"clone3", {EINVAL, K, K, ENOSYS, K},
    [](const Place&) { return call(SYS_clone3, at(some_room), 1); }},
   {"user_name_space", {0, K, K, EPERM, K}, [](const Place&) { return forked(CLONE_NEWUSER); }},
   {"mount_name_space", {EPERM, K, K, EPERM, K}, [](const Place&) { return forked(CLONE_NEWNS); }},

@@ -69,48 +69,32 @@ TEST(Callers, OneThatHasGoneIsForgotten) {
   EXPECT_TRUE(callers.drop(":1.1").empty());
 }
 
-TEST(Inbox, BoundsWhatOneCallerHasUnanswered) {
-  int woken = 0;
-  Inbox inbox([&woken] { ++woken; });
+TEST(Shares, BoundWhatOneCallerHasUnanswered) {
+  Shares shares;
   constexpr gsize kMebibyte = 1024 * 1024;
+  const Message message = call(":1.1", "M", kMebibyte);
   int let_in = 0;
-  for (; let_in < 1000; ++let_in) {
-    Message message = call(":1.1", "M", kMebibyte);
-    if (!inbox.put(message)) {
-      EXPECT_NE(message, nullptr);
-      break;
-    }
-  }
+  while (let_in < 1000 && shares.let_in(message.get())) ++let_in;
   // 24 MiB, of which each takes a KiB more than its arguments.
   EXPECT_EQ(let_in, 23);
   // Another has a share of his own.
-  Message other = call(":1.2");
-  EXPECT_TRUE(inbox.put(other));
-  EXPECT_EQ(woken, 1);
-  const auto taken = inbox.take();
-  EXPECT_EQ(taken.size(), static_cast<std::size_t>(let_in) + 1);
-  // Taken is not answered.
-  Message again = call(":1.1", "M", kMebibyte);
-  EXPECT_FALSE(inbox.put(again));
-  inbox.answered(":1.1", weight(taken.front().get()));
-  EXPECT_TRUE(inbox.put(again));
-  EXPECT_EQ(woken, 2);
+  EXPECT_TRUE(shares.let_in(call(":1.2").get()));
+  EXPECT_FALSE(shares.let_in(message.get()));
+  shares.answered(":1.1", weight(message.get()));
+  EXPECT_TRUE(shares.let_in(message.get()));
 }
 
-TEST(Inbox, BoundsWhatAllTogetherHaveUnanswered) {
-  Inbox inbox([] {});
+TEST(Shares, BoundWhatAllTogetherHaveUnanswered) {
+  Shares shares;
   constexpr gsize kMebibyte = 1024 * 1024;
   int let_in = 0;
   for (int caller = 0; caller < 10; ++caller) {
-    for (int i = 0; i < 20; ++i) {
-      Message message = call((":1." + std::to_string(caller)).c_str(), "M", kMebibyte);
-      if (inbox.put(message)) ++let_in;
-    }
+    const Message message = call((":1." + std::to_string(caller)).c_str(), "M", kMebibyte);
+    for (int i = 0; i < 20; ++i) let_in += shares.let_in(message.get()) ? 1 : 0;
   }
   EXPECT_EQ(let_in, 95);
-  inbox.clear();
-  Message after = call(":1.1", "M", kMebibyte);
-  EXPECT_TRUE(inbox.put(after));
+  shares.clear();
+  EXPECT_TRUE(shares.let_in(call(":1.1", "M", kMebibyte).get()));
 }
 
 }  // namespace

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// A connection to a message bus. Nothing here waits: connecting, authenticating, reading and
+// writing all go on in the main loop, so a bus daemon that hangs keeps nobody. GLib makes and reads
+// the messages; their bytes are in buffers of ours, which are overwritten after use.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bus-agent/callers.h"
+#include "bus-agent/frame.h"
+#include "common/result.h"
+#include "common/unique_fd.h"
+
+namespace mandos::bus_agent {
+
+/// The new secret that came with a call, or null. It is the message's.
+SecretBytes* secret_of(GDBusMessage* call);
+
+class Wire {
+ public:
+  struct Handlers {
+    std::function<void()> on_ready;  // authenticated: messages may be sent
+    std::function<void(Message message)> on_message;
+    std::function<void()> on_drained;  // everything is written
+    /// The connection is of no use any more, and calls nobody again. Not the moment to destroy it.
+    std::function<void(const std::string& why)> on_closed;
+  };
+  /// Begins to connect to the socket at `path`.
+  static Result<std::unique_ptr<Wire>> connect(const std::string& path, Handlers handlers);
+  ~Wire();
+  Wire(const Wire&) = delete;
+  Wire& operator=(const Wire&) = delete;
+
+  /// No handler is called any more.
+  void abandon();
+  /// Writes `message` soon; returns the serial number that it was given.
+  std::uint32_t send(GDBusMessage* message);
+  /// Bytes that are not written yet.
+  std::size_t queued() const { return queued_; }
+
+ private:
+  enum class State { kAuthenticating, kReading, kClosed };
+  Wire(UniqueFd fd, Handlers handlers);
+
+  void close(const std::string& why);
+  void readable();
+  void authenticate();
+  /// One message or less. False: nothing is left to be read for now.
+  bool read_some();
+  void whole_message(const Head& head);
+  void refuse(const Head& head, const Fields& fields, const char* error, const char* text);
+  void append(std::string_view bytes);
+  void flush();
+
+  UniqueFd fd_;
+  Handlers handlers_;
+  State state_ = State::kAuthenticating;
+  std::string line_;                   // of the authentication
+  std::vector<unsigned char> buffer_;  // begins with a message
+  std::size_t have_ = 0;               // bytes of it
+  std::uint64_t skip_ = 0;             // bytes that nobody wants
+  std::deque<std::string> out_;
+  std::size_t written_ = 0;  // of the first of them
+  std::size_t queued_ = 0;
+  std::uint32_t serial_ = 0;
+  guint reading_ = 0;
+  guint writing_ = 0;
+  guint flushing_ = 0;
+};
+
+}  // namespace mandos::bus_agent
