@@ -14,7 +14,7 @@ PREFIX = pathlib.Path(os.environ.setdefault("MANDOS_PREFIX", "/usr/local"))
 PACKAGES = """linux-image-cloud-amd64 systemd-sysv udev kmod dbus avahi-daemon fping procps iproute2
   mandos mandos-client cryptsetup-initramfs selinux-policy-default policycoreutils selinux-utils
   python3-dbus python3-gi libprotobuf-lite32 libcap-ng0 libseccomp2 libgmp10 libgnutls30
-  libavahi-glib1 libavahi-client3 libnettle8 libglib2.0-0""".split()
+  libnettle8 libglib2.0-0""".split()
 PASSPHRASE = b"correct horse battery staple"
 POLICY = "etc/selinux/default"
 
