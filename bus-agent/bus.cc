@@ -34,8 +34,9 @@ constexpr std::size_t kMostWaiting = 64UL * 1024 * 1024;
 // From here on so much was written that the allocator would keep many pages of it.
 constexpr std::size_t kMuch = 4UL * 1024 * 1024;
 constexpr unsigned kTrimDelayMs = 1000;
-// Calls served before the door has its turn.
-constexpr int kCallsPerRound = 32;
+// How long calls are served before what has come meanwhile is read. An answer may take tens of
+// milliseconds to make, and a busy bus hands on thousands of messages a second.
+constexpr gint64 kRoundMicroseconds = 5'000;
 
 /// From the reply of GetConnectionCredentials: what the kernel said of the process that connected.
 /// Who cannot be named may do nothing.
@@ -316,7 +317,8 @@ void Bus::resume() {
 }
 
 void Bus::serve() {
-  for (int i = 0; i < kCallsPerRound && !callers_.idle() && !too_slow(); ++i) {
+  const gint64 end = g_get_monotonic_time() + kRoundMicroseconds;
+  while (!callers_.idle() && !too_slow() && g_get_monotonic_time() < end) {
     Message call = callers_.next();
     const std::string caller = g_dbus_message_get_sender(call.get());
     switch (handlers_.on_call(call)) {
