@@ -41,7 +41,6 @@ void close_inherited();
 
 /// The port that a listening socket has, or 0.
 std::uint16_t port_of(const UniqueFd& listener);
-bool is_ipv6(const UniqueFd& listener);
 
 /// By which versions of IP clients may come. Asks what the monitor's jail does not allow.
 struct Families {
