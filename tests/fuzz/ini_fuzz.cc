@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Any bytes as a configuration file, and as mandos.conf. Each error names file and line; what was
 // read without one is the same after it was written and read again; an expansion is a slow model's.
+#include <arpa/inet.h>
+
+#include <array>
 #include <optional>
+#include <vector>
 
 #include "monitor/ini.h"
 #include "monitor/settings.h"
@@ -92,6 +96,16 @@ void fuzz_ini(std::string_view content) {
   }
 }
 
+std::string networks(const std::vector<monitor::Network>& all) {
+  std::string text;
+  for (const auto& network : all) {
+    std::array<char, INET6_ADDRSTRLEN> literal{};
+    inet_ntop(AF_INET6, network.address.data(), literal.data(), literal.size());
+    text += concat(literal.data(), '/', network.bits, ' ');
+  }
+  return text;
+}
+
 std::string written(const monitor::Settings& s) {
   const auto boolean = [](bool value) { return value ? "yes" : "no"; };
   const auto seconds = [](Milliseconds value) { return concat("PT", value.count() / 1000, "S"); };
@@ -109,6 +123,8 @@ std::string written(const monitor::Settings& s) {
                 "\nmax_connections_per_source = ", s.max_per_source,
                 "\nlogin_grace_time = ", seconds(s.login_grace),
                 "\nsource_penalty_time = ", seconds(s.source_penalty),
+                "\nsource_penalty_threshold = ", s.penalty_threshold,
+                "\nsource_penalty_exempt = ", networks(s.penalty_exempt),
                 "\nnetworkers = ", s.networkers, "\ndebuglevel = ",
                 s.level == LogLevel::kCritical  ? "critical"
                 : s.level == LogLevel::kError   ? "error"
@@ -134,7 +150,9 @@ void fuzz_settings(std::string_view content) {
   if (!loaded.problems.empty()) return;
   require(settings.max_connections >= 1 && settings.max_connections <= 65536 &&
               settings.max_per_source >= 1 && settings.max_per_source <= 65536 &&
-              settings.networkers >= 1 && settings.networkers <= 16 && settings.socket >= -1,
+              settings.networkers >= 1 && settings.networkers <= 16 && settings.socket >= -1 &&
+              settings.penalty_threshold >= 1 && settings.penalty_threshold <= 10000 &&
+              settings.penalty_exempt.size() <= 64,
           "numbers stay in their range");
   require(settings.login_grace >= std::chrono::seconds(1) &&
               settings.login_grace <= std::chrono::hours(1) &&

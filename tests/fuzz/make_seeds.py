@@ -51,6 +51,8 @@ servicename = caf\u00e9
 priority = SECURE128:%PROFILE_ULTRA
  :+VERS-TLS1.3
 """)
+    seed("ini", "penalties", "[DEFAULT]\nsource_penalty_threshold = 3\nsource_penalty_exempt = 192.0.2.0/24,\n"
+         " 2001:db8::/32 ::1 10.0.0.1\nsource_penalty_time = 0s\n")
     seed("ini", "folded", "[a]\nName = one\n\n  two\n# comment\n\tthree: %(other)s %% end\nother = 1\n[b ] c]\nx:\n y\n")
     seed("ini", "nested", "[DEFAULT]\na=%(b)s%(b)s\nb=%(c)s\n[s]\nc=x%(d)s\nd=%%\n")
     seed("ini", "nothing-often", "[DEFAULT]\n" + "".join("a%d = %s\n" % (i, "%%(a%d)s" % (i + 1) * 20) for i in range(9)) + "a9 =\n[x]\n")
@@ -212,7 +214,7 @@ def networkers():
         seed("networker", name, b"\1" + operations + b"\x0e")
     for name, values in {"debug": (4, 4, 100, 0, 7, 9, 0, 1), "wide": (4, 4, 100, 0, 7, 0, 1, 2), "x509": (4, 4, 100, 0, 7, 0, 2, 1),
                          "priority": (4, 4, 100, 0, 7, 0, 5, 1), "groups": (4, 4, 100, 0, 7, 0, 4, 1), "nothing": (0,) * 8,
-                         "penalty": (1, 1, 1, 255, 7, 0, 0, 1), "deaf": (4, 4, 100, 0, 7, 0, 0, 0)}.items():
+                         "penalty": (1, 1, 1, 255, 7, 0, 0, 1), "exempt": (4, 4, 100, 128, 7, 0, 0, 1), "no-network": (4, 4, 100, 47, 7, 0, 0, 1), "deaf": (4, 4, 100, 0, 7, 0, 0, 0)}.items():
         seed("networker", "settings-" + name, b"\0" + settings(*values) + proved + part(9, 1) + connect(0) + line)
     seed("networker", "no-settings", b"\0" + nonce)
 
