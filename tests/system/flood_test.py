@@ -76,6 +76,34 @@ def _():
         h.expect(real["p50_ms"] < 500 * h.SLACK, f"they were served at once: {real}")
 
 
+@h.case("a bad peer keeps nobody behind its address out, and a flood from there is refused and logged")
+def _():
+    config, file = eight_clients()
+    with h.Server(config, address="::") as server:
+        def violate():
+            with contextlib.suppress(OSError), \
+                    socket.create_connection(("127.0.0.1", h.PORT), 10, ("127.9.0.1", 0)) as peer:
+                peer.sendall(b"GET /health HTTP/1.1\r\n\r\n")
+                peer.recv(1)
+        real = start(file, "--sources", "127.9.0.1", "--rate", 10, "--concurrency", 20, "--seconds",
+                     5, "--timeout", 10 * h.SLACK)
+        while real.poll() is None:
+            violate()
+            time.sleep(0.5)
+        served = result(real)
+        h.expect_equal(served["served"], served["begun"], f"served, of {served}")
+        h.expect_equal(server.log.find("refusing 127"), None, "refusals")
+        for _ in range(200):
+            violate()
+        told = server.log.wait_for("refusing 127.9.0.1 for .*")
+        h.expect("source_penalty_exempt" in told, f"what to do about it: {told}")
+        # A client got its secret there, so the flood may have been let in for a part.
+        served = result(start(file, "--sources", "127.1.0.0/24", "--concurrency", 8,
+                              "--connections", 40))
+        h.expect_equal(served["served"], 40, f"served to others, of {served}")
+        h.expect(len([line for line in server.log.lines if "refus" in line]) <= 10, "bounded lines")
+
+
 def unread(at_server, least):
     """How many connections have so many bytes unread, at the server's end or at the clients'."""
     count = 0
