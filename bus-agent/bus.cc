@@ -38,27 +38,6 @@ constexpr unsigned kTrimDelayMs = 1000;
 // milliseconds to make, and a busy bus hands on thousands of messages a second.
 constexpr gint64 kRoundMicroseconds = 5'000;
 
-/// From the reply of GetConnectionCredentials: what the kernel said of the process that connected.
-/// Who cannot be named may do nothing.
-Bus::Caller judged(GVariant* reply, const Access& access) {
-  Bus::Caller caller{.user = ~guint32{0}, .may_read = false, .may_change = false};
-  if (!g_variant_is_of_type(reply, G_VARIANT_TYPE("(a{sv})"))) return caller;
-  const Variant facts(g_variant_get_child_value(reply, 0));
-  if (!g_variant_lookup(facts.get(), "UnixUserID", "u", &caller.user)) return caller;
-  // A checker is any command, and may have the group: what it says counts for nothing.
-  if (std::ranges::count(access.refused, caller.user) > 0) return caller;
-  caller.may_read = true;  // whom else the bus lets through
-  caller.may_change = caller.user == 0;
-  const Variant groups(g_variant_lookup_value(facts.get(), "UnixGroupIDs", G_VARIANT_TYPE("au")));
-  if (groups != nullptr && access.group != 0) {
-    gsize count = 0;
-    const auto* ids = static_cast<const guint32*>(
-        g_variant_get_fixed_array(groups.get(), &count, sizeof(guint32)));
-    if (std::count(ids, ids + count, access.group) > 0) caller.may_change = true;
-  }
-  return caller;
-}
-
 bool wants_no_answer(GDBusMessage* call) {
   return (g_dbus_message_get_flags(call) & G_DBUS_MESSAGE_FLAGS_NO_REPLY_EXPECTED) != 0;
 }
@@ -76,6 +55,25 @@ Access find_access() {
   if (const group* members = getgrnam(MANDOS_BUS_GROUP)) access.group = members->gr_gid;
   // NOLINTEND(concurrency-mt-unsafe)
   return access;
+}
+
+Bus::Caller judge(GVariant* reply, const Access& access) {
+  Bus::Caller caller{.user = ~guint32{0}, .may_read = false, .may_change = false};
+  if (!g_variant_is_of_type(reply, G_VARIANT_TYPE("(a{sv})"))) return caller;
+  const Variant facts(g_variant_get_child_value(reply, 0));
+  if (!g_variant_lookup(facts.get(), "UnixUserID", "u", &caller.user)) return caller;
+  // A checker is any command, and may have the group: what it says counts for nothing.
+  if (std::ranges::count(access.refused, caller.user) > 0) return caller;
+  caller.may_read = true;  // whom else the bus lets through
+  caller.may_change = caller.user == 0;
+  const Variant groups(g_variant_lookup_value(facts.get(), "UnixGroupIDs", G_VARIANT_TYPE("au")));
+  if (groups != nullptr && access.group != 0) {
+    gsize count = 0;
+    const auto* ids = static_cast<const guint32*>(
+        g_variant_get_fixed_array(groups.get(), &count, sizeof(guint32)));
+    if (std::count(ids, ids + count, access.group) > 0) caller.may_change = true;
+  }
+  return caller;
 }
 
 std::string find_system_bus() {
@@ -292,7 +290,7 @@ void Bus::ask_who(const std::string& caller) {
   call(kBusName, kBusPath, kBusName, "GetConnectionCredentials",
        g_variant_new("(s)", caller.c_str()), [this, caller](GVariant* reply, const std::string&) {
          if (reply == nullptr) return forget(caller);  // it has gone meanwhile
-         known_[caller] = judged(reply, access_);
+         known_[caller] = judge(reply, access_);
          callers_.release(caller);
          serve_soon();
        });

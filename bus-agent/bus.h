@@ -132,4 +132,8 @@ class Bus {
   bool much_ = false;  // so much was written that memory should be given back
 };
 
+/// What a caller may do, from the reply of GetConnectionCredentials: what the kernel said of the
+/// process that connected. Who cannot be named may do nothing.
+Bus::Caller judge(GVariant* reply, const Access& access);
+
 }  // namespace mandos::bus_agent
