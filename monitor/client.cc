@@ -54,17 +54,22 @@ class Reaction {
       c_.expires_shown.reset();
       return;
     }
-    if (c_.expires && *c_.expires <= now_.boot) {
-      if (!c_.last_checked_ok || c_.last_checker_status != 0) return disable();
-      c_.expires = from_now(c_.settings.timeout);
-    } else if (!c_.expires) {
+    if (!c_.expires) {
       stamp(c_.last_enabled, Property::kLastEnabled);
+      return first_check(event.fraction);
     }
     // A wall clock that went back while nothing ran must not make the client live longer.
     const Instant latest = from_now(std::max(c_.settings.timeout, c_.settings.extended_timeout));
-    const Instant kept = std::min(c_.expires.value_or(now_.boot), latest);
-    first_check(event.fraction);
-    if (kept > *c_.expires) expire_at(kept);
+    if (*c_.expires > latest) expire_at(latest);
+    c_.next_check = part_of_interval(event.fraction);
+    grace();
+    const auto left = *c_.expires - now_.boot;
+    if (left <= left.zero()) return disable();
+    // Without a grace there is time for a check nevertheless.
+    if (*c_.expires < *c_.next_check + step()) {
+      const double most = std::chrono::duration<double>(left) / (2 * step());
+      c_.next_check = part_of_interval(event.fraction * most);
+    }
   }
 
   void operator()(const CheckerFinished& event) {
@@ -86,6 +91,18 @@ class Reaction {
       checker_status(exit_code);
     }
     out_.emplace_back(CheckerCompleted{exit_code, status, done.command});
+  }
+
+  void operator()(const CheckerLost& event) {
+    if (!c_.checker || c_.checker->id != event.checker) return;
+    if (c_.checker_running()) touch(Property::kCheckerRunning);
+    c_.checker.reset();
+    grace();
+  }
+
+  void operator()(const Missed& event) {
+    for (auto& waiting : c_.waiting) waiting.deadline += event.late;
+    grace();
   }
 
   void operator()(const Requested& event) {
@@ -143,6 +160,10 @@ class Reaction {
     for_each_setting([&](Property property, auto member) {
       if (property != Property::kEnabled) change(property, member, event.settings.*member);
     });
+    if (changed_.test(static_cast<std::size_t>(Property::kKeyId))) {
+      decide_waiting(Verdict::kKeyChanged);
+      if (c_.decision && c_.decision->approved) c_.decision.reset();
+    }
     if (c_.next_check && step() != old_step) {
       // The same part of the interval is still to go: many clients changed at once stay spread out.
       const double rest = std::chrono::duration<double>(*c_.next_check - now_.boot) / old_step;
@@ -156,6 +177,8 @@ class Reaction {
   void operator()(const Removed&) {
     disable();
     stop_checker();
+    c_.decision.reset();
+    c_.removed = true;
   }
 
   void finish() {
@@ -201,8 +224,18 @@ class Reaction {
     if (c_.enabled()) return;
     c_.settings.enabled = true;
     touch(Property::kEnabled);
+    c_.graces = 0;
     stamp(c_.last_enabled, Property::kLastEnabled);
     first_check(fraction);
+  }
+  void grace() {
+    const bool vouched = c_.last_checked_ok && c_.last_checker_status == 0;
+    if (!c_.expires || !c_.next_check || !vouched || c_.graces >= kMostGraces) return;
+    Instant least = std::max(*c_.next_check, now_.boot) + step();
+    if (*c_.expires <= now_.boot) least = std::max(least, from_now(c_.settings.timeout));
+    if (*c_.expires >= least) return;
+    ++c_.graces;
+    expire_at(least);
   }
   void disable() {
     if (!c_.enabled()) return;
@@ -215,6 +248,7 @@ class Reaction {
   }
 
   void checked_ok() {
+    c_.graces = 0;
     stamp(c_.last_checked_ok, Property::kLastCheckedOk);
     checker_status(0);
     if (c_.enabled()) expire_at(from_now(c_.settings.timeout));
@@ -283,8 +317,12 @@ class Reaction {
 
 void react(Client& client, const Event& event, const Moment& now, std::vector<Effect>& out) {
   Reaction reaction(client, now, out);
+  // Who is gone must be forgotten before anything that is due decides it, and what was missed must
+  // be made good before anything is judged by it.
+  const bool first = std::holds_alternative<HungUp>(event) || std::holds_alternative<Missed>(event);
+  if (first) std::visit(reaction, event);
   if (!std::holds_alternative<Started>(event)) reaction.settle();
-  std::visit(reaction, event);
+  if (!first) std::visit(reaction, event);
   reaction.finish();
 }
 
@@ -315,8 +353,8 @@ bool writable(const Set& set) {
 
 std::string_view text(Verdict verdict) {
   static constexpr std::string_view kTexts[] = {
-      "No approval needed", "Approved", "Approved by default",
-      "Disabled",           "Denied",   "Approval timed out"};
+      "No approval needed", "Approved",   "Approved by default", "Disabled", "Denied",
+      "Approval timed out", "Key changed"};
   return kTexts[static_cast<std::size_t>(verdict)];
 }
 

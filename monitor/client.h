@@ -22,6 +22,11 @@ using ConnectionId = std::uint64_t;
 /// Never used twice: the client's `number` in the upper 32 bits, a count below.
 using CheckerId = std::uint64_t;
 
+/// How often in a row, without a check that succeeded in between, an expiry is put off because we
+/// could not check (see Missed): neither a monitor that crashes in a loop nor one that is stopped
+/// again and again keeps a stolen client enabled.
+inline constexpr std::uint32_t kMostGraces = 3;
+
 /// What the bus shows of a client, named as there.
 enum class Property : std::uint8_t {
   kApprovalDelay,
@@ -59,6 +64,8 @@ struct Client {
   std::string object_path;  // empty when there is no bus
   std::uint32_t number = 0;
   WallTime created{};
+  /// Removed over the bus: kept until its section in clients.conf changes or goes.
+  bool removed = false;
 
   /// `settings.enabled` is the state of now.
   ClientSettings settings;
@@ -72,6 +79,8 @@ struct Client {
   std::optional<Instant> expires;
   /// The same for people, as the wall clock stood when it was set.
   std::optional<WallTime> expires_shown;
+  /// How often it was put off since a check succeeded; at most kMostGraces times.
+  std::uint32_t graces = 0;
 
   // Lost with the process.
   std::optional<Instant> next_check;
@@ -104,23 +113,34 @@ struct Client {
 
 /// The first event of every client. `fraction` in [0, 1) is random: where in its interval the first
 /// checker runs. Of a client that was kept on disk, `expires` is set (converted to Instant by the
-/// owner); if that has passed, only one whose last checker succeeded stays enabled.
+/// owner), and stays unless nobody could check (see Missed).
 struct Started {
   double fraction;
 };
 /// next_deadline() is reached. (Every event but Started first does what is due.)
 struct Due {};
-/// Once for each StartChecker, also if the checker-runner died. `wait_status` as by wait(2).
+/// This or CheckerLost, once for each StartChecker. `wait_status` as by wait(2).
 struct CheckerFinished {
   CheckerId checker;
   int wait_status;
+};
+/// The checker-runner died, and the checker with it: this says nothing of the client.
+struct CheckerLost {
+  CheckerId checker;
+};
+/// This process did not run for so long. Connections wait so much longer. A client whose last check
+/// succeeded gets a grace: it does not expire before one more check could decide, and if its expiry
+/// has passed, not before its timeout. The same after Started and CheckerLost. Others get none.
+struct Missed {
+  Milliseconds late;
 };
 /// A connection that has proven to be this client asks for the secret. It is answered by one
 /// Decided, unless it hangs up before.
 struct Requested {
   ConnectionId connection;
 };
-/// The peer has gone. No effect unless it waits.
+/// The peer has gone. Forgets the connection if it waits; it is never decided after this, even if
+/// its deadline has passed.
 struct HungUp {
   ConnectionId connection;
 };
@@ -139,15 +159,16 @@ struct Set {
 bool writable(const Set& set);
 /// clients.conf was read again. `settings` is what shall be in force (the caller merged it with the
 /// changes made at run time). `fraction` as in Started, for a client that becomes enabled by it.
+/// Another key ends the wait of every connection, and an approval: both were for the old key.
 struct Reloaded {
   ClientSettings settings;
   double fraction;
 };
-/// The client is taken away: refuses who waits, kills the checker. The last event.
+/// The client is removed: refuses waiting connections, kills the checker. The last event.
 struct Removed {};
 
-using Event = std::variant<Started, Due, CheckerFinished, Requested, HungUp, Delivered, Approve,
-                           CheckedOk, Set, Reloaded, Removed>;
+using Event = std::variant<Started, Due, CheckerFinished, CheckerLost, Missed, Requested, HungUp,
+                           Delivered, Approve, CheckedOk, Set, Reloaded, Removed>;
 
 // Effects.
 
@@ -158,6 +179,7 @@ enum class Verdict : std::uint8_t {
   kDisabled,
   kDenied,
   kApprovalTimedOut,
+  kKeyChanged,
 };
 constexpr bool granted(Verdict verdict) { return verdict <= Verdict::kApprovedByDefault; }
 /// For the audit line; of a refusal it is also the reason in the bus signal Rejected.
@@ -167,6 +189,7 @@ std::string_view text(Verdict verdict);
 struct Decided {
   ConnectionId connection;
   Verdict verdict;
+  bool shown = true;  // the registry clears it when there were too many
 };
 /// On the bus: CheckerStarted.
 struct StartChecker {

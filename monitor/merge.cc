@@ -92,6 +92,8 @@ Saved to_saved(const Client& client, const ClientSettings& file, const Moment& n
         stamp(now.wall + std::chrono::duration_cast<microseconds>(*client.expires - now.boot)));
   }
   to.set_last_checker_status(client.last_checker_status);
+  to.set_removed(client.removed);
+  to.set_graces(client.graces);
   return saved;
 }
 
@@ -104,10 +106,18 @@ Client from_saved(const Saved& saved, const ClientSettings& file_now, const Mome
   if (from.file().secret_sha256() == hash_of(file_now.secret)) file_then.secret = file_now.secret;
   current.secret = saved.secret ? saved.secret : file_then.secret;
 
+  const bool changed = !same_settings(file_then, file_now);
+  if (file_changed != nullptr) *file_changed = changed;
   Client client;
   client.name = from.name();
+  if (from.removed() && changed) {  // a new client
+    client.created = now.wall;
+    client.settings = file_now;
+    return client;
+  }
+  client.removed = from.removed();
+  client.graces = std::min(from.graces(), kMostGraces);
   client.settings = merge(file_then, file_now, current);
-  if (file_changed != nullptr) *file_changed = !same_settings(file_then, file_now);
   client.created = time_of(from.created());
   if (from.has_last_enabled()) client.last_enabled = time_of(from.last_enabled());
   if (from.has_last_checked_ok()) client.last_checked_ok = time_of(from.last_checked_ok());

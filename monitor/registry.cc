@@ -6,6 +6,12 @@
 #include "monitor/merge.h"
 
 namespace mandos::monitor {
+namespace {
+
+// How long refusals that were not logged are counted before their number is.
+constexpr Milliseconds kReport = std::chrono::seconds(10);
+
+}  // namespace
 
 void Registry::Entry::set_file(const ClientSettings& settings) {
   const bool apart = !same_settings(settings, client.settings);
@@ -16,28 +22,40 @@ Registry::Registry(EventLoop& loop, Log& log, Disk& disk, Outlets outlets)
     : loop_(loop),
       log_(log),
       outlets_(std::move(outlets)),
-      saver_(loop, log, disk, [this](const std::string& name) { return snapshot(name); }) {}
+      saver_(loop, log, disk, [this](const std::string& name) { return snapshot(name); }) {
+  loop_.on_gap([this](Milliseconds late) { missed(late); });
+}
+
+void Registry::missed(Milliseconds late) {
+  log_.warning("did not run for ", late.count() / 1000,
+               " s: deadlines are moved, and clients whose ",
+               "last check succeeded are checked before they expire");
+  // A second more, for what was said to us meanwhile.
+  late += EventLoop::kGap;
+  missed_ += late;
+  for (const auto& [name, slot] : by_name_)
+    if (!slot->client.removed) deliver(*slot, Missed{late});
+}
 
 void Registry::add(Entry entry) {
   auto slot = std::make_unique<Slot>();
   static_cast<Entry&>(*slot) = std::move(entry);
   slot->client.number = next_number_++;
-  slot->client.object_path = outlets_.object_path(slot->client.name);
+  if (!slot->client.removed) slot->client.object_path = outlets_.object_path(slot->client.name);
   by_number_[slot->client.number] = slot.get();
   index(*slot);
   by_name_[slot->client.name] = std::move(slot);
 }
 
 void Registry::index(Slot& slot) {
-  if (const auto& id = slot.client.settings.key_id; id && *id != kKeyIdOfNothing) {
-    by_key_[*id] = &slot;
-  }
+  const auto& id = slot.client.settings.key_id;
+  if (id && *id != kKeyIdOfNothing && !slot.client.removed) by_key_[*id] = &slot;
 }
 
 void Registry::start() {
   for (const auto& [name, slot] : by_name_) {
-    if (slot->unsaved_at_start) saver_.changed(slot->client.name);
-    deliver(*slot, Started{fraction()});
+    if (slot->unsaved_at_start) saver_.changed(name);
+    if (!slot->client.removed) deliver(*slot, Started{fraction()});
   }
 }
 
@@ -45,133 +63,174 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
   std::vector<Slot*> gone;
   for (const auto& [name, slot] : by_name_)
     if (!file.contains(name)) gone.push_back(slot.get());
-  for (Slot* slot : gone) take_away(*slot);
-  by_key_.clear();
+  for (Slot* slot : gone) drop(*slot);
   for (const auto& [name, settings] : file) {
-    if (const auto found = by_name_.find(name); found != by_name_.end()) {
-      Slot& slot = *found->second;
-      deliver(slot, Reloaded{merge(slot.file(), settings, slot.client.settings), fraction()});
-      if (!same_settings(slot.file(), settings)) {  // else an equal secret would be held twice
-        saver_.changed(slot.client.name);
-        slot.set_file(settings);
+    const auto found = by_name_.find(name);
+    Slot* slot = found == by_name_.end() ? nullptr : found->second.get();
+    if (slot != nullptr && slot->client.removed) {
+      if (same_settings(slot->file(), settings)) continue;
+      drop(*slot);
+      slot = nullptr;
+    }
+    if (slot != nullptr) {
+      deliver(*slot, Reloaded{merge(slot->file(), settings, slot->client.settings), fraction()});
+      if (!same_settings(slot->file(), settings)) {  // else an equal secret would be held twice
+        saver_.changed(name);
+        slot->set_file(settings);
       }
-      index(slot);
     } else {
       Entry entry;
       entry.client.name = name;
       entry.client.created = Moment::now().wall;
       entry.client.settings = settings;
       add(std::move(entry));
-      Slot& slot = *by_name_.at(name);
-      deliver(slot, Started{fraction()});
-      saver_.changed(slot.client.name);
-      outlets_.added(slot.client);
+      slot = of_name(name);
+      deliver(*slot, Started{fraction()});
+      saver_.changed(name);
+      outlets_.added(slot->client);
     }
   }
+  // All at once: keys may have moved from one client to another.
+  by_key_.clear();
+  for (const auto& [name, slot] : by_name_) index(*slot);
 }
 
 std::optional<Saved> Registry::snapshot(const std::string& name) const {
-  const Entry* entry = find(name);
-  if (entry == nullptr) return std::nullopt;
-  return to_saved(entry->client, entry->file(), Moment::now());
+  const auto found = by_name_.find(name);
+  if (found == by_name_.end()) return std::nullopt;
+  return to_saved(found->second->client, found->second->file(), Moment::now());
 }
 
-void Registry::request(ConnectionId connection, const KeyId& key_id, const std::string& address) {
-  Slot& slot = *by_key_.at(key_id);
-  connections_[connection] = {slot.client.number, address};
-  deliver(slot, Requested{connection});
+void Registry::request(ConnectionId connection, Proven& proven) {
+  const auto found = by_key_.find(proven.key);
+  if (found == by_key_.end()) return outlets_.refuse(connection);
+  proven.client = found->second->client.number;
+  deliver(*found->second, Requested{connection});
 }
 
-void Registry::hung_up(ConnectionId connection) {
-  const auto found = connections_.find(connection);
-  if (found == connections_.end()) return;
-  Slot* slot = of_number(found->second.client);
-  connections_.erase(found);
-  if (slot != nullptr) deliver(*slot, HungUp{connection});
+void Registry::hung_up(ConnectionId connection, const Proven& proven) {
+  if (Slot* slot = of_number(proven.client)) deliver(*slot, HungUp{connection});
 }
 
-void Registry::delivered(ConnectionId connection) {
-  const auto found = connections_.find(connection);
-  if (found == connections_.end()) return;
-  Slot* slot = of_number(found->second.client);
-  connections_.erase(found);
-  if (slot != nullptr) deliver(*slot, Delivered{});
+bool Registry::may_go_on(const Proven& proven) {
+  Slot* slot = holder(proven);
+  if (slot != nullptr) deliver(*slot, Due{});
+  if (slot != nullptr && slot->client.enabled()) return true;
+  audit(false, slot != nullptr ? &slot->client : nullptr, proven.key.text(), proven.address,
+        "Revoked while it was sent");
+  return false;
+}
+
+void Registry::delivered(const Proven& proven) {
+  if (Slot* slot = holder(proven)) deliver(*slot, Delivered{});
 }
 
 void Registry::not_found(const KeyId& key_id, const std::string& address) {
-  if (may_log()) audit(false, nullptr, key_id.text(), address, "Unknown key");
+  if (!may_tell(stranger_lines_, suppressed_lines_)) return;
+  audit(false, nullptr, key_id.text(), address, "Unknown key");
   outlets_.not_found(key_id, address);
 }
 
 void Registry::proof_refused(const std::string& address, const char* reason) {
-  if (may_log()) audit(false, nullptr, "none", address, concat("No proof: ", reason));
+  if (!may_tell(stranger_lines_, suppressed_lines_)) return;
+  audit(false, nullptr, "none", address, concat("No proof: ", reason));
 }
 
 void Registry::checker_finished(CheckerId checker, int wait_status) {
-  if (Slot* slot = of_number(static_cast<std::uint32_t>(checker >> 32)); slot != nullptr) {
+  if (Slot* slot = of_number(static_cast<std::uint32_t>(checker >> 32))) {
     deliver(*slot, CheckerFinished{checker, wait_status});
   }
 }
 
-const Registry::Entry* Registry::find(const std::string& name) const {
-  const auto found = by_name_.find(name);
-  return found == by_name_.end() ? nullptr : found->second.get();
+void Registry::checker_lost(CheckerId checker) {
+  if (Slot* slot = of_number(static_cast<std::uint32_t>(checker >> 32))) {
+    deliver(*slot, CheckerLost{checker});
+  }
 }
 
+const Registry::Entry* Registry::find(const std::string& name) const { return of_name(name); }
+
 void Registry::change(const std::string& name, const Event& event, Done done) {
-  const auto found = by_name_.find(name);
-  if (found == by_name_.end()) return done(Error{"no such client"});
-  deliver(*found->second, event);
+  Slot* slot = of_name(name);
+  if (slot == nullptr) return done(Error{"no such client"});
+  deliver(*slot, event);
   // What failed before and is asked for again changes nothing, but is as little on disk.
   saver_.confirm(name, std::move(done));
 }
 
 void Registry::remove(const std::string& name, Done done) {
-  const auto found = by_name_.find(name);
-  if (found == by_name_.end()) return done(Error{"no such client"});
-  take_away(*found->second);
+  Slot* slot = of_name(name);
+  if (slot == nullptr) return done(Error{"no such client"});
+  end_life(*slot);
+  saver_.changed(name);
   saver_.confirm(name, std::move(done));
 }
 
-void Registry::take_away(Slot& slot) {
+void Registry::end_life(Slot& slot) {
   deliver(slot, Removed{});
   outlets_.removed(slot.client);
-  if (slot.timer) loop_.cancel(*slot.timer);
+  const auto& id = slot.client.settings.key_id;
+  const auto found = id ? by_key_.find(*id) : by_key_.end();
+  if (found != by_key_.end() && found->second == &slot) by_key_.erase(found);
+}
+
+void Registry::drop(Slot& slot) {
+  if (!slot.client.removed) end_life(slot);
   saver_.changed(slot.client.name);
-  if (const auto& id = slot.client.settings.key_id; id) {
-    if (const auto key = by_key_.find(*id); key != by_key_.end() && key->second == &slot) {
-      by_key_.erase(key);
-    }
-  }
   by_number_.erase(slot.client.number);
-  by_name_.erase(slot.client.name);
+  by_name_.erase(by_name_.find(slot.client.name));
+}
+
+Registry::Slot* Registry::of_name(const std::string& name) const {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() || found->second->client.removed ? nullptr : found->second.get();
 }
 
 Registry::Slot* Registry::of_number(std::uint32_t number) const {
   const auto found = by_number_.find(number);
-  return found == by_number_.end() ? nullptr : found->second;
+  return found == by_number_.end() || found->second->client.removed ? nullptr : found->second;
+}
+
+Registry::Slot* Registry::holder(const Proven& proven) const {
+  Slot* slot = of_number(proven.client);
+  return slot != nullptr && slot->client.settings.key_id == proven.key ? slot : nullptr;
 }
 
 void Registry::deliver(Slot& slot, const Event& event) {
   std::vector<Effect> effects;
   const ClientSettings file = slot.file();
+  const auto graces = slot.client.graces;
   react(slot.client, event, Moment::now(), effects);
   slot.set_file(file);
-  for (const auto& effect : effects) carry_out(slot, effect);
+  for (auto& effect : effects) carry_out(slot, effect);
   outlets_.effects(slot.client, effects);
   schedule(slot);
+  // At once, or a monitor that crashes sooner would not know of it.
+  if (slot.client.graces > graces) saver_.confirm(slot.client.name, [](const Status&) {});
 }
 
-void Registry::carry_out(Slot& slot, const Effect& effect) {
-  if (const auto* decided = std::get_if<Decided>(&effect)) {
+void Registry::carry_out(Slot& slot, Effect& effect) {
+  if (auto* decided = std::get_if<Decided>(&effect)) {
+    const Proven* const connection = outlets_.waiting(decided->connection);
+    if (connection == nullptr) {
+      decided->shown = false;
+      return;
+    }
+    // The event that this was due at may have changed what it was decided by.
+    if (const Client& now = slot.client; granted(decided->verdict)) {
+      if (now.decision && !now.decision->approved) decided->verdict = Verdict::kDenied;
+      if (now.settings.key_id != connection->key) decided->verdict = Verdict::kKeyChanged;
+      if (!now.enabled()) decided->verdict = Verdict::kDisabled;
+    }
     const bool granted_now = granted(decided->verdict);
-    const auto& connection = connections_.at(decided->connection);
-    audit(granted_now, &slot.client, slot.client.settings.key_id->text(), connection.address,
-          text(decided->verdict));
+    decided->shown = granted_now || may_tell(slot.refusals, slot.suppressed);
+    if (decided->shown) {
+      audit(granted_now, &slot.client, connection->key.text(), connection->address,
+            text(decided->verdict));
+    }
     if (granted_now) {
       outlets_.grant(decided->connection, slot.client.settings.secret);
     } else {
-      connections_.erase(decided->connection);
       outlets_.refuse(decided->connection);
     }
   } else if (const auto* start_checker = std::get_if<StartChecker>(&effect)) {
@@ -197,16 +256,25 @@ void Registry::schedule(Slot& slot) {
   });
 }
 
-bool Registry::may_log() {
-  if (!stranger_lines_.take(BootClock::now())) {
-    ++suppressed_lines_;
-    return false;
+bool Registry::may_tell(TokenBucket& rate, unsigned long& suppressed) {
+  if (rate.take(BootClock::now())) return true;
+  ++suppressed;
+  if (!std::exchange(report_is_due_, true)) loop_.after(kReport, [this] { report_suppressed(); });
+  return false;
+}
+
+void Registry::report_suppressed() {
+  report_is_due_ = false;
+  const auto report = [this](unsigned long& lines, std::string_view whose) {
+    if (lines > 0)
+      log_.write(LogLevel::kInfo, concat("audit: ", lines, " lines were suppressed", whose));
+    lines = 0;
+  };
+  report(suppressed_lines_, "");
+  for (const auto& [name, slot] : by_name_) {
+    if (slot->suppressed > 0)
+      report(slot->suppressed, concat(" of client=\"", escaped(name), "\""));
   }
-  if (suppressed_lines_ > 0) {
-    log_.write(LogLevel::kInfo, concat("audit: ", suppressed_lines_, " lines were suppressed"));
-  }
-  suppressed_lines_ = 0;
-  return true;
 }
 
 // The words are documented in mandos(8), "LOGGING": scripts match them. Always written, whatever

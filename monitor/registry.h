@@ -20,6 +20,14 @@
 
 namespace mandos::monitor {
 
+/// A connection that proved a key. The door that it came through owns it; everyone else knows its
+/// number only and asks for it (Registry::Outlets::waiting), so that nobody holds one that is gone.
+struct Proven {
+  KeyId key;
+  std::string address;
+  std::uint32_t client = 0;  // Client::number
+};
+
 class Registry {
  public:
   /// A client, and what clients.conf says of it now.
@@ -33,6 +41,8 @@ class Registry {
   struct Outlets {
     std::function<void(CheckerId, const std::string& command)> start_checker;
     std::function<void(CheckerId)> kill_checker;
+    /// The connection if it waits for its decision; null once it is decided or gone.
+    std::function<const Proven*(ConnectionId)> waiting;
     std::function<void(ConnectionId, SecretPtr)> grant;
     std::function<void(ConnectionId)> refuse;
     // For the bus.
@@ -64,61 +74,75 @@ class Registry {
 
   // From the networkers.
   bool known(const KeyId& key_id) const { return by_key_.contains(key_id); }
-  /// A connection has proven to be the client with this key ID, which is known. grant() or refuse()
-  /// follows, perhaps much later, unless hung_up() comes first.
-  void request(ConnectionId connection, const KeyId& key_id, const std::string& address);
-  void hung_up(ConnectionId connection);
-  void delivered(ConnectionId connection);
+  /// A connection proved the key of a client. grant() or refuse() follows, perhaps much later,
+  /// unless hung_up() comes first.
+  void request(ConnectionId connection, Proven& proven);
+  void hung_up(ConnectionId connection, const Proven& proven);
+  /// Whether a granted connection may have the next part of its secret: not after its client was
+  /// disabled or removed or has another key.
+  bool may_go_on(const Proven& proven);
+  void delivered(const Proven& proven);
   void not_found(const KeyId& key_id, const std::string& address);
   void proof_refused(const std::string& address, const char* reason);
 
+  /// The time, less what this process did not run: for bounds on what peers do.
+  Instant time_served() const { return BootClock::now() - missed_; }
+
   // From the checker-runner.
   void checker_finished(CheckerId checker, int wait_status);
+  void checker_lost(CheckerId checker);
 
   // From the bus. The Status is about the disk: the change is in force either way.
   using Done = Saver::Done;
   const Entry* find(const std::string& name) const;
   /// `done` is called, perhaps at once, when the change is on disk or cannot be brought there.
   void change(const std::string& name, const Event& event, Done done);
+  /// The client stays removed, over restarts too, until its section changes. `done` as above.
   void remove(const std::string& name, Done done);
   template <class Visitor>
   void for_each(Visitor&& visit) const {
-    for (const auto& [name, slot] : by_name_) visit(slot->client);
+    for (const auto& [name, slot] : by_name_)
+      if (!slot->client.removed) visit(slot->client);
   }
 
  private:
   struct Slot : Entry {
     std::optional<EventLoop::TimerId> timer;
-  };
-  struct Connection {
-    std::uint32_t client;  // Client::number
-    std::string address;
+    TokenBucket refusals{1, 20};  // that are logged and signaled
+    unsigned long suppressed = 0;
   };
 
+  void missed(Milliseconds late);
   void deliver(Slot& slot, const Event& event);
-  void carry_out(Slot& slot, const Effect& effect);
+  void carry_out(Slot& slot, Effect& effect);
   std::optional<Saved> snapshot(const std::string& name) const;
   void schedule(Slot& slot);
   void index(Slot& slot);
-  void take_away(Slot& slot);
+  void end_life(Slot& slot);
+  void drop(Slot& slot);
+  Slot* of_name(const std::string& name) const;
   Slot* of_number(std::uint32_t number) const;
+  /// Whose key the connection proved, unless it has another by now.
+  Slot* holder(const Proven& proven) const;
   void audit(bool granted, const Client* client, const std::string& key_id,
              const std::string& address, std::string_view reason);
-  /// For lines that strangers can cause.
-  bool may_log();
+  /// Whether a refusal may be logged and signaled; else it is counted for report_suppressed().
+  bool may_tell(TokenBucket& rate, unsigned long& suppressed);
+  void report_suppressed();
   double fraction() { return std::uniform_real_distribution<>(0, 1)(random_); }
 
   EventLoop& loop_;
   Log& log_;
   Outlets outlets_;
-  std::map<std::string, std::unique_ptr<Slot>> by_name_;
+  std::map<std::string, std::unique_ptr<Slot>> by_name_;  // those that were removed as well
   std::unordered_map<KeyId, Slot*, KeyIdHash> by_key_;
   std::unordered_map<std::uint32_t, Slot*> by_number_;
-  std::unordered_map<ConnectionId, Connection> connections_;
   std::uint32_t next_number_ = 1;
   std::mt19937_64 random_{std::random_device{}()};  // only spreads checkers over time
   TokenBucket stranger_lines_{10, 100};
   unsigned long suppressed_lines_ = 0;
+  bool report_is_due_ = false;
+  Milliseconds missed_{0};  // in all
   Saver saver_;
 };
 

@@ -8,7 +8,6 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <csignal>
 
 #include "monitor/clients_conf.h"
 #include "monitor/jail.h"
@@ -78,13 +77,17 @@ Registry::Outlets Server::outlets() {
   return {.start_checker =
               [this](CheckerId id, const std::string& command) {
                 if (checker_runner_) return checker_runner_->run(id, command);
-                // It is being started afresh: this checker ends as those that it ran.
-                loop_.at(BootClock::now(), [this, id] { registry_.checker_finished(id, SIGKILL); });
+                // It is being started afresh: this checker is lost as those that it ran.
+                loop_.at(BootClock::now(), [this, id] { registry_.checker_lost(id); });
               },
           .kill_checker =
               [this](CheckerId id) {
                 if (checker_runner_) checker_runner_->kill(id);
               },
+          .waiting = [this](ConnectionId id) -> const Proven* {
+            const auto found = networkers_.find(NetworkerDoor::index_of(id));
+            return found != networkers_.end() ? found->second->waiting(id) : nullptr;
+          },
           .grant =
               [this](ConnectionId id, SecretPtr secret) {
                 const auto found = networkers_.find(NetworkerDoor::index_of(id));

@@ -135,7 +135,7 @@ void BusAgentDoor::effects(const Client& client, std::span<const Effect> effects
     auto& signal = *message.mutable_signal();
     signal.set_name(client.name);
     if (const auto* decided = std::get_if<Decided>(&effect);
-        decided && !granted(decided->verdict)) {
+        decided && decided->shown && !granted(decided->verdict)) {
       signal.set_rejected(std::string(text(decided->verdict)));
       door_.send(message);
     } else if (const auto* changed = std::get_if<Changed>(&effect)) {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "monitor/doors/checker_runner.h"
 
-#include <csignal>
-
 namespace mandos::monitor {
 namespace {
 
@@ -11,7 +9,6 @@ using door::checker_runner::ToMonitor;
 
 // 10,000 commands of a few hundred bytes may wait for a checker-runner that is busy.
 constexpr Channel::Limits kLimits{.receive = 64, .queue = 16UL * 1024 * 1024};
-constexpr int kKilled = SIGKILL;  // as wait(2) gives it
 
 }  // namespace
 
@@ -43,7 +40,7 @@ CheckerRunnerDoor::CheckerRunnerDoor(EventLoop& loop, Registry& registry, Unique
 
 CheckerRunnerDoor::~CheckerRunnerDoor() {
   const auto running = std::exchange(running_, {});
-  for (const CheckerId checker : running) registry_.checker_finished(checker, kKilled);
+  for (const CheckerId checker : running) registry_.checker_lost(checker);
 }
 
 void CheckerRunnerDoor::run(CheckerId checker, const std::string& command) {

@@ -19,7 +19,7 @@ namespace mandos::monitor {
 class CheckerRunnerDoor {
  public:
   /// `on_broken`: the checker-runner is gone or broke a rule. It must be started afresh and this
-  /// object destroyed; every checker that ran then counts as killed.
+  /// object destroyed; every checker that ran is lost.
   CheckerRunnerDoor(EventLoop& loop, Registry& registry, UniqueFd door, LogLevel level,
                     bool show_output, std::function<void(const std::string& why)> on_broken);
   ~CheckerRunnerDoor();

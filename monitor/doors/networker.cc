@@ -44,14 +44,22 @@ NetworkerDoor::NetworkerDoor(EventLoop& loop, Registry& registry, UniqueFd door,
       door_(
           loop, std::move(door), kLimits,
           [this](const Channel::Datagram& datagram) { on_datagram(datagram.bytes); },
-          [this](const std::string& why) { options_.on_broken(why); }) {
+          [this](const std::string& why) { broken(why); }) {
   ToNetworker message;
   *message.mutable_settings() = options_.settings;
   door_.send(message, options_.listeners);
 }
 
-NetworkerDoor::~NetworkerDoor() {
-  for (const auto& [number, connection] : connections_) registry_.hung_up(id_of(number));
+void NetworkerDoor::broken(const std::string& why) {
+  if (std::exchange(broken_, true)) return;
+  abandon();
+  options_.on_broken(why);
+}
+
+void NetworkerDoor::abandon() {
+  for (const auto& [number, connection] : std::exchange(connections_, {})) {
+    if (connection.state == kWaiting) registry_.hung_up(id_of(number), connection.proven);
+  }
 }
 
 unsigned NetworkerDoor::state_of(const ToMonitor& message) const {
@@ -66,12 +74,11 @@ void NetworkerDoor::on_datagram(std::string_view bytes) {
   if (broken_) return;
   const bool readable = datagram_.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) &&
                         datagram_.messages_size() > 0 && datagram_.messages_size() <= kMostMessages;
-  const char* broken = readable ? nullptr : "not a datagram of this door";
-  for (int i = 0; broken == nullptr && i < datagram_.messages_size(); ++i) {
-    broken = table_.dispatch(*this, datagram_.messages(i));
+  const char* rule = readable ? nullptr : "not a datagram of this door";
+  for (int i = 0; rule == nullptr && i < datagram_.messages_size(); ++i) {
+    rule = table_.dispatch(*this, datagram_.messages(i));
   }
-  broken_ = broken != nullptr;
-  if (broken_) options_.on_broken(broken);
+  if (rule != nullptr) broken(rule);
 }
 
 void NetworkerDoor::greeting(const ToMonitor& message) {
@@ -82,7 +89,7 @@ void NetworkerDoor::greeting(const ToMonitor& message) {
 void NetworkerDoor::open(const ToMonitor& message) {
   Connection connection;
   connection.nonce = fresh_nonce();
-  connection.opened = BootClock::now();
+  connection.opened = registry_.time_served();
   ToNetworker answer;
   answer.set_connection(message.connection());
   answer.mutable_nonce()->set_nonce(connection.nonce.data(), connection.nonce.size());
@@ -101,7 +108,7 @@ void NetworkerDoor::proof(const ToMonitor& message) {
   // fault.
   const Milliseconds lifetime =
       std::max(Milliseconds(5 * std::int64_t{options_.settings.login_grace_ms()}), kLeastLifetime);
-  if (BootClock::now() - connection.opened > lifetime) {
+  if (registry_.time_served() - connection.opened > lifetime) {
     registry_.proof_refused(address, "nonce too old");
     return send_refusal(number, connection);
   }
@@ -109,7 +116,8 @@ void NetworkerDoor::proof(const ToMonitor& message) {
                                   [this](const KeyId& id) { return registry_.known(id); });
   if (result.verdict == ProofResult::Verdict::kProven) {
     connection.state = kWaiting;
-    return registry_.request(id_of(number), result.key_id, address);
+    connection.proven = {result.key_id, address};
+    return registry_.request(id_of(number), connection.proven);
   }
   if (result.verdict == ProofResult::Verdict::kUnknownKey) {
     registry_.not_found(result.key_id, address);
@@ -117,6 +125,12 @@ void NetworkerDoor::proof(const ToMonitor& message) {
     registry_.proof_refused(address, result.reason);
   }
   send_refusal(number, connection);
+}
+
+const Proven* NetworkerDoor::waiting(ConnectionId id) const {
+  const auto found = connections_.find(static_cast<std::uint32_t>(id));
+  const bool waits = found != connections_.end() && found->second.state == kWaiting;
+  return waits ? &found->second.proven : nullptr;
 }
 
 void NetworkerDoor::grant(ConnectionId id, SecretPtr secret) {
@@ -158,18 +172,21 @@ void NetworkerDoor::send_refusal(std::uint32_t number, Connection& connection) {
 }
 
 void NetworkerDoor::next_part(const ToMonitor& message) {
-  send_part(message.connection(), connections_.at(message.connection()));
+  const std::uint32_t number = message.connection();
+  Connection& connection = connections_.at(number);
+  if (registry_.may_go_on(connection.proven)) return send_part(number, connection);
+  connection.secret.reset();
+  send_refusal(number, connection);
 }
 
 void NetworkerDoor::closed(const ToMonitor& message) {
-  const auto found = connections_.find(message.connection());
-  const State state = found->second.state;
-  connections_.erase(found);
-  const ConnectionId id = id_of(message.connection());
-  if (state == kSent && message.closed().delivered()) {
-    registry_.delivered(id);
-  } else if (state == kWaiting || state == kSending || state == kSent) {
-    registry_.hung_up(id);
+  // Gone before anyone hears of it.
+  const auto gone = connections_.extract(message.connection());
+  const Connection& connection = gone.mapped();
+  if (connection.state == kSent && message.closed().delivered()) {
+    registry_.delivered(connection.proven);
+  } else if (connection.state == kWaiting) {
+    registry_.hung_up(id_of(message.connection()), connection.proven);
   }
 }
 

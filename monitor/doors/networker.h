@@ -29,10 +29,11 @@ class NetworkerDoor {
     std::function<void(const std::string& why)> on_broken;
   };
   NetworkerDoor(EventLoop& loop, Registry& registry, UniqueFd door, Options options);
-  /// Whatever waits has hung up.
-  ~NetworkerDoor();
+  ~NetworkerDoor() { abandon(); }
 
-  /// The registry's decision on a connection that request() was called for.
+  /// The connection if it waits for the registry's decision, else null.
+  const Proven* waiting(ConnectionId id) const;
+  /// That decision.
   void grant(ConnectionId id, SecretPtr secret);
   void refuse(ConnectionId id);
 
@@ -56,6 +57,7 @@ class NetworkerDoor {
     State state = kNonceGiven;
     Nonce nonce{};
     Instant opened{};
+    Proven proven;  // from kWaiting on
     SecretPtr secret;
     std::size_t sent = 0;
   };
@@ -68,6 +70,9 @@ class NetworkerDoor {
   void proof(const ToMonitor& message);
   void next_part(const ToMonitor& message);
   void closed(const ToMonitor& message);
+  void broken(const std::string& why);
+  /// Every connection is gone.
+  void abandon();
 
   ConnectionId id_of(std::uint32_t number) const {
     return ConnectionId{options_.index} << 32 | number;
@@ -79,8 +84,8 @@ class NetworkerDoor {
   Options options_;
   bool greeted_ = false;
   bool broken_ = false;
-  std::unordered_map<std::uint32_t, Connection> connections_;
-  door::networker::Datagram datagram_;  // kept, so that its memory is
+  std::unordered_map<std::uint32_t, Connection> connections_;  // who knows them but by number asks
+  door::networker::Datagram datagram_;                         // kept, so that its memory is
   DoorTable<NetworkerDoor, ToMonitor> table_{rows()};
   Door door_;
 };

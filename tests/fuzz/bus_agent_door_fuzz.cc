@@ -177,7 +177,8 @@ class Scene {
         const std::size_t which = input.below(MonitorWorld::kNames.size());
         const auto* const entry = world_.registry.find(std::string(MonitorWorld::kNames.at(which)));
         if (entry == nullptr) return;
-        return world_.registry.request(++connections_, *entry->client.settings.key_id, "::1");
+        proven_[++connections_] = {*entry->client.settings.key_id, "::1"};
+        return world_.registry.request(connections_, proven_[connections_]);
       }
       case kListen:
         return listen();
@@ -194,7 +195,7 @@ class Scene {
     if (which == 0) return world_.registry.checker_finished(checker_, 0);
     if (which == 1) {
       // The networker's door lets nothing be delivered that was not granted.
-      if (!granted_.empty()) world_.registry.delivered(granted_.back());
+      if (!granted_.empty()) world_.registry.delivered(proven_[granted_.back()]);
       return;
     }
     world_.registry.not_found(monitor::KeyId{}, "::1");
@@ -258,6 +259,7 @@ class Scene {
     out.start_checker = [this](monitor::CheckerId checker, const std::string&) {
       checker_ = checker;
     };
+    out.waiting = [this](monitor::ConnectionId connection) { return &proven_[connection]; };
     out.grant = [this](monitor::ConnectionId connection, const monitor::SecretPtr&) {
       granted_.push_back(connection);
     };
@@ -284,6 +286,7 @@ class Scene {
   std::uint64_t serial_ = 0;
   std::string error_;
   monitor::ConnectionId connections_ = 0;
+  std::map<monitor::ConnectionId, monitor::Proven> proven_;
   std::vector<monitor::ConnectionId> granted_;
   monitor::CheckerId checker_ = 0;
 };

@@ -63,6 +63,7 @@ class MonitorWorld {
 inline monitor::Registry::Outlets quiet_outlets() {
   return {.start_checker = [](monitor::CheckerId, const std::string&) {},
           .kill_checker = [](monitor::CheckerId) {},
+          .waiting = [](monitor::ConnectionId) -> const monitor::Proven* { return nullptr; },
           .grant = [](monitor::ConnectionId, const monitor::SecretPtr&) {},
           .refuse = [](monitor::ConnectionId) {}};
 }

@@ -211,6 +211,7 @@ class Scene {
 
   monitor::Registry::Outlets outlets() {
     auto out = quiet_outlets();
+    out.waiting = [this](monitor::ConnectionId id) { return door_ ? door_->waiting(id) : nullptr; };
     out.grant = [this](monitor::ConnectionId id, monitor::SecretPtr secret) {
       require(monitor::NetworkerDoor::index_of(id) == 3, "a connection is its networker's");
       if (door_) door_->grant(id, std::move(secret));

@@ -91,11 +91,13 @@ TEST_F(CheckerRunnerDoorTest, AnyWaitStatusIsTakenForWhatItIs) {
   EXPECT_TRUE(broken_.empty());
 }
 
-TEST_F(CheckerRunnerDoorTest, DyingCountsAsKilledForEveryCheckerThatRan) {
+TEST_F(CheckerRunnerDoorTest, DyingLosesEveryCheckerThatRanAndSaysNothingOfItsClient) {
+  finished(start(), 0);
+  ASSERT_TRUE(run_until([this] { return !registry_.find("good")->client.checker; }));
   start();
   monitor_.reset();
   EXPECT_FALSE(registry_.find("good")->client.checker);
-  EXPECT_EQ(registry_.find("good")->client.last_checker_status, -1);
+  EXPECT_EQ(registry_.find("good")->client.last_checker_status, 0);
 }
 
 TEST_F(CheckerRunnerDoorTest, OneThatNeverReadsIsGivenUp) {

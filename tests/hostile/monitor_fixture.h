@@ -35,12 +35,16 @@ class MonitorFixture : public testing::Test {
     entry.client.name = name;
     auto& settings = entry.client.settings;
     settings.enabled = enabled;
-    settings.key_id = KeyId{};
-    const auto digest = mandos::test::hash_with(nettle_sha256, key.public_key);
-    std::copy(digest.begin(), digest.end(), settings.key_id->bytes.begin());
+    settings.key_id = key_id(key);
     settings.secret = std::make_shared<const Secret>(as_bytes(secret));
     settings.interval = settings.timeout = std::chrono::hours(24);
     registry_.add(std::move(entry));
+  }
+
+  static KeyId key_id(const SigningKey& key) {
+    KeyId id;
+    std::ranges::copy(mandos::test::hash_with(nettle_sha256, key.public_key), id.bytes.begin());
+    return id;
   }
 
   /// Runs the loop until `done`, but no longer than ten seconds.
@@ -70,6 +74,7 @@ class MonitorFixture : public testing::Test {
   Registry::Outlets outlets_{
       .start_checker = [this](CheckerId id, const std::string&) { started_.push_back(id); },
       .kill_checker = [this](CheckerId id) { killed_.push_back(id); },
+      .waiting = [this](ConnectionId id) { return waiting(id); },
       .grant = [this](ConnectionId id, SecretPtr secret) { granted(id, std::move(secret)); },
       .refuse = [this](ConnectionId id) { refused(id); },
       .effects = [this](const Client& client,
@@ -81,6 +86,7 @@ class MonitorFixture : public testing::Test {
   std::vector<CheckerId> started_;
   std::vector<CheckerId> killed_;
 
+  virtual const Proven* waiting(ConnectionId) { return nullptr; }
   virtual void granted(ConnectionId, SecretPtr) {}
   virtual void refused(ConnectionId) {}
   virtual void told(const Client&, std::span<const Effect>) {}

@@ -7,8 +7,10 @@
 #include <ctime>
 #include <memory>
 #include <optional>
+#include <set>
 
 #include "monitor/doors/networker.h"
+#include "monitor/merge.h"
 #include "tests/hostile/monitor_fixture.h"
 #include "tests/support/datagram.h"
 
@@ -65,6 +67,7 @@ class NetworkerDoorTest : public MonitorFixture {
     }
   }
 
+  const Proven* waiting(ConnectionId id) override { return monitor_->waiting(id); }
   void granted(ConnectionId id, SecretPtr secret) override {
     monitor_->grant(id, std::move(secret));
   }
@@ -139,6 +142,16 @@ class NetworkerDoorTest : public MonitorFixture {
   void stranger(const KeyId& key_id, const std::string& address) override {
     strangers_.emplace_back(key_id, address);
   }
+
+  ToMonitor closed(std::uint32_t connection) {
+    ToMonitor message = about(connection);
+    message.mutable_closed();
+    return message;
+  }
+
+  const Client& client(const std::string& name) { return registry_.find(name)->client; }
+  /// clients.conf says `good` of that client, and nothing of others.
+  void reload(const ClientSettings& good) { registry_.reload({{"good", good}}, merge); }
 
   UniqueFd networker_;
   std::unique_ptr<NetworkerDoor> monitor_;
@@ -287,45 +300,65 @@ TEST_F(NetworkerDoorTest, NothingBeforeTheGreeting) {
   }
 }
 
-TEST_F(NetworkerDoorTest, EveryMessageOutsideItsStateBreaksTheDoor) {
-  enum Kind { kOpen, kProof, kNextPart, kClosed, kGreeting };
-  const auto make = [this](Kind kind, std::uint32_t connection) {
-    ToMonitor message = about(connection);
+// Every state of a connection and every message: what is allowed is a row of this table.
+TEST_F(NetworkerDoorTest, EveryMessageInEveryState) {
+  enum Kind { kGreeting, kOpen, kProof, kNextPart, kClosed, kDelivered, kKinds };
+  enum State { kNone, kNonce, kWaiting, kSending, kSent, kRefused, kStates };
+  const std::set<std::pair<State, Kind>> allowed = {
+      {kNone, kOpen},        {kNonce, kProof},       {kNonce, kClosed},   {kNonce, kDelivered},
+      {kWaiting, kClosed},   {kWaiting, kDelivered}, {kSending, kClosed}, {kSending, kDelivered},
+      {kSending, kNextPart}, {kSent, kClosed},       {kSent, kDelivered}, {kRefused, kClosed},
+      {kRefused, kDelivered}};
+  const auto make = [this](Kind kind) {
+    ToMonitor message = about(7);
+    if (kind == kGreeting) message.mutable_greeting();
     if (kind == kOpen) message.mutable_open();
     if (kind == kProof) message.mutable_proof()->set_transcript("x");
     if (kind == kNextPart) message.mutable_next_part();
-    if (kind == kClosed) message.mutable_closed()->set_delivered(true);
-    if (kind == kGreeting) message.mutable_greeting();
+    if (kind >= kClosed) message.mutable_closed()->set_delivered(kind == kDelivered);
     return message;
   };
-  // No such connection.
-  for (const Kind kind : {kProof, kNextPart, kClosed, kGreeting}) {
-    open_door(true);
-    send(make(kind, 7));
-    expect_broken("not allowed in this state");
-  }
-  // A nonce was given.
-  for (const Kind kind : {kOpen, kNextPart, kGreeting}) {
-    open_door(true);
-    open(7);
-    send(make(kind, 7));
-    expect_broken("not allowed in this state");
-  }
-  // The secret was sent.
-  for (const Kind kind : {kOpen, kProof, kNextPart, kGreeting}) {
-    open_door(true);
-    const auto answer = prove(7, transcript(open(7), good_key_));
-    EXPECT_TRUE(answer && answer->has_part());
-    send(make(kind, 7));
-    expect_broken("not allowed in this state");
-  }
-  // It was refused.
-  for (const Kind kind : {kOpen, kProof, kNextPart, kGreeting}) {
-    open_door(true);
-    const auto answer = prove(7, transcript(open(7), unknown_key_));
-    EXPECT_TRUE(answer && answer->has_refused());
-    send(make(kind, 7));
-    expect_broken("not allowed in this state");
+  ASSERT_TRUE(change("good", Set{Property::kExtendedTimeout, Milliseconds(360000000)}));
+  for (int state = kNone; state < kStates; ++state) {
+    const Milliseconds delay(state == kWaiting ? 3600000 : 0);
+    ASSERT_TRUE(change("good", Set{Property::kApprovalDelay, delay}));
+    // Of two parts, so that one is left.
+    const std::string text(state == kSending ? 40000 : 10, 's');
+    ASSERT_TRUE(change(
+        "good", Set{Property::kSecret, SecretPtr(std::make_shared<const Secret>(as_bytes(text)))}));
+    for (int kind = 0; kind < kKinds; ++kind) {
+      SCOPED_TRACE(concat("state ", state, ", message ", kind));
+      open_door(true);
+      if (state != kNone) {
+        const Nonce nonce = open(7);
+        if (state == kWaiting) {
+          send(proof(7, transcript(nonce, good_key_)));
+          ASSERT_TRUE(run_until([&] { return client("good").approval_pending(); }));
+        } else if (state != kNonce) {
+          const auto answer =
+              prove(7, transcript(nonce, state == kRefused ? unknown_key_ : good_key_));
+          ASSERT_TRUE(answer);
+          ASSERT_EQ(answer->has_refused(), state == kRefused);
+          ASSERT_EQ(answer->part().last(), state == kSent);
+        }
+      }
+      const auto expires = client("good").expires;
+      send(make(static_cast<Kind>(kind)));
+      if (allowed.contains({static_cast<State>(state), static_cast<Kind>(kind)})) {
+        const auto answer = receive();
+        EXPECT_TRUE(broken_.empty());
+        EXPECT_EQ(answer.has_value(), kind < kClosed);
+        EXPECT_EQ(answer && !answer->blob().empty(), state == kSending && kind == kNextPart);
+      } else {
+        expect_broken("not allowed in this state");
+      }
+      // Whatever was said: only what was sent to its end was delivered, and nobody waits who is
+      // gone.
+      const bool delivered = state == kSent && kind == kDelivered;
+      EXPECT_EQ(client("good").expires != expires, delivered);
+      EXPECT_EQ(client("good").approval_pending(),
+                state == kWaiting && !(kind >= kClosed) && broken_.empty());
+    }
   }
 }
 
@@ -617,6 +650,56 @@ TEST_F(NetworkerDoorTest, ABigSecretComesInPartsOnDemand) {
   }
   EXPECT_EQ(parts, 32);
   EXPECT_TRUE(whole == big);
+}
+
+TEST_F(NetworkerDoorTest, ANewKeyEndsTheWaitOfWhoProvedTheOldOne) {
+  ASSERT_TRUE(change("good", Set{Property::kApprovalDelay, Milliseconds(3600000)}));
+  for (const bool has_key : {true, false}) {
+    send(proof(1, transcript(open(1), good_key_)));
+    ASSERT_TRUE(run_until([this] { return client("good").approval_pending(); }));
+    ClientSettings file = registry_.find("good")->file();
+    const ClientSettings before = file;
+    file.key_id.reset();
+    if (has_key) file.key_id = KeyId{};
+    file.secret = std::make_shared<const Secret>(as_bytes("for the new key"));
+    reload(file);
+    const auto answer = receive();
+    EXPECT_TRUE(answer && answer->has_refused());
+    ASSERT_TRUE(change("good", Approve{true}));
+    EXPECT_FALSE(receive());
+    send(closed(1));
+    // The old key is a stranger's from now on.
+    const auto again = prove(1, transcript(open(1), good_key_));
+    EXPECT_TRUE(again && again->has_refused());
+    send(closed(1));
+    reload(before);
+  }
+}
+
+TEST_F(NetworkerDoorTest, ASecretThatIsBeingSentIsRevoked) {
+  enum Why { kDisabled, kNewKey, kRemoved, kNothing };
+  for (const Why why : {kNothing, kDisabled, kNewKey, kRemoved}) {
+    ASSERT_TRUE(change("good", Set{Property::kEnabled, true}));
+    ASSERT_TRUE(change("good", Set{Property::kSecret, SecretPtr(std::make_shared<const Secret>(
+                                                          as_bytes(std::string(40000, 's'))))}));
+    auto answer = prove(1, transcript(open(1), good_key_));
+    ASSERT_TRUE(answer && answer->has_part() && !answer->part().last());
+    ClientSettings file = registry_.find("good")->file();
+    if (why == kDisabled) change("good", Set{Property::kEnabled, false});
+    if (why == kNewKey) file.key_id = KeyId{};
+    if (why == kNewKey) reload(file);
+    if (why == kRemoved) registry_.remove("good", [](const Status&) {});
+    ToMonitor next = about(1);
+    next.mutable_next_part();
+    send(next);
+    answer = receive();
+    EXPECT_TRUE(answer && answer->has_part() == (why == kNothing)) << why;
+    EXPECT_TRUE(answer && answer->has_refused() == (why != kNothing)) << why;
+    send(closed(1));
+    if (why == kRemoved) break;
+    file.key_id = key_id(good_key_);
+    reload(file);
+  }
 }
 
 TEST_F(NetworkerDoorTest, DyingWhileAClientWaitsForgetsIt) {

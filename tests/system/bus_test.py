@@ -620,22 +620,35 @@ def _():
                              ("no seccomp" if h.sanitized() else "seccomp=allow-list"))
 
 
-@h.case("a removed client is gone at once, with its state file")
+@h.case("a removed client is gone at once, and stays so until its section changes")
 def _():
     config = three_clients()
-    with Bus(), server(config):
-        caller = Caller()
-        kept = lambda: sorted(file.name for file in config.state.iterdir())
-        for name in ("one", "foo_bar_1", "third"):
-            caller.set(f"/clients/{name}", "Host", "s", "changed")
-        before = kept()
-        caller.call("/", OURS, "RemoveClient", GLib.Variant("(o)", ("/clients/third",)))
-        gone = set(before) - set(kept())
-        h.expect_equal([len(gone), "third" in str(gone), set(kept()) - set(before)],
-                       [1, True, set()], f"of {before}, gone {gone}")
-        h.expect_equal(sorted(caller.call("/", OURS, "GetAllClients")[0]),
-                       ["/clients/foo_bar_1", "/clients/one"], "the others")
-        h.expect_equal(caller.get("/clients/one", "Host"), "changed", "another's change")
+    others = ["/clients/foo_bar_1", "/clients/one"]
+    there = lambda caller: sorted(caller.call("/", OURS, "GetAllClients")[0])
+
+    def reload(started):
+        before = len(started.log.lines)
+        started.process.send_signal(signal.SIGUSR1)
+        started.log.wait_for("read again", start=before)
+
+    with Bus():
+        with server(config) as started:
+            caller = Caller()
+            for name in ("one", "foo_bar_1", "third"):
+                caller.set(f"/clients/{name}", "Host", "s", "changed")
+            caller.call("/", OURS, "RemoveClient", GLib.Variant("(o)", ("/clients/third",)))
+            h.expect_equal(there(caller), others, "the others")
+            h.expect_equal(caller.get("/clients/one", "Host"), "changed", "another's change")
+            reload(started)
+            h.expect_equal(there(caller), others, "after a reload")
+        with server(config) as started:
+            caller = Caller()
+            h.expect_equal(there(caller), others, "after a restart")
+            config.clients["third"]["fingerprint"] = "01"
+            config.write()
+            reload(started)
+            h.expect_equal(there(caller), [*others, "/clients/third"], "with another section")
+            h.expect_equal(caller.get("/clients/third", "Host"), "third.example", "a new client")
 
 
 @h.case("with neither D-Bus nor Zeroconf there is no bus-agent, and nobody has a bus library")

@@ -26,7 +26,8 @@ class Client:
     asked for since, which may have come to disk or not."""
 
     def __init__(self, name, config):
-        self.name, self.path = name, f"/clients/{name}"
+        self.name, self.path, self.config = name, f"/clients/{name}", config
+        self.gone = [False]  # removed, in the same way
         self.key, key_id = h.test_key()
         config.client(name, key_id, FILE_SECRET)
         self.may_be = {setting: [value] for setting, value in FILE.items()}
@@ -35,11 +36,9 @@ class Client:
     def change(self, caller, number, setting):
         """One change, confirmed when this returns."""
         if setting == "Remove":
-            # It comes back at the next start, as clients.conf has it.
-            for name in self.may_be:
-                self.may_be[name].append(FILE.get(name, FILE_SECRET))
+            self.gone.append(True)
             caller.call("/", OURS, "RemoveClient", variant("(o)", (self.path,)))
-            self.may_be = {name: values[-1:] for name, values in self.may_be.items()}
+            self.gone = [True]
             return
         kind = KINDS.get(setting, "t")
         value = {"s": f"true {number}", "b": number % 2 == 0, "t": 3_600_000 + number,
@@ -50,7 +49,19 @@ class Client:
 
     def check(self, caller):
         """That the server has what was confirmed; what it has is known from here on."""
-        found = caller.call(self.path, PROPERTIES, "GetAll", variant("(s)", (CLIENT,)))[0]
+        try:
+            found = caller.call(self.path, PROPERTIES, "GetAll", variant("(s)", (CLIENT,)))[0]
+        except GLib.Error:
+            h.expect(True in self.gone, f"{self.name} is there")
+            # With another section it is a new client at the next start.
+            section = self.config.clients[self.name]
+            section["fingerprint"] = f"{int(section['fingerprint'], 16) + 1:02X}"
+            self.config.write()
+            self.may_be = {name: [FILE.get(name, FILE_SECRET)] for name in self.may_be}
+            self.gone = [False, True]  # until then
+            return
+        h.expect(False in self.gone, f"{self.name} stays removed")
+        self.gone = [False]
         for setting, values in self.may_be.items():
             if setting == "Secret":
                 continue
@@ -59,7 +70,7 @@ class Client:
             self.may_be[setting] = [found[setting]]
 
     def check_secret(self):
-        if self.may_be["Enabled"] == [True] and self.may_be["ApprovalDelay"][0] == 0:
+        if self.gone == [False] and self.may_be["Enabled"] == [True] and self.may_be["ApprovalDelay"][0] == 0:
             h.expect(h.fetch(key=self.key).blob in self.may_be["Secret"], f"{self.name}: its secret")
 
 
@@ -79,7 +90,8 @@ def nobody_left(but):
 
 def change_until_killed(server, clients, number):
     """Changes until a random moment kills the server; returns how many were confirmed."""
-    caller, confirmed, removed = Caller(), 0, set()
+    caller, confirmed = Caller(), 0
+    removed = {client for client in clients if client.gone != [False]}
     pids = h.tree(server.process.pid)
     # Most changes are on disk within a few milliseconds.
     timer = threading.Timer(random.uniform(0, 0.12), kill_all, (server, pids))

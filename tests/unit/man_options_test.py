@@ -193,7 +193,7 @@ def verdicts():
                      re.S)[0]
     reasons = set(re.findall(r'"([^"]+)"', body))  # however it returns them
     registry = source("monitor/registry.cc")
-    reasons |= set(re.findall(r'"(Unknown key)"', registry))
+    reasons |= set(re.findall(r'"(Unknown key|Revoked while it was sent)"', registry))
     reasons |= {text.rstrip(": ") for text in re.findall(r'"(No proof: )"', registry)}
     text = page("mandos.8")
     item = text[text.index(".It Li reason\n"):]

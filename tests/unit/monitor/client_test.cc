@@ -556,6 +556,9 @@ TEST(Client, Reload) {
   const ClientSettings approval = with_approval(Milliseconds(10000), true, Milliseconds(0));
   ClientSettings keyed = usual();
   keyed.key_id = KeyId::parse(std::string(64, '1'));
+  ClientSettings rekeyed = approval;
+  rekeyed.key_id = keyed.key_id;
+  const ClientSettings lasting = with_approval(Milliseconds(10000), true, Milliseconds(5000));
   play({
       {"what did not change keeps its timers",
        usual(),
@@ -578,6 +581,21 @@ TEST(Client, Reload) {
        1001,
        "1000: Changed KeyID=1111111111111111111111111111111111111111111111111111111111111111; "
        "Save\n"},
+      {"another key ends every wait",
+       approval,
+       {{10, Requested{1}}, {20, Requested{2}}, {30, Reloaded{rekeyed, 0}}},
+       20000,
+       "10: NeedApproval 10000 yes; Changed ApprovalPending=true LastApprovalRequest=10; Save\n"
+       "20: NeedApproval 10000 yes; Changed LastApprovalRequest=20; Save\n"
+       "30: Decided 1 Key changed; Decided 2 Key changed; Changed ApprovalPending=false "
+       "KeyID=1111111111111111111111111111111111111111111111111111111111111111; Save\n"},
+      {"an approval was for the old key",
+       lasting,
+       {{10, Approve{true}}, {20, Reloaded{rekeyed, 0}}, {30, Requested{1}}},
+       31,
+       "20: Changed ApprovalDuration=0 KeyID=1111111111111111111111111111111111111111111111111111"
+       "111111111111; Save\n"
+       "30: NeedApproval 10000 yes; Changed ApprovalPending=true LastApprovalRequest=30; Save\n"},
       {"a timeout moves the expiry",
        usual(),
        {{1000, Reloaded{with(&ClientSettings::timeout, Milliseconds(310000)), 0}}},
@@ -633,17 +651,23 @@ TEST(Client, StartWithWhatWasKept) {
     std::int16_t status;
     std::int64_t expires_after;  // kNone: disabled
     std::int64_t last_enabled_after;
+    std::int64_t next_check_after = kNow + 50000;
+    std::uint32_t graces = 0;
   };
-  // The first check is at 550000: the expiry is never before 650000.
   const StartRow rows[] = {
       {"a new client", true, kNone, false, -2, 650000, kNow},
       {"an expiry that is too soon for a first check", true, kNow + 1, true, 0, 650000, 3},
-      {"the same, last checker failed", true, kNow + 1, true, 1, 650000, 3},
+      {"the same, last checker failed: no grace", true, kNow + 1, true, 1, kNow + 1, 3, kNow},
+      {"the same, never checked", true, kNow + 100000, false, -2, kNow + 100000, 3, kNow + 25000},
+      {"the same, the graces are used up", true, kNow + 1, true, 0, kNow + 1, 3, kNow, kMostGraces},
+      {"the last grace", true, kNow + 1, true, 0, 650000, 3, kNow + 50000, kMostGraces - 1},
       {"an expiry with time left is kept", true, kNow + 250000, false, -2, 750000, 3},
       {"an extended one too", true, kNow + 900000, false, -2, 1400000, 3},
       {"one beyond all timeouts is the work of a wall clock that went back", true,
        kNow + 31536000000, true, 0, 1400000, 3},
       {"past its expiry, last checker succeeded", true, kNow, true, 0, 800000, 3},
+      {"past its expiry, the graces are used up", true, kNow, true, 0, kNone, 3, kNone,
+       kMostGraces},
       {"past its expiry, last checker failed", true, kNow, true, 1, kNone, 3},
       {"past its expiry, last checker killed", true, kNow - 1, true, -1, kNone, 3},
       {"past its expiry, no checker has succeeded ever", true, kNow - 1, false, 0, kNone, 3},
@@ -656,7 +680,11 @@ TEST(Client, StartWithWhatWasKept) {
     Client client;
     client.settings = usual();
     client.settings.enabled = row.enabled;
-    if (row.expires != kNone) client.expires = moment(row.expires).boot;
+    if (row.expires != kNone) {
+      client.expires = moment(row.expires).boot;
+      if (row.enabled) client.expires_shown = moment(row.expires).wall;
+    }
+    client.graces = row.graces;
     if (row.ever_ok) client.last_checked_ok = moment(1).wall;
     client.last_checker_status = row.status;
     client.last_enabled = moment(3).wall;
@@ -666,10 +694,111 @@ TEST(Client, StartWithWhatWasKept) {
     EXPECT_EQ(since_start(client.expires_shown),
               row.expires_after == kNone ? "none" : std::to_string(row.expires_after));
     EXPECT_EQ(client.next_check ? since_start(*client.next_check) : kNone,
-              row.expires_after == kNone ? kNone : kNow + 50000);
+              row.expires_after == kNone ? kNone : row.next_check_after);
     EXPECT_EQ(since_start(client.last_enabled), std::to_string(row.last_enabled_after));
-    EXPECT_EQ(effects.empty(), !row.enabled);
+    EXPECT_EQ(effects.empty(), !row.enabled || row.expires == row.expires_after);
+    const bool put_off = row.enabled && row.expires < row.expires_after && row.expires != kNone;
+    EXPECT_EQ(client.graces, row.graces + (put_off ? 1 : 0));
   }
+}
+
+/// A client that started at 0 and whose checker succeeded (or not) at 1: expiry 300001 (150000),
+/// checks at 50000, 150000 and so on.
+Client checked(bool succeeded, ClientSettings settings = usual()) {
+  Client client;
+  client.settings = std::move(settings);
+  test::checked_react(client, Started{0.5}, moment(0));
+  if (succeeded) test::checked_react(client, CheckedOk{}, moment(1));
+  return client;
+}
+std::string happened(Client& client, const Event& event, std::int64_t at) {
+  std::string out;
+  for (const auto& effect : test::checked_react(client, event, moment(at))) {
+    out += (out.empty() ? "" : "; ") + told(client, effect);
+  }
+  return out;
+}
+
+TEST(Client, WhatWeMissedIsHeldAgainstNobody) {
+  Client client = checked(true);
+  EXPECT_EQ(happened(client, Missed{Milliseconds(9000)}, 40000), "") << "nothing was missed";
+  EXPECT_EQ(client.graces, 0);
+  // Its expiry has passed: another timeout, and a check at once, which decides.
+  EXPECT_EQ(happened(client, Missed{Milliseconds(350000)}, 400000),
+            "StartChecker 0 check; Changed CheckerRunning=true Expires=700000; Save");
+  EXPECT_EQ(client.graces, 1);
+  EXPECT_EQ(
+      happened(client, CheckerFinished{0, kExit7}, 400001),
+      "CheckerCompleted 7 1792 check; Changed CheckerRunning=false LastCheckerStatus=7; Save");
+  // It has not passed, but the check that would have moved it could not run.
+  client = checked(true);
+  EXPECT_EQ(happened(client, Missed{Milliseconds(240000)}, 290000),
+            "StartChecker 0 check; Changed CheckerRunning=true Expires=390000; Save");
+}
+
+TEST(Client, OnlyAClientWhoseLastCheckSucceededGetsAGrace) {
+  Client never = checked(false);
+  EXPECT_EQ(happened(never, Missed{Milliseconds(1000)}, 150000),
+            "Changed Enabled=false Expires=none; Save");
+  Client failed = checked(true);
+  happened(failed, Due{}, 50000);
+  happened(failed, CheckerFinished{0, kExit7}, 50001);
+  EXPECT_EQ(happened(failed, Missed{Milliseconds(1000)}, 300001),
+            "Changed Enabled=false Expires=none; Save");
+  Client off = checked(true, disabled());
+  EXPECT_EQ(happened(off, Missed{Milliseconds(1000)}, 1000000), "");
+}
+
+TEST(Client, GracesAreFewUntilACheckSucceeds) {
+  Client client = checked(true);
+  std::int64_t now = 0;
+  for (std::uint32_t i = 0; i < kMostGraces; ++i) {
+    now += 1000000;
+    happened(client, Missed{Milliseconds(900000)}, now);
+    EXPECT_TRUE(client.enabled());
+    EXPECT_EQ(since_start(client.expires.value()), now + 300000);
+  }
+  Client other = client;
+  now += 1000000;
+  happened(other, Missed{Milliseconds(900000)}, now);
+  EXPECT_FALSE(other.enabled());
+  happened(client, CheckerFinished{0, kExit0}, now - 900000);
+  EXPECT_EQ(client.graces, 0);
+  happened(client, Missed{Milliseconds(900000)}, now);
+  EXPECT_TRUE(client.enabled());
+}
+
+TEST(Client, ConnectionsWaitLongerForWhatWeMissed) {
+  Client client = checked(true, with_approval(Milliseconds(10000), false, Milliseconds(1000)));
+  happened(client, Requested{1}, 1000);
+  EXPECT_EQ(happened(client, Missed{Milliseconds(20000)}, 31000 - 1), "");
+  EXPECT_EQ(since_start(client.waiting.at(0).deadline), 31000);
+  EXPECT_EQ(happened(client, Approve{true}, 31000 - 1),
+            "Decided 1 Approved; Changed ApprovalPending=false");
+}
+
+TEST(Client, ACheckerThatWasLostSaysNothing) {
+  Client client = checked(true);
+  happened(client, Due{}, 250000);  // and its expiry is 300001
+  EXPECT_EQ(happened(client, CheckerLost{1}, 250001), "") << "another one";
+  EXPECT_EQ(happened(client, CheckerLost{0}, 250001),
+            "Changed CheckerRunning=false Expires=450000; Save");
+  EXPECT_EQ(client.last_checker_status, 0);
+  EXPECT_EQ(happened(client, CheckerFinished{0, kExit7}, 250002), "") << "it is over";
+  // One that was stopped is gone to the outside already.
+  client = checked(true);
+  happened(client, Due{}, 50000);
+  happened(client, set(Property::kCheckerRunning, false), 50001);
+  EXPECT_EQ(happened(client, CheckerLost{0}, 50002), "");
+  EXPECT_FALSE(client.checker);
+}
+
+TEST(Client, WhoHasHungUpIsNotDecidedEvenIfItsTimeIsUp) {
+  Client client = checked(true, with_approval(Milliseconds(10000), true, Milliseconds(1000)));
+  happened(client, Requested{1}, 1000);
+  happened(client, Requested{2}, 1000);
+  EXPECT_EQ(happened(client, HungUp{1}, 11000),
+            "Decided 2 Approved by default; Changed ApprovalPending=false");
 }
 
 TEST(Client, TheFirstCheckLiesWithinTheInterval) {

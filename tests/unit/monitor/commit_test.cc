@@ -152,7 +152,7 @@ TEST_F(CommitTest, AChangeThatChangesNothingIsConfirmedWithoutTheDisk) {
   EXPECT_TRUE(saves_.empty());
 }
 
-TEST_F(CommitTest, AClientRemovedBeforeItsChangeIsOnDiskIsNotSaved) {
+TEST_F(CommitTest, OfAClientRemovedBeforeItsChangeIsOnDiskTheRemovalIsSaved) {
   add_client("one");
   ask_for_host(1, "one", "new");
   ToMonitor removal;
@@ -161,7 +161,8 @@ TEST_F(CommitTest, AClientRemovedBeforeItsChangeIsOnDiskIsNotSaved) {
   removal.mutable_request()->set_remove(true);
   ASSERT_TRUE(agent_->send(removal));
   ASSERT_TRUE(replies(2));
-  EXPECT_TRUE(bus_disk_.kept.empty());
+  EXPECT_TRUE(bus_disk_.kept.at("one").client.removed());
+  EXPECT_EQ(bus_disk_.begun, 1U);
 }
 
 TEST_F(CommitTest, ADoorThatIsGoneGetsNoAnswer) {

@@ -102,5 +102,51 @@ TEST_F(RegistryTest, AnotherSecretAtRunTimeLeavesTheFilesOwn) {
   EXPECT_EQ(entry().client.settings.secret->bytes().size(), 10U);
 }
 
+TEST_F(RegistryTest, AClientThatWasRemovedComesBackOnlyWithAnotherSection) {
+  set(Property::kHost, std::string("run time"));
+  clients_.remove("one", [](const Status& done) { EXPECT_TRUE(done); });
+  EXPECT_EQ(clients_.find("one"), nullptr);
+  reload();
+  EXPECT_EQ(clients_.find("one"), nullptr);
+  EXPECT_EQ(saved(), Hosts("run time", "file"));
+  clients_.for_each([](const Client& client) { ADD_FAILURE() << client.name; });
+  Status again = Ok{};
+  clients_.remove("one", [&again](const Status& done) { again = done; });
+  EXPECT_FALSE(again);
+  file_.checker = "true";
+  reload();
+  ASSERT_NE(clients_.find("one"), nullptr);
+  EXPECT_TRUE(entry().client.enabled());
+  EXPECT_EQ(entry().client.settings.host, "file") << "a new client";
+}
+
+TEST_F(RegistryTest, ASectionThatGoesAndComesBackMakesANewClient) {
+  clients_.remove("one", [](const Status&) {});
+  clients_.reload({}, merge);
+  reload();
+  EXPECT_NE(clients_.find("one"), nullptr);
+}
+
+TEST_F(RegistryTest, AReplacedKeyIsAStrangers) {
+  const KeyId old = *KeyId::parse(std::string(64, '1'));
+  const KeyId other = *KeyId::parse(std::string(64, '2'));
+  file_.key_id = old;
+  reload();
+  EXPECT_TRUE(clients_.known(old));
+  file_.key_id = other;
+  reload();
+  EXPECT_FALSE(clients_.known(old));
+  EXPECT_TRUE(clients_.known(other));
+  // It goes on to another client, and its first one goes.
+  clients_.reload({{"two", file_}}, merge);
+  EXPECT_TRUE(clients_.known(other));
+  clients_.remove("two", [](const Status&) {});
+  EXPECT_FALSE(clients_.known(other));
+  clients_.reload({{"two", file_}}, merge);
+  EXPECT_FALSE(clients_.known(other)) << "of a client that stays removed";
+  clients_.reload({}, merge);
+  EXPECT_FALSE(clients_.known(other));
+}
+
 }  // namespace
 }  // namespace mandos::monitor::test

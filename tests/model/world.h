@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// One monitor in a world of its own: its registry and its doors, with peers, a disk, a
+// configuration and a clock that do what an event says. What must always hold is checked after
+// every event, against a record of what was said, not of what the monitor thinks.
+#pragma once
+
+#include <array>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "monitor/doors/bus_agent.h"
+#include "monitor/doors/checker_runner.h"
+#include "monitor/doors/networker.h"
+#include "monitor/merge.h"
+#include "tests/model/fakes.h"
+#include "tests/support/memory_disk.h"
+
+namespace mandos::model {
+
+inline constexpr int kConnections = 2;
+inline constexpr int kClients = 2;
+
+/// What can happen. `a` is a connection, or a client; `b` a key.
+enum class What : std::uint8_t {
+  kOpen,
+  kProof,
+  kStaleProof,
+  kNextPart,
+  kClosed,
+  kDelivered,
+  kApprove,
+  kDeny,
+  kEnable,
+  kDisable,
+  kRemove,
+  kCheckerOk,
+  kCheckerFailed,
+  kReload,  // with `a` and `b` as in File
+  kTimePasses,
+  kDue,
+  kGap,
+  kNetworkerDies,
+  kRunnerDies,
+  kBusAgentDies,
+  kDiskFinishes,
+  kDiskFails,
+  kDiskFailsLate,  // what was to be written is there nevertheless
+  kRestart,
+  kRestartLate,  // the same
+};
+struct Happening {
+  What what;
+  std::uint8_t a = 0;
+  std::uint8_t b = 0;
+};
+
+/// What clients.conf says of a client.
+enum Section : std::uint8_t {
+  kOriginal,
+  kNewKey,
+  kNoKey,
+  kAbsent,
+  kOthersKey,
+  kRenamed,
+  kSections
+};
+
+struct Scene {
+  const char* name;
+  int clients;
+  int connections;
+  Milliseconds approval_delay;
+  bool approved_by_default;
+  bool two_parts;
+  std::vector<What> without;  // events that this scene leaves out
+  int depth;                  // as shipped
+};
+
+class World {
+ public:
+  explicit World(const Scene& scene);
+  ~World();
+
+  /// What can happen now.
+  std::vector<Happening> possible();
+  /// Makes it happen. False: something that must hold does not; see problem().
+  bool happen(const Happening& event);
+  const std::string& problem() const { return problem_; }
+  /// Two worlds with the same one go on in the same way.
+  std::uint64_t hash();
+  static std::string text(const Happening& event);
+
+ private:
+  struct Connection {
+    enum State { kNone, kNonce, kAsked, kGranted, kWhole, kRefused } state = kNone;
+    std::uint32_t number = 0;
+    monitor::Nonce nonce{};
+    std::uint8_t key = 0;
+    bool part_wanted = false;
+  };
+  struct Checker {
+    monitor::CheckerId id;
+    bool killed;
+  };
+  struct Asked {  // over the bus
+    What what;
+    std::string name;
+  };
+  /// What was said of a client and must hold.
+  struct Told {
+    std::optional<bool> enabled;  // confirmed, and nothing else asked for since
+    bool removed = false;
+    bool removal_confirmed = false;
+  };
+
+  void live();
+  void die();
+  void connect_networker();
+  void connect_runner();
+  void connect_bus_agent();
+  monitor::Registry::Outlets outlets();
+  std::map<std::string, monitor::ClientSettings> file() const;
+  std::string name_of(int client) const;
+  std::optional<std::uint8_t> key_of(int client) const;
+  int secret_of(int client) const;
+  Port& port(const void* room);
+  void say(const door::networker::ToMonitor& message, bool must_break);
+  void ask(What what, int client);
+  void listen();
+  void hear_networker(const Port::Sent& sent);
+  void hear_bus_agent(const Port::Sent& sent);
+  void hear_runner(const Port::Sent& sent);
+  void forget_connections();
+  void apply(const Happening& event);
+  void check();
+  std::map<std::string, Instant> expiries_that_stay(What what) const;
+  void fail(const std::string& why) {
+    if (problem_.empty()) problem_ = why;
+  }
+  const monitor::Client* client(int number) const;
+
+  const Scene& scene_;
+  std::string problem_;
+  std::array<std::uint8_t, kClients> sections_{};
+  std::array<Connection, kConnections> connections_;
+  std::uint32_t next_number_ = 1;
+  std::vector<Checker> checkers_;
+  std::map<std::uint64_t, Asked> asked_;
+  std::uint64_t next_serial_ = 1;
+  std::map<std::string, Told> told_;
+  bool broken_ = false;  // the networker's door
+  std::size_t granted_now_ = 0;
+
+  std::map<std::string, monitor::Saved> kept_;  // on disk, while no monitor runs
+  std::unique_ptr<EventLoop> loop_;
+  Log log_ = Log::to_socket(-1, LogLevel::kInfo);
+  std::unique_ptr<monitor::test::MemoryDisk> disk_;
+  std::unique_ptr<monitor::Registry> registry_;
+  std::unique_ptr<monitor::NetworkerDoor> networker_;
+  std::unique_ptr<monitor::CheckerRunnerDoor> runner_;
+  std::unique_ptr<monitor::BusAgentDoor> bus_agent_;
+  const Door* networker_port_ = nullptr;
+  const Door* runner_port_ = nullptr;
+  const Door* bus_agent_port_ = nullptr;
+};
+
+}  // namespace mandos::model

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The registry on virtual time: what it logs and signals when it is asked too much, and what it
+// makes of time in which the process did not run.
+#include <sys/socket.h>
+
+#include <array>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "monitor/merge.h"
+#include "tests/hostile/monitor_fixture.h"
+
+namespace mandos {
+namespace {
+
+Instant virtual_now{std::chrono::hours(1)};
+
+}  // namespace
+
+BootClock::time_point BootClock::now() noexcept { return virtual_now; }
+Moment Moment::now() noexcept {
+  return {virtual_now, WallTime(std::chrono::floor<WallTime::duration>(
+                           virtual_now.time_since_epoch() + std::chrono::hours(500000)))};
+}
+
+namespace monitor::test {
+namespace {
+
+using std::chrono::seconds;
+
+class RegistryTimeTest : public MonitorFixture {
+ protected:
+  RegistryTimeTest() {
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, log_ends_.data()), 0);
+    log_ = Log::to_socket(log_ends_[0], LogLevel::kInfo);
+    outlets_.effects = [this](const Client&, std::span<const Effect> effects) {
+      for (const auto& effect : effects) {
+        const auto* decided = std::get_if<Decided>(&effect);
+        if (decided != nullptr && decided->shown && !granted(decided->verdict)) ++rejected_;
+      }
+    };
+    outlets_.not_found = [this](const KeyId&, const std::string&) { ++not_found_; };
+    clients_.emplace(loop_, log_, clients_disk_, outlets_);
+    for (const char* name : {"good", "disabled"}) {
+      Registry::Entry entry;
+      entry.client = registry_.find(name)->client;
+      entry.client.settings.interval = seconds(100);
+      entry.client.settings.timeout = seconds(250);
+      clients_->add(std::move(entry));
+    }
+    clients_->start();
+  }
+  ~RegistryTimeTest() override {
+    close(log_ends_[0]);
+    close(log_ends_[1]);
+  }
+
+  const Proven* waiting(ConnectionId id) override {
+    const auto found = asked_.find(id);
+    return found == asked_.end() ? nullptr : &found->second;
+  }
+  void granted(ConnectionId id, SecretPtr) override {
+    asked_.erase(id);
+    ++granted_;
+  }
+  void refused(ConnectionId id) override {
+    asked_.erase(id);
+    ++refused_;
+  }
+  static bool granted(Verdict verdict) { return monitor::granted(verdict); }
+
+  void ask(const SigningKey& key, ConnectionId id) {
+    asked_[id] = {key_id(key), "2001:db8::1"};
+    clients_->request(id, asked_[id]);
+  }
+  /// Time in which the loop runs.
+  void pass(seconds time) {
+    for (const Instant end = virtual_now + time; virtual_now < end;) {
+      virtual_now += Milliseconds(500);
+      loop_.run_once(Milliseconds(0));
+    }
+  }
+  /// Time in which it does not; then one round.
+  void stop(seconds time) {
+    virtual_now += time;
+    loop_.run_once(Milliseconds(0));
+  }
+  std::vector<std::string> lines() {
+    std::vector<std::string> all;
+    std::array<char, 2048> line{};
+    for (ssize_t size = 0;
+         (size = recv(log_ends_[1], line.data(), line.size(), MSG_DONTWAIT)) > 0;) {
+      all.emplace_back(line.data() + 1, static_cast<std::size_t>(size - 1));
+    }
+    return all;
+  }
+  static std::size_t count(const std::vector<std::string>& lines, std::string_view word) {
+    std::size_t found = 0;
+    for (const auto& line : lines) found += line.find(word) != line.npos ? 1 : 0;
+    return found;
+  }
+  const Client& good() { return clients_->find("good")->client; }
+
+  std::array<int, 2> log_ends_{};
+  MemoryDisk clients_disk_{loop_};
+  std::optional<Registry> clients_;
+  std::map<ConnectionId, Proven> asked_;
+  int granted_ = 0;
+  int refused_ = 0;
+  int rejected_ = 0;
+  int not_found_ = 0;
+};
+
+TEST_F(RegistryTimeTest, TheKeyOfADisabledClientFillsNeitherLogNorBus) {
+  for (ConnectionId id = 0; id < 1000; ++id) ask(disabled_key_, id);
+  EXPECT_EQ(refused_, 1000);
+  EXPECT_EQ(rejected_, 20);
+  EXPECT_EQ(count(lines(), "verdict=refused client=\"disabled\""), 20);
+  // Another client's refusals are not hidden by them, and a granted secret never.
+  for (ConnectionId id = 0; id < 100; ++id) ask(good_key_, id);
+  EXPECT_EQ(granted_, 100);
+  EXPECT_EQ(count(lines(), "verdict=granted client=\"good\""), 100);
+  pass(seconds(11));
+  EXPECT_EQ(count(lines(), "audit: 980 lines were suppressed of client=\"disabled\""), 1);
+  pass(seconds(30));
+  EXPECT_EQ(count(lines(), "suppressed"), 0) << "the count is logged once";
+  ask(disabled_key_, 1);
+  EXPECT_EQ(rejected_, 21);
+  EXPECT_EQ(count(lines(), "verdict=refused client=\"disabled\""), 1);
+}
+
+TEST_F(RegistryTimeTest, StrangersFillNeitherLogNorBus) {
+  for (int i = 0; i < 1000; ++i) clients_->not_found(key_id(unknown_key_), "2001:db8::1");
+  for (int i = 0; i < 1000; ++i) clients_->proof_refused("2001:db8::1", "nonsense");
+  EXPECT_EQ(not_found_, 100);
+  const auto logged = lines();
+  EXPECT_EQ(count(logged, "Unknown key"), 100);
+  EXPECT_EQ(count(logged, "No proof"), 0);
+  pass(seconds(11));
+  EXPECT_EQ(count(lines(), "audit: 1900 lines were suppressed"), 1);
+}
+
+TEST_F(RegistryTimeTest, AStopCostsACheckedClientNothing) {
+  clients_->change("good", CheckedOk{}, [](const Status&) {});
+  stop(seconds(3600));
+  EXPECT_TRUE(good().enabled());
+  EXPECT_GE(*good().expires, virtual_now + seconds(250));
+  EXPECT_EQ(started_.size(), 1);
+  EXPECT_GE(count(lines(), "did not run"), 1);
+}
+
+TEST_F(RegistryTimeTest, AStopDisablesWhoWasNeverChecked) {
+  stop(seconds(3600));
+  EXPECT_FALSE(good().enabled());
+}
+
+TEST_F(RegistryTimeTest, WhoWaitsForApprovalWaitsLongerForAStop) {
+  clients_->change("good", CheckedOk{}, [](const Status&) {});
+  clients_->change("good", Set{Property::kApprovalDelay, Milliseconds(seconds(10))},
+                   [](const Status&) {});
+  clients_->change("good", Set{Property::kApprovedByDefault, false}, [](const Status&) {});
+  pass(seconds(1));
+  ask(good_key_, 1);
+  pass(seconds(5));
+  stop(seconds(600));
+  EXPECT_TRUE(good().approval_pending());
+  clients_->change("good", Approve{true}, [](const Status&) {});
+  EXPECT_EQ(granted_, 1);
+}
+
+TEST_F(RegistryTimeTest, TheKeyIsLookedAtAgainAtTheMomentOfGranting) {
+  clients_->change("good", Set{Property::kApprovalDelay, Milliseconds(seconds(10))},
+                   [](const Status&) {});
+  ask(good_key_, 1);
+  asked_[1].key = key_id(unknown_key_);
+  clients_->change("good", Approve{true}, [](const Status&) {});
+  EXPECT_EQ(std::pair(granted_, refused_), std::pair(0, 1));
+  EXPECT_EQ(count(lines(), "verdict=refused client=\"good\""), 1);
+}
+
+TEST_F(RegistryTimeTest, NoTimerOutlivesItsClient) {
+  ask(good_key_, 1);
+  clients_->change("good", Approve{true}, [](const Status&) {});
+  clients_->change("good", Set{Property::kApprovalDelay, Milliseconds(seconds(10))},
+                   [](const Status&) {});
+  pass(seconds(2));
+  ask(good_key_, 2);
+  clients_->remove("good", [](const Status&) {});
+  EXPECT_EQ(refused_, 1);
+  clients_->reload({}, merge);
+  EXPECT_EQ(clients_->find("disabled"), nullptr);
+  started_.clear();
+  pass(seconds(1000));
+  EXPECT_TRUE(started_.empty());
+}
+
+}  // namespace
+}  // namespace monitor::test
+}  // namespace mandos
