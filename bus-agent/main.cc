@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The bus-agent: what administrators' tools and Avahi see of the server.
 // Descriptors: 0 to 2 as usual, 3 the door to the monitor, 4 the log socket.
-#include <linux/close_range.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -11,6 +10,7 @@
 
 #include "bus-agent/agent.h"
 #include "bus-agent/jail.h"
+#include "common/descriptors.h"
 
 namespace mandos::bus_agent {
 namespace {
@@ -25,7 +25,7 @@ int run() {
     static_cast<void>(std::fputs("This program is started by mandos, not by hand.\n", stderr));
     return 2;
   }
-  if (close_range(kLogSocket + 1, ~0U, 0) != 0 || chdir("/") != 0) return 1;
+  if (!close_descriptors(kLogSocket + 1) || chdir("/") != 0) return 1;
   // We end when the monitor's door is closed, and so after the announcement is taken back, however
   // the whole is told to end.
   for (const int signal : {SIGPIPE, SIGINT, SIGHUP, SIGTERM}) std::signal(signal, SIG_IGN);

@@ -2,7 +2,6 @@
 // The checker-runner: runs the commands that the monitor hands it, as an account that owns nothing.
 // Descriptors: 0 to 2 as usual, 3 the door to the monitor, 4 the log socket.
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <sys/stat.h>
 
 #include <csignal>
@@ -14,6 +13,7 @@
 #include "checker-runner/checker.h"
 #include "checker-runner/jail.h"
 #include "common/channel.h"
+#include "common/descriptors.h"
 #include "common/event_loop.h"
 
 #include "checker_runner.pb.h"
@@ -39,7 +39,7 @@ Status prepare_process() {
     }
     fcntl(fd, F_SETFD, FD_CLOEXEC);
   }
-  if (close_range(kLogSocket + 1, ~0U, 0) != 0) return errno_error(errno, "close_range");
+  if (!close_descriptors(kLogSocket + 1)) return errno_error(errno, "close_range");
   if (chdir("/") != 0) return errno_error(errno, "chdir /");
   // The supervisor's come last; the checkers get the caller's environment.
   unsetenv("LD_BIND_NOW");

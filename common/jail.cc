@@ -127,14 +127,12 @@ Status keep_capabilities(const std::vector<unsigned>& kept) {
   // The bounding set first: afterwards the right to change it is gone. Without that right it may be
   // as it should be already, which is verified below.
   const bool bounded = capng_apply(CAPNG_SELECT_BOUNDS) == 0;
-  if (capng_apply(CAPNG_SELECT_CAPS) != 0) return Error{"capabilities could not be dropped"};
-  if (!kept.empty() && capng_apply(CAPNG_SELECT_AMBIENT) != 0) {
-    return Error{"ambient capabilities could not be set"};
-  }
+  const bool applied = capng_apply(CAPNG_SELECT_CAPS) == 0 &&
+                       (kept.empty() || capng_apply(CAPNG_SELECT_AMBIENT) == 0);
   if (capng_get_caps_process() != 0) return Error{"capabilities could not be read back"};
   for (unsigned capability = 0; capability <= CAP_LAST_CAP; ++capability) {
     const bool wanted = std::ranges::count(kept, capability) > 0;
-    if (prctl(PR_CAPBSET_READ, capability, 0, 0, 0) == (wanted ? 0 : 1) ||
+    if (within_bounds(capability) != wanted ||
         (capng_have_capability(CAPNG_PERMITTED, capability) != 0) != wanted ||
         (capng_have_capability(CAPNG_EFFECTIVE, capability) != 0) != wanted) {
       return Error{concat("capability ", capng_capability_to_name(capability),
@@ -143,6 +141,7 @@ Status keep_capabilities(const std::vector<unsigned>& kept) {
                                     : " could not be dropped without setpcap")};
     }
   }
+  if (!applied) return Error{"capabilities could not be set"};
   return Ok{};
 }
 
@@ -330,6 +329,8 @@ std::vector<SyscallRule> memory_calls() {
   }
   return rules;
 }
+
+bool within_bounds(unsigned capability) { return prctl(PR_CAPBSET_READ, capability, 0, 0, 0) == 1; }
 
 std::vector<SyscallRule> dangerous_calls() {
   std::vector<SyscallRule> rules;

@@ -89,6 +89,9 @@ struct Jail {
   Filter filter = {};
 };
 
+/// Whether the capability is in the bounding set: without it nobody from here on can have it.
+bool within_bounds(unsigned capability);
+
 /// Puts every layer on and verifies each: root directory, capabilities, no_new_privs, undumpable,
 /// limits, Landlock, seccomp last. Descriptors are the caller's affair. Returns one line for the
 /// log that names the layers, with the reason for each that the kernel does not have (only Landlock

@@ -1,16 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # shellcheck shell=bash disable=SC2034
-# The Debian packages that quickstart and check need, in one place. To be sourced.
-BUILD_PACKAGES=(g++ meson ninja-build pkg-config protobuf-compiler libprotobuf-dev libcap-ng-dev
-  libseccomp-dev nettle-dev libgmp-dev libgnutls28-dev libglib2.0-dev)
-# What mandos-client and mandos-keygen need to run where they are only unpacked.
-CLIENT_PACKAGES=(gnupg gnutls-bin libavahi-core7 libgpgme11 libnl-route-3-200)
-TEST_PACKAGES=(mandos mandos-client libgtest-dev libgmock-dev dbus avahi-daemon fping clang
-  clang-format clang-tidy cppcheck llvm libclang-rt-dev python3-dbus python3-gi iproute2 procps
-  gdb man-db mandoc systemd selinux-policy-dev selinux-policy-default policycoreutils selinux-utils
-  python3-setools libjemalloc2 cmark-gfm)
-# What only ./check --long needs: virtual machines and chroots.
-LONG_PACKAGES=(avahi-utils cryptsetup-bin debian-archive-keyring e2fsprogs mmdebstrap qemu-system-x86)
+# The Debian packages that quickstart, check and the test runners need, in one place. To be sourced.
+
+# packages_of RELEASE ARCHITECTURE: sets the lists for that release of Debian.
+packages_of() {
+  local gpgme=libgpgme11t64 allocators=(libjemalloc2 libtcmalloc-minimal4t64)
+  [ "$1" != bookworm ] || { gpgme=libgpgme11; allocators=(libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4); }
+  BUILD_PACKAGES=(g++ meson ninja-build pkg-config protobuf-compiler libprotobuf-dev libcap-ng-dev
+    libseccomp-dev nettle-dev libgmp-dev libgnutls28-dev libglib2.0-dev mount)
+  # What mandos-client and mandos-keygen need to run where they are only unpacked.
+  CLIENT_PACKAGES=(gnupg gnutls-bin libavahi-core7 "$gpgme" libnl-route-3-200)
+  TEST_PACKAGES=(mandos mandos-client libgtest-dev libgmock-dev dbus avahi-daemon fping clang
+    clang-format clang-tidy cppcheck llvm libclang-rt-dev python3-dbus python3-gi git iproute2 procps
+    gdb man-db mandoc systemd selinux-policy-dev selinux-policy-default policycoreutils selinux-utils
+    python3-setools cmark-gfm "${allocators[@]}")
+  # What only ./check --long needs: virtual machines and chroots.
+  LONG_PACKAGES=(avahi-utils cryptsetup-bin debian-archive-keyring e2fsprogs mmdebstrap qemu-system-x86)
+}
+packages_of "$(. /etc/os-release; echo "${VERSION_CODENAME:-sid}")" "$(dpkg --print-architecture)"
 
 # Installs what is missing and says so; asks nothing.
 install_packages() {

@@ -7,9 +7,13 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
+#include <memory>
 #include <new>
+#include <optional>
 #include <set>
 
 #include "monitor/checker_command.h"
@@ -59,6 +63,17 @@ bool is_known(std::string_view name) {
   return std::ranges::find(kFields, name, &Field::name) != std::end(kFields);
 }
 
+/// The home directory of the first account in /etc/passwd that `matches`, or nothing. getpwnam(3)
+/// would load a name service or ask its daemon, which the jail answers by killing the monitor.
+std::optional<std::string> find_home(const std::function<bool(const passwd&)>& matches) {
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/etc/passwd", "re"), &std::fclose);
+  const passwd* entry = nullptr;
+  do {
+    entry = file == nullptr ? nullptr : fgetpwent(file.get());
+  } while (entry != nullptr && !matches(*entry));
+  return entry == nullptr ? std::nullopt : std::optional<std::string>(entry->pw_dir);
+}
+
 /// $NAME and ${NAME} by the environment, then a leading ~ or ~USER by the home; what is unknown
 /// stays as it is.
 std::string expand_path(std::string_view path) {
@@ -81,9 +96,10 @@ std::string expand_path(std::string_view path) {
   const auto slash = std::min(out.find('/'), out.size());
   const char* const home = slash == 1 ? std::getenv("HOME") : nullptr;
   if (home != nullptr) return home + out.substr(slash);
-  const passwd* const user =
-      slash == 1 ? getpwuid(getuid()) : getpwnam(out.substr(1, slash - 1).c_str());
-  return user == nullptr ? out : user->pw_dir + out.substr(slash);
+  const auto found = find_home([&](const passwd& account) {
+    return slash == 1 ? account.pw_uid == getuid() : out.substr(1, slash - 1) == account.pw_name;
+  });
+  return found ? *found + out.substr(slash) : out;
 }
 
 /// As Python decodes base64 (RFC 4648): what is not of the alphabet is skipped, and a pad that

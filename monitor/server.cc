@@ -2,7 +2,6 @@
 #include "monitor/server.h"
 
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <malloc.h>
 #include <net/if.h>
 #include <sys/resource.h>
@@ -196,7 +195,7 @@ void Server::serve() {
   // A reload finds the files where they lay at start. Where they lie elsewhere, it fails and is
   // left to a fresh monitor.
   std::vector<std::string> readable(client_folders_.begin(), client_folders_.end());
-  readable.insert(readable.end(), {settings_.configdir, "/etc/passwd", "/etc/nsswitch.conf"});
+  readable.insert(readable.end(), {settings_.configdir, "/etc/passwd"});
   auto jailed = jail::enter(monitor_jail(std::move(readable), {settings_.statedir}));
   if (!jailed) return fail(concat("jail: ", jailed.error()));
   log_.info("monitor: jail: ", *jailed, " secrets=", secret_memory_kind());

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <string_view>
 
+#include "common/descriptors.h"
 #include "common/event_loop.h"
 #include "common/log.h"
 #include "networker/crash_note.h"
@@ -28,7 +29,7 @@ int run() {
     static_cast<void>(std::fputs("This program is started by mandos, not by hand.\n", stderr));
     return 2;
   }
-  if (close_range(kLogFd + 1, ~0U, 0) != 0) return 1;
+  if (!close_descriptors(kLogFd + 1)) return 1;
 
   Log log = Log::to_socket(kLogFd, LogLevel::kInfo);
   if (const Status warm = Tls::warm_up(); !warm) {

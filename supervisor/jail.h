@@ -9,4 +9,7 @@ namespace mandos::supervisor {
 /// command, inherits it.
 jail::Jail supervisor_jail();
 
+/// An Error names a capability that the server cannot do without, and what needs it.
+Status check_capabilities();
+
 }  // namespace mandos::supervisor

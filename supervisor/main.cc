@@ -2,7 +2,7 @@
 // The program `mandos`: looks at what is asked of it, goes into the background if it should, and
 // becomes the supervisor.
 #include <fcntl.h>
-#include <linux/close_range.h>
+#include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "common/descriptors.h"
 #include "common/inspection.h"
 #include "config.h"
 #include "supervisor/jail.h"
@@ -76,10 +77,11 @@ void close_inherited(int one, int other) {
   unsigned from = STDERR_FILENO + 1;
   for (const int kept : {std::min(one, other), std::max(one, other)}) {
     if (kept < 0) continue;
-    if (from < static_cast<unsigned>(kept)) close_range(from, static_cast<unsigned>(kept) - 1, 0);
+    if (from < static_cast<unsigned>(kept))
+      close_descriptors(from, static_cast<unsigned>(kept) - 1);
     from = static_cast<unsigned>(kept) + 1;
   }
-  close_range(from, ~0U, 0);
+  close_descriptors(from);
 }
 
 /// LISTEN_FDS is for the process that it was made for, sd_listen_fds(3): judged here, where the
@@ -103,6 +105,7 @@ int start(const std::vector<std::string>& arguments) {
   if (verdict != inspection::kForeground && verdict != inspection::kBackground) return verdict;
   const bool foreground = verdict == inspection::kForeground;
   if (geteuid() != 0) return complain("must be started as root, to give each process its account");
+  if (auto capable = check_capabilities(); !capable) return complain(capable.error());
   auto accounts = find_accounts();
   if (!accounts) return complain(accounts.error());
   Notify notify;
@@ -148,6 +151,11 @@ int start(const std::vector<std::string>& arguments) {
   Log::to_system("mandos-supervisor", LogLevel::kInfo, foreground).info("jail: ", *jailed);
   if (auto listening = supervisor.listen(); !listening) {
     log.warning("--reload will not work: ", listening.error());
+  }
+  if (!jail::within_bounds(CAP_NET_RAW)) {
+    log.warning(
+        "capability net_raw is missing: checkers that use fping or ping will not work; add it "
+        "(podman run --cap-add=NET_RAW), or set another checker");
   }
   supervisor.adopt_monitor(*monitor, std::move(door->first));
   const int status = supervisor.run();

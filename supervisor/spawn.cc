@@ -4,7 +4,6 @@
 #include <cap-ng.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <linux/close_range.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -13,7 +12,10 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
+#include "common/descriptors.h"
+#include "common/jail.h"
 #include "config.h"
 
 namespace mandos::supervisor {
@@ -33,7 +35,7 @@ void drop(const Program& program, int complaints) {
       CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_INHERITABLE | CAPNG_BOUNDING_SET | CAPNG_AMBIENT);
   capng_clear(CAPNG_SELECT_ALL);
   for (const unsigned capability : *program.capabilities) {
-    capng_update(CAPNG_ADD, kSets, capability);
+    if (jail::within_bounds(capability)) capng_update(CAPNG_ADD, kSets, capability);
   }
   if (capng_apply(CAPNG_SELECT_BOUNDS) != 0) fail(complaints, program, "bounding set");
   if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0) fail(complaints, program, "PR_SET_KEEPCAPS");
@@ -64,7 +66,7 @@ void place(const Program& program, const Descriptors& descriptors, int complaint
     fail(complaints, program, "dup2");
   }
   const unsigned first = descriptors.log < 0 ? STDERR_FILENO + 1 : kLog + 1;
-  if (!descriptors.inherit && close_range(first, ~0U, CLOSE_RANGE_CLOEXEC) != 0) {
+  if (!descriptors.inherit && !close_descriptors(first, ~0U, true)) {
     fail(complaints, program, "close_range");
   }
 }

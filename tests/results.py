@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Counts the test cases in the files given, which `meson test` wrote (meson-logs/NAME.junit.xml of a
-build folder) or a script of ./check --long (NAME.tap), prints what failed, and ends with the line
+build folder) or another script (NAME.tap), prints what failed, and ends with the line
 `N passed, N failed`.
 
 A skipped case counts as failed when CI is set. --broken 1 says that a step failed as a whole (a

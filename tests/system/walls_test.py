@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The walls between the processes of a running server: what each is given, what each keeps in
 memory, and that the jails hold whatever allocates their memory."""
-import base64, contextlib, ctypes, glob, os, pathlib, re, signal, struct, subprocess, sys, time
+import base64, contextlib, ctypes, glob, os, pathlib, platform, re, shutil, signal, struct, subprocess
+import sys, time
 
 try:
     from gi.repository import Gio, GLib
@@ -398,11 +399,49 @@ for setting in TUNABLES:
         lambda setting=setting: serves_with(GLIBC_TUNABLES=setting))
 
 
-@case("all serve with jemalloc preloaded")
-def _():
-    file = next(pathlib.Path("/usr/lib").glob("*-linux-gnu*/libjemalloc.so.2"), None)
-    expect(file, "libjemalloc.so.2 is not there: see TEST_PACKAGES in dist/packages.sh")
-    serves_with(LD_PRELOAD=str(file))
+# Each by what finds it: those of Debian, and one that does what hardened_malloc does.
+ARCHITECTURE = platform.machine() if struct.calcsize("P") == 8 else "i386"
+ALLOCATORS = {
+    "jemalloc": "/usr/lib/*-linux-gnu*/libjemalloc.so.2",
+    "mimalloc": "/usr/lib/*-linux-gnu*/libmimalloc.so.*",
+    "tcmalloc": "/usr/lib/*-linux-gnu*/libtcmalloc_minimal.so.4",
+    "scudo": f"/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.scudo_standalone-{ARCHITECTURE}.so",
+    "an allocator like hardened_malloc": f"{harness.BUILD}/tests/support/*hardened_preload.so",
+}
+
+
+def preloads(pattern, by_file):
+    found = sorted(glob.glob(pattern))
+    expect(found, f"{pattern} is not there: see TEST_PACKAGES in dist/packages.sh")
+    # The networker's user must be able to read it.
+    copy = pathlib.Path("/run/preload.so")
+    shutil.copyfile(found[0], copy)
+    copy.chmod(0o755)
+    if not by_file:
+        return serves_with(LD_PRELOAD=str(copy))
+    # Only of this namespace. All that runs meanwhile has it too.
+    listed = harness.temporary() / "ld.so.preload"
+    listed.write_text(f"{copy}\n")
+    listed.chmod(0o644)
+    file = pathlib.Path("/etc/ld.so.preload")
+    existed = file.exists()
+    file.touch()
+    try:
+        harness.bind(listed, file)
+        serves_with()
+    finally:
+        subprocess.run(["umount", file], check=False)
+        if not existed:
+            file.unlink()
+
+
+for name, pattern in ALLOCATORS.items():
+    # Debian 13 has no mimalloc.
+    if name == "mimalloc" and not glob.glob(pattern) and platform.freedesktop_os_release().get("VERSION_ID") != "12":
+        continue
+    case(f"all serve with {name} preloaded")(lambda pattern=pattern: preloads(pattern, False))
+case("all serve with an allocator like hardened_malloc in /etc/ld.so.preload")(
+    lambda: preloads(ALLOCATORS["an allocator like hardened_malloc"], True))
 
 
 harness.main()

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "common/descriptors.h"
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <system_error>
+#include <vector>
+
+namespace mandos {
+
+bool close_descriptors(unsigned first, unsigned last, bool at_exec) {
+  if (close_range(first, last, at_exec ? CLOSE_RANGE_CLOEXEC : 0) == 0) return true;
+  std::vector<unsigned> open;
+  std::error_code failed;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", failed)) {
+    open.push_back(static_cast<unsigned>(std::atoi(entry.path().filename().c_str())));
+  }
+  for (const unsigned fd : open) {
+    if (fd < first || fd > last) continue;
+    if (at_exec) {
+      fcntl(static_cast<int>(fd), F_SETFD, FD_CLOEXEC);
+    } else {
+      close(static_cast<int>(fd));
+    }
+  }
+  return !failed;
+}
+
+}  // namespace mandos

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+
+namespace mandos {
+
+/// Closes every descriptor from `first` to `last`, or has it closed at exec. Where a container or
+/// an old kernel refuses close_range(2), it reads /proc/self/fd. False: neither works, errno says
+/// why.
+bool close_descriptors(unsigned first, unsigned last = ~0U, bool at_exec = false);
+
+}  // namespace mandos
