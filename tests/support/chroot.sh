@@ -85,7 +85,7 @@ remove_old() {
     case $place in
       *-"$(date -u +%F)") continue ;;
       "$images"/run-*) lock=$place ;;
-      *) lock=$place.lock ;;
+      *) lock=$place.lock; [ -e "$lock" ] || : > "$lock" ;;
     esac
     (flock --nonblock 7 && rm -rf --one-file-system "$place" "$place.lock") 7< "$lock" 2> /dev/null
   done
