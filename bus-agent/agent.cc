@@ -137,6 +137,13 @@ bool Agent::obey(const ToBusAgent& message) {
     case ToBusAgent::kReply:
       replied(message.reply());
       return true;
+    case ToBusAgent::kPing: {
+      ToMonitor pong;
+      pong.mutable_pong();
+      if (!channel_.send_first(pong)) on_end_(1);
+      watch();
+      return true;
+    }
     case ToBusAgent::MESSAGE_NOT_SET:
       break;
   }

@@ -52,7 +52,7 @@ Status prepare_process() {
 }
 
 /// False when the message breaks the rules of the door.
-bool obey(const ToCheckerRunner& message, Checkers& checkers, Log& log) {
+bool obey(const ToCheckerRunner& message, Checkers& checkers, Log& log, Door& monitor) {
   switch (message.message_case()) {
     case ToCheckerRunner::kSettings:
       log.set_level(static_cast<LogLevel>(message.settings().log_level()));
@@ -65,6 +65,12 @@ bool obey(const ToCheckerRunner& message, Checkers& checkers, Log& log) {
     case ToCheckerRunner::kKill:
       checkers.kill(message.kill().checker());
       return true;
+    case ToCheckerRunner::kPing: {
+      ToMonitor pong;
+      pong.mutable_pong();
+      monitor.send_first(pong);
+      return true;
+    }
     case ToCheckerRunner::MESSAGE_NOT_SET:
       break;
   }
@@ -95,7 +101,7 @@ int serve(Log& log) {
         ToCheckerRunner message;
         if (!message.ParseFromArray(datagram.bytes.data(),
                                     static_cast<int>(datagram.bytes.size())) ||
-            !obey(message, checkers, log)) {
+            !obey(message, checkers, log, *monitor)) {
           log.critical("the monitor sends what it must not");
           loop.stop(EXIT_FAILURE);
         }

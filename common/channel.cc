@@ -30,6 +30,12 @@ Result<DoorPair> make_door() {
   return DoorPair{UniqueFd(fds[0]), UniqueFd(fds[1])};
 }
 
+void refuse_descriptors(int socket) {
+  constexpr int kPassRights = 83;  // SO_PASSRIGHTS, newer than our C library
+  const int no = 0;
+  static_cast<void>(setsockopt(socket, SOL_SOCKET, kPassRights, &no, sizeof no));
+}
+
 Channel::Channel(UniqueFd fd, const Limits& limits)
     : fd_(std::move(fd)), limits_(limits), buffer_(limits.receive) {}
 
@@ -117,6 +123,15 @@ bool Channel::send(const google::protobuf::MessageLite& message, std::span<const
   return true;
 }
 
+bool Channel::send_first(const google::protobuf::MessageLite& message) {
+  if (queue_.empty()) return send(message);
+  Queued queued{message.SerializeAsString(), {}, {}};
+  if (queued_bytes_ + queued.size() > limits_.queue) return false;
+  queued_bytes_ += queued.size();
+  queue_.push_front(std::move(queued));
+  return true;
+}
+
 bool Channel::flush() {
   while (!queue_.empty()) {
     const Queued& next = queue_.front();
@@ -155,8 +170,15 @@ void Door::fail(std::string why) {
 
 void Door::send(const google::protobuf::MessageLite& message, std::span<const int> descriptors,
                 Channel::Tail tail) {
-  if (failed_) return;
-  if (!channel_.send(message, descriptors, std::move(tail))) {
+  if (!failed_) sent(channel_.send(message, descriptors, std::move(tail)));
+}
+
+void Door::send_first(const google::protobuf::MessageLite& message) {
+  if (!failed_) sent(channel_.send_first(message));
+}
+
+void Door::sent(bool done) {
+  if (!done) {
     fail("the peer does not read or is gone");
   } else if (channel_.waiting() && !watching_write_) {
     loop_.rewatch(channel_.fd(), EPOLLIN | EPOLLOUT);

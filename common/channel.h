@@ -30,6 +30,10 @@ struct DoorPair {
 };
 /// A connected pair of non-blocking, close-on-exec SOCK_SEQPACKET sockets.
 Result<DoorPair> make_door();
+/// From now on no descriptor can be sent to `socket`, the receiving end of a pair: a sender that
+/// tries gets EPERM. Otherwise the kernel itself closes unwanted descriptors during recvmsg(2),
+/// and the close of a file that the sender chose can block. No effect before Linux 6.16.
+void refuse_descriptors(int socket);
 
 class Channel {
  public:
@@ -68,6 +72,8 @@ class Channel {
   /// gone; the channel is then of no more use. `descriptors` stay the caller's.
   bool send(const google::protobuf::MessageLite& message, std::span<const int> descriptors = {},
             Tail tail = {});
+  /// As send(), ahead of everything that waits.
+  bool send_first(const google::protobuf::MessageLite& message);
   /// Sends what waits. False as with send().
   bool flush();
   bool waiting() const { return !queue_.empty(); }
@@ -108,6 +114,8 @@ class Door {
   /// As Channel::send(); after a failure on_closed follows.
   void send(const google::protobuf::MessageLite& message, std::span<const int> descriptors = {},
             Channel::Tail tail = {});
+  /// As Channel::send_first(); after a failure on_closed follows.
+  void send_first(const google::protobuf::MessageLite& message);
   void wipe_received() { channel_.wipe_received(); }
   /// Takes what is there now, as the loop would: for who does so much else between two of its
   /// rounds that the peer would wait. Not from within on_datagram.
@@ -116,6 +124,7 @@ class Door {
   bool drained() const { return !channel_.waiting(); }
 
  private:
+  void sent(bool done);
   void fail(std::string why);
 
   EventLoop& loop_;

@@ -203,6 +203,7 @@ void Server::serve() {
   // Before there is a bus-agent, which would tell the bus of each how it came to be as it begins.
   registry_.start();
   for (auto& arrival : std::exchange(arrivals_, {})) open_door(std::move(arrival));
+  tick();
   loop_.after(kTrim, [] { malloc_trim(0); });
 }
 
@@ -242,28 +243,38 @@ void Server::open_door(Arrival arrival) {
   const auto on_broken = [this, key, pid = arrival.pid](const std::string& why) {
     broke(key, pid, why);
   };
+  const auto on_alive = [this, key, pid = arrival.pid] {
+    supervisor_.serves(key.first, key.second, pid);
+  };
+  // Each is asked at once: a process that does not answer has not started.
   if (arrival.role == CHECKER_RUNNER) {
-    checker_runner_ = std::make_unique<CheckerRunnerDoor>(
-        loop_, registry_, std::move(arrival.door), settings_.level, settings_.debug, on_broken);
+    checker_runner_ =
+        std::make_unique<CheckerRunnerDoor>(loop_, registry_, std::move(arrival.door),
+                                            settings_.level, settings_.debug, on_broken, on_alive);
+    checker_runner_->ask_alive();
   } else if (arrival.role == NETWORKER) {
     NetworkerDoor::Options options{
         .index = arrival.index,
         .settings = networker_settings(settings_),
         .listeners = {},
         .on_greeting = [this](const std::string& problem) { greeted(NETWORKER, problem); },
+        .on_alive = on_alive,
         .on_broken = on_broken};
     for (const auto& listener : listeners_) options.listeners.push_back(listener.get());
     networkers_[arrival.index] = std::make_unique<NetworkerDoor>(
         loop_, registry_, std::move(arrival.door), std::move(options));
+    networkers_[arrival.index]->ask_alive();
   } else {
     BusAgentDoor::Options options{.settings = {},
                                   .on_greeting = [this] { greeted(BUS_AGENT, ""); },
                                   .on_withdrawn = [this] { finish(0); },
+                                  .on_alive = on_alive,
                                   .on_broken = on_broken};
     options.settings.set_log_level(static_cast<std::uint32_t>(settings_.level));
     options.settings.set_dbus(settings_.use_dbus);
     bus_agent_ = std::make_unique<BusAgentDoor>(loop_, log_, registry_, std::move(arrival.door),
                                                 std::move(options));
+    bus_agent_->ask_alive();
     if (ready_) announce();
   }
 }
@@ -280,11 +291,23 @@ bool Server::announce() {
   return true;
 }
 
-void Server::broke(Key key, pid_t pid, const std::string& why) {
+// Patience is counted in these ticks, so that time in which we did not run costs no child its life.
+void Server::tick() {
+  loop_.after(kTick, [this] { tick(); });
+  const auto ask = [this](Role role, std::uint32_t index, auto& door) {
+    const Key key(role, index);
+    if (wanted_[key] > 0 && !door.ask_alive()) broke(key, wanted_[key], "it does not answer", true);
+  };
+  for (const auto& [index, door] : networkers_) ask(NETWORKER, index, *door);
+  if (checker_runner_) ask(CHECKER_RUNNER, 0, *checker_runner_);
+  if (bus_agent_) ask(BUS_AGENT, 0, *bus_agent_);
+}
+
+void Server::broke(Key key, pid_t pid, const std::string& why, bool hangs) {
   if (wanted_[key] != pid) return;
   log_.error(label(key.first), "started afresh: ", why);
   wanted_[key] = -1;
-  supervisor_.restart(key.first, key.second, pid);
+  supervisor_.restart(key.first, key.second, pid, hangs);
   // Not at once: its door is what calls us.
   loop_.at(BootClock::now(), [this, key] {
     if (wanted_[key] > 0) return;  // the next one has come already and took its place

@@ -50,7 +50,8 @@ class Server {
   void started(Role role, std::uint32_t index, pid_t pid, UniqueFd door, UniqueFd log);
   void serve();
   void open_door(Arrival arrival);
-  void broke(Key key, pid_t pid, const std::string& why);
+  void tick();
+  void broke(Key key, pid_t pid, const std::string& why, bool hangs = false);
   void greeted(Role role, const std::string& problem);
   bool announce();
   bool load_clients_first();

@@ -23,6 +23,10 @@ constexpr Milliseconds kMaxStall{60'000};
 // Opens and proofs sent to the monitor before its answers are looked for; a look brings twice as
 // many.
 constexpr int kMostAsked = 8;
+// Connections that are heard before the monitor is: a Ping of its must not wait for thousands.
+constexpr int kMostHeard = 256;
+// While there are connections a timer is never further ahead, so that EventLoop::on_gap works.
+constexpr Milliseconds kTick{2000};
 // Nonces for peers to come; the monitor bears twice as many.
 constexpr std::size_t kMostAhead = 8;
 constexpr Milliseconds kExhaustedPause{100};
@@ -82,6 +86,7 @@ Connections::~Connections() {
   for (const auto* complaint : {&full_, &source_full_, &crowded_, &penalized_, &exhausted_}) {
     if (complaint->again) loop_.cancel(*complaint->again);
   }
+  if (tick_) loop_.cancel(*tick_);
   for (auto& slot : slots_) {
     if (slot.guest == nullptr) continue;
     if (slot.guest->stalled) loop_.cancel(*slot.guest->stalled);
@@ -190,10 +195,11 @@ void Connections::accepted(UniqueFd fd, const sockaddr_storage& peer) {
   guest.address = address_text(peer);
   guest.ticket = admission_.enter(number, source, now);
   arm_grace();
+  if (!tick_) tick();
   loop_.watch(guest.connection.fd(), kAlways, [this, number](std::uint32_t events) {
     // The monitor's answers come first: in a rush they would queue up behind everybody's requests.
-    if (asked_ >= kMostAsked) {
-      asked_ = 0;
+    if (asked_ >= kMostAsked || ++heard_ >= kMostHeard) {
+      asked_ = heard_ = 0;
       monitor_.serve();
     }
     if (Guest* const found = find(number)) hear(*found, events);
@@ -332,6 +338,13 @@ void Connections::missed() {
   for (auto& slot : slots_) {
     if (slot.guest != nullptr) slot.guest->connection.wait_anew(now);
   }
+}
+
+void Connections::tick() {
+  const bool any =
+      std::ranges::any_of(slots_, [](const Slot& slot) { return slot.guest != nullptr; });
+  tick_.reset();
+  if (any) tick_ = loop_.after(kTick, [this] { tick(); });
 }
 
 // The grace is the same for all, so who is waited for the longest is the first that it is over for,

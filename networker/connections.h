@@ -95,6 +95,7 @@ class Connections {
   void end(Guest& guest, bool delivered, Offense offense, std::string_view why);
   void punish(const Source& source, Offense offense, std::string_view why);
   void missed();
+  void tick();
   void arm_grace();
   void end_overdue();
   void complain(Complaint& complaint, std::string_view latest = {});
@@ -121,8 +122,10 @@ class Connections {
   std::deque<Ahead> ahead_;
   std::optional<Ahead> asked_ahead_;
   int asked_ = 0;  // of the monitor since it was last heard out of turn
+  int heard_ = 0;  // connections, since then
   std::uint64_t ended_ = 0;
   std::optional<EventLoop::TimerId> grace_timer_;
+  std::optional<EventLoop::TimerId> tick_;
   Complaint full_{
       "limit of unauthenticated connections reached (max_connections): closing the oldest"};
   Complaint source_full_{

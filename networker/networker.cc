@@ -122,6 +122,15 @@ bool Networker::obey() {
                                 message_.part().last());
     case ToNetworker::kRefused:
       return connections_->refused(message_.connection());
+    case ToNetworker::kPing: {
+      // Ahead of everything that waits, or it would look as if we hung when we only work.
+      ToMonitor pong;
+      pong.mutable_pong();
+      door::networker::Datagram answer;
+      pong.SerializeToString(answer.add_messages());
+      door_.send_first(answer);
+      return true;
+    }
     default:
       return false;
   }

@@ -125,7 +125,8 @@ int start(const std::vector<std::string>& arguments) {
   // The monitor first, while what we inherited is open and our capabilities are whole.
   auto door = make_door();
   if (!door) return complain(door.error());
-  const auto monitor = Supervisor::spawn_monitor(arguments, door->second.get(), true);
+  Processes processes;
+  const auto monitor = Supervisor::start_monitor(processes, arguments, door->second.get(), true);
   if (!monitor) return complain(monitor.error());
   door->second.reset();
   close_inherited(door->first.get(), ready_pipe.get());
@@ -136,7 +137,7 @@ int start(const std::vector<std::string>& arguments) {
   EventLoop loop;
   Log log = Log::to_system("mandos-supervisor", LogLevel::kWarning, true);
   Supervisor supervisor(
-      loop, log, std::move(notify),
+      loop, log, processes, std::move(notify),
       {.arguments = arguments, .foreground = foreground, .accounts = *accounts, .on_ready = [&] {
          if (foreground) return;
          if (auto written = write_pid_file(); !written)

@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <csignal>
-#include <fstream>
 
 #include "common/inspection.h"
 #include "config.h"
@@ -22,11 +21,16 @@ constexpr Channel::Limits kMonitorDoor{.receive = 16384, .queue = 65536, .descri
 constexpr Milliseconds kFirstDelay(20);
 constexpr Milliseconds kLongestDelay = std::chrono::seconds(10);
 // A process that ran so long is started again without delay.
-constexpr auto kLongRun = std::chrono::seconds(60);
-constexpr Milliseconds kStopGrace = std::chrono::seconds(5);
-constexpr Milliseconds kPingPeriod = std::chrono::seconds(10);
-// A monitor that answers no Ping for so long hangs.
-constexpr auto kHung = std::chrono::seconds(30);
+constexpr Milliseconds kLongRun = std::chrono::seconds(60);
+constexpr Milliseconds kStopGrace = std::chrono::seconds(6);
+// Of a child that ended because the monitor closed its door: the monitor's own end must follow.
+constexpr Milliseconds kLastWord = std::chrono::seconds(1);
+// A process whose every start failed for so long ends the server: what is installed now may need
+// another supervisor, which the service manager then starts.
+constexpr Milliseconds kStartPatience = std::chrono::seconds(60);
+constexpr Milliseconds kTick = std::chrono::seconds(2);
+// A monitor that leaves a Ping unanswered for so long hangs.
+constexpr Milliseconds kHung = std::chrono::seconds(30);
 
 struct Kind {
   Role role;
@@ -76,27 +80,24 @@ const Kind* find_kind(Role role) {
 }
 
 std::string told(int wait_status) {
+  if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGSYS) {
+    return "killed by its system call filter (SIGSYS): the kernel's log names the call where audit "
+           "is on (type=1326), and so does a build with -Dseccomp_trap=true";
+  }
   if (WIFSIGNALED(wait_status)) return concat("killed by signal ", WTERMSIG(wait_status));
   return concat("exit status ", WEXITSTATUS(wait_status));
 }
 
-/// Everything whose parent we are, adopted orphans too (proc(5), /proc/PID/task/TID/children).
-std::vector<pid_t> all_children() {
-  std::ifstream list(concat("/proc/self/task/", getpid(), "/children"));
-  std::vector<pid_t> pids;
-  for (pid_t pid = 0; list >> pid;) pids.push_back(pid);
-  return pids;
-}
-
 /// The monitor's program with --check.
-Result<pid_t> spawn_check(std::vector<std::string> arguments, int output) {
+Result<pid_t> start_check(Processes& processes, std::vector<std::string> arguments, int output) {
   const Program monitor{.file = "mandos-monitor",
                         .name = inspection::kName,
                         .capabilities = nullptr,
                         .parent_death_signal = SIGKILL};
   const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   arguments.emplace_back("--check");
-  return spawn(monitor, arguments, {.door = null.get(), .output = output, .quiet = false});
+  return processes.start(monitor, arguments,
+                         {.door = null.get(), .output = output, .quiet = false});
 }
 
 }  // namespace
@@ -121,50 +122,56 @@ Result<Accounts> find_accounts() {
   return accounts;
 }
 
-Supervisor::Supervisor(EventLoop& loop, Log& log, Notify notify, Options options)
+Supervisor::Supervisor(EventLoop& loop, Log& log, Processes& processes, Notify notify,
+                       Options options)
     : loop_(loop),
       log_(log),
+      processes_(processes),
       notify_(std::move(notify)),
       options_(std::move(options)),
-      reloads_(loop, log,
-               {.ask =
-                    [this](std::uint64_t serial) {
-                      ToMonitor message;
-                      message.mutable_reload()->set_serial(serial);
-                      send(message);
-                    },
-                .inspect = [this](int output) { return spawn_check(options_.arguments, output); },
-                .renew =
-                    [this] {
-                      renew_monitor("the configuration lies where the old one may not read");
-                    }}) {
+      reloads_(
+          loop, log,
+          {.ask =
+               [this](std::uint64_t serial) {
+                 ToMonitor message;
+                 message.mutable_reload()->set_serial(serial);
+                 send(message);
+               },
+           .inspect =
+               [this](int output) { return start_check(processes_, options_.arguments, output); },
+           .renew =
+               [this] { renew_monitor("the configuration lies where the old one may not read"); }}),
+      tick_(std::clamp(notify_.watchdog().value_or(kTick * 2) / 2, Milliseconds(1), kTick)),
+      heartbeat_(ticks(kHung), ticks(kHung)) {
+  loop_.after(tick_, [this] { tick(); });
   loop_.on_signals({SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD},
                    [this](int signal) { on_signal(signal); });
 }
 
-Result<pid_t> Supervisor::spawn_monitor(const std::vector<std::string>& arguments, int door,
+Result<pid_t> Supervisor::start_monitor(Processes& processes,
+                                        const std::vector<std::string>& arguments, int door,
                                         bool first) {
   const Program monitor{.file = "mandos-monitor",
                         .name = "mandos-monitor",
                         .capabilities = nullptr,
                         .parent_death_signal = SIGKILL};
   // It turns to /dev/null itself once nobody waits for its first words.
-  return spawn(monitor, arguments, {.door = door, .quiet = false, .inherit = first});
+  return processes.start(monitor, arguments, {.door = door, .quiet = false, .inherit = first});
 }
 
 void Supervisor::adopt_monitor(pid_t pid, UniqueFd door) {
   monitor_process_.pid = pid;
-  monitor_process_.started = BootClock::now();
-  last_pong_ = BootClock::now();
+  monitor_process_.started = tick_number_;
+  monitor_process_.serves = false;
+  heartbeat_ = Heartbeat(ticks(kHung), ticks(kHung));
+  end_monitor_at_.reset();
   monitor_ = std::make_unique<Door>(
       loop_, std::move(door), kMonitorDoor,
       [this](Channel::Datagram datagram) { from_monitor(std::move(datagram)); },
       [this](const std::string& why) {
         log_.debug("the monitor's door: ", why);
         // It is ending by itself; one that goes on without a door is of no use.
-        loop_.after(kStopGrace, [this, pid = monitor_process_.pid] {
-          if (monitor_process_.pid == pid) end(monitor_process_);
-        });
+        if (!end_monitor_at_) end_monitor_at_ = tick_number_ + ticks(kStopGrace);
       });
   ToMonitor begin;
   begin.mutable_begin()->set_restarted(was_ready_);
@@ -181,7 +188,7 @@ void Supervisor::restart_monitor() {
     log_.critical("no door for the monitor: ", door.error());
     return stop(1);
   }
-  auto pid = spawn_monitor(options_.arguments, door->second.get(), false);
+  auto pid = start_monitor(processes_, options_.arguments, door->second.get(), false);
   if (!pid) {
     log_.critical("the monitor cannot be started: ", pid.error());
     return stop(1);
@@ -194,12 +201,11 @@ void Supervisor::renew_monitor(const std::string& why) {
   if (stopping_ || renewing_) return;
   log_.warning("a fresh monitor takes over: ", why);
   renewing_ = true;
+  monitor_process_.serves = true;  // it ends for no failure of its own
   ToMonitor message;
   message.mutable_stop();
   send(message);
-  loop_.after(kStopGrace, [this, pid = monitor_process_.pid] {
-    if (monitor_process_.pid == pid) end(monitor_process_);
-  });
+  if (!end_monitor_at_) end_monitor_at_ = tick_number_ + ticks(kStopGrace);
 }
 
 /// The interface that the listening sockets are bound to has been made anew. The networkers share
@@ -222,20 +228,18 @@ void Supervisor::listen_on(unsigned interface) {
   }
 }
 
-// Never a process group or everybody: kill(2) takes -1 for that.
-void Supervisor::end(const Child& child) {
-  if (child.pid > 0) kill(child.pid, SIGKILL);
-}
-
 void Supervisor::start(Child& child) {
-  child.started = BootClock::now();
+  child.started = tick_number_;
+  child.serves = child.hangs = false;
   const Kind& kind = *find_kind(child.role);
   auto door = make_door();
   auto log = make_door();
   if (!door || !log) {
-    log_.error(kind.file, ": no door: ", door ? log.error() : door.error());
-    return start_later(child);
+    return start_later(child, concat("no door: ", door ? log.error() : door.error()));
   }
+  // The monitor's ends; it needs no descriptor of any child.
+  refuse_descriptors(door->first.get());
+  refuse_descriptors(log->first.get());
   const auto& account = options_.accounts.*kind.account;
   const Program program{.file = kind.file,
                         .name = kind.file,
@@ -251,15 +255,12 @@ void Supervisor::start(Child& child) {
   if (child.role == door::supervisor::NETWORKER && !child.memory) {
     child.memory.reset(memfd_create("mandos-networker", MFD_CLOEXEC));
   }
-  auto pid = spawn(program, {},
-                   {.door = door->second.get(),
-                    .log = log->second.get(),
-                    .input = child.memory.get(),
-                    .quiet = quiet});
-  if (!pid) {
-    log_.error(kind.file, " cannot be started: ", pid.error());
-    return start_later(child);
-  }
+  auto pid = processes_.start(program, {},
+                              {.door = door->second.get(),
+                               .log = log->second.get(),
+                               .input = child.memory.get(),
+                               .quiet = quiet});
+  if (!pid) return start_later(child, pid.error());
   child.pid = *pid;
   ToMonitor message;
   message.mutable_started()->set_role(child.role);
@@ -268,13 +269,39 @@ void Supervisor::start(Child& child) {
   send(message, std::array{door->first.get(), log->first.get()});
 }
 
-void Supervisor::start_later(Child& child) {
-  if (BootClock::now() - child.started > kLongRun) child.delay = Milliseconds(0);
-  loop_.after(child.delay, [this, key = ChildKey(child.role, child.index)] {
+void Supervisor::start_later(Child& child, const std::string& why) {
+  const auto delay = back_off(child, find_kind(child.role)->file, why);
+  if (!delay) return;
+  loop_.after(*delay, [this, key = ChildKey(child.role, child.index)] {
     const auto found = children_.find(key);
     if (found != children_.end() && found->second.pid < 0 && !stopping_) start(found->second);
   });
+}
+
+// How long to wait before the next start. Nothing: starts have failed for too long, and the server
+// ends.
+std::optional<Milliseconds> Supervisor::back_off(Child& child, const char* name,
+                                                 const std::string& why) {
+  const bool ran_long = tick_number_ - child.started > ticks(kLongRun);
+  if (child.serves || ran_long) {
+    child.failing_since.reset();
+  } else {
+    if (!child.failing_since) child.failing_since = tick_number_;
+    const std::string trouble = concat(name, " cannot be started: ", why);
+    log_.error(trouble);
+    notify_.send(concat("STATUS=", trouble));
+    if (tick_number_ - *child.failing_since >= ticks(kStartPatience)) {
+      log_.critical(name, ": every start failed for ", kStartPatience / std::chrono::seconds(1),
+                    " s: the server ends, so that the service manager can start the version that "
+                    "is installed now");
+      stop(1);
+      return std::nullopt;
+    }
+  }
+  if (ran_long) child.delay = Milliseconds(0);
+  const Milliseconds delay = child.delay;
   child.delay = std::clamp(child.delay * 2, kFirstDelay, kLongestDelay);
+  return delay;
 }
 
 void Supervisor::send(const ToMonitor& message, std::span<const int> descriptors) {
@@ -297,7 +324,18 @@ void Supervisor::from_monitor(Channel::Datagram datagram) {
     case ToSupervisor::kRestart: {
       const auto found = children_.find({message.restart().role(), message.restart().index()});
       if (found != children_.end() && found->second.pid == message.restart().pid()) {
+        found->second.hangs = message.restart().hangs();
         end(found->second);
+      }
+      break;
+    }
+    case ToSupervisor::kServes: {
+      const auto found = children_.find({message.serves().role(), message.serves().index()});
+      if (found == children_.end() || found->second.pid != message.serves().pid()) break;
+      found->second.serves = true;
+      if (found->second.failing_since) {
+        found->second.failing_since.reset();
+        notify_.send(concat("STATUS=", status_text_));
       }
       break;
     }
@@ -313,40 +351,47 @@ void Supervisor::from_monitor(Channel::Datagram datagram) {
                         message.reloaded().text());
       break;
     case ToSupervisor::kReady:
+      monitor_process_.serves = true;
+      monitor_process_.failing_since.reset();
       if (!was_ready_) {
         was_ready_ = true;
         options_.on_ready();
         notify_.send("READY=1");
-        ask_alive();
       }
       reloads_.monitor_ready();
       break;
     case ToSupervisor::kStatusText:
-      notify_.send(concat("STATUS=", message.status_text().text()));
+      status_text_ = message.status_text().text();
+      notify_.send(concat("STATUS=", status_text_));
       break;
     case ToSupervisor::kPong:
-      last_pong_ = BootClock::now();
-      notify_.send("WATCHDOG=1");
+      // The service manager's watchdog is fed by nothing else.
+      if (heartbeat_.asked()) notify_.send("WATCHDOG=1");
+      heartbeat_.answered();
       break;
     case ToSupervisor::MESSAGE_NOT_SET:
       break;
   }
 }
 
-// The service manager's watchdog is fed only by an answer of the monitor; without one a monitor
-// that hangs is ended by us.
-void Supervisor::ask_alive() {
-  if (stopping_) return;
-  if (BootClock::now() - last_pong_ > kHung) {
-    log_.critical("the monitor does not answer");
+unsigned Supervisor::ticks(Milliseconds duration) const {
+  return static_cast<unsigned>((duration + tick_ - Milliseconds(1)) / tick_);
+}
+
+void Supervisor::tick() {
+  ++tick_number_;
+  loop_.after(tick_, [this] { tick(); });
+  if (end_monitor_at_ && tick_number_ == *end_monitor_at_) end(monitor_process_);
+  if (!was_ready_ || stopping_ || monitor_process_.pid < 0) return;
+  const auto verdict = heartbeat_.tick();
+  if (verdict == Heartbeat::Verdict::kPing) {
+    ToMonitor ping;
+    ping.mutable_ping();
+    send(ping);
+  } else if (verdict == Heartbeat::Verdict::kHung) {
+    log_.critical("the monitor does not answer: it is ended, and everything is started afresh");
     end(monitor_process_);
   }
-  ToMonitor ping;
-  ping.mutable_ping();
-  send(ping);
-  const auto period =
-      notify_.watchdog() ? std::min(*notify_.watchdog() / 2, kPingPeriod) : kPingPeriod;
-  loop_.after(period, [this] { ask_alive(); });
 }
 
 void Supervisor::on_signal(int signal) {
@@ -357,7 +402,7 @@ void Supervisor::on_signal(int signal) {
 
 void Supervisor::reap() {
   int status = 0;
-  for (pid_t pid = 0; (pid = waitpid(-1, &status, WNOHANG)) > 0;) ended(pid, status);
+  for (pid_t pid = 0; (pid = processes_.reap(status, false)) > 0;) ended(pid, status);
 }
 
 void Supervisor::ended(pid_t pid, int wait_status) {
@@ -365,43 +410,56 @@ void Supervisor::ended(pid_t pid, int wait_status) {
   if (pid == monitor_process_.pid) {
     if (!stopping_ && !renewing_) log_.error("monitor[", pid, "] ended: ", told(wait_status));
     monitor_process_.pid = -1;
-    return monitor_ended();
+    return monitor_ended(told(wait_status));
   }
   const auto found =
       std::ranges::find_if(children_, [pid](const auto& entry) { return entry.second.pid == pid; });
   if (found == children_.end()) return;  // an orphan of somebody who ended
   Child& child = found->second;
   child.pid = -1;
-  // Somebody's decision, and no crash: it leaves no note of whom it died of.
-  if (WTERMSIG(wait_status) == SIGKILL) child.memory.reset();
+  // Somebody's decision, and no crash: it leaves no note of whom it died of. One that hung does,
+  // since that was no better than a crash.
+  if (WTERMSIG(wait_status) == SIGKILL && !child.hangs) child.memory.reset();
   if (stopping_ || renewing_) return;  // on purpose, with the monitor
+  if (wait_status != 0) return replace(child, pid, wait_status);
+  // The monitor closed its door. If it has failed it is the one to be blamed, though it may take
+  // longer to end.
+  loop_.after(kLastWord,
+              [this, pid, wait_status, key = found->first, monitor = monitor_process_.pid] {
+                if (!stopping_ && !renewing_ && monitor_process_.pid == monitor) {
+                  replace(children_.at(key), pid, wait_status);
+                }
+              });
+}
+
+void Supervisor::replace(Child& child, pid_t pid, int wait_status) {
   log_.error(find_kind(child.role)->file, "[", pid, "] ended: ", told(wait_status));
-  if (!was_ready_) return stop(1);
+  if (!was_ready_ && !child.hangs) return stop(1);
   // What a checker-runner left behind is ours now.
   if (child.role == door::supervisor::CHECKER_RUNNER) {
-    for (const pid_t orphan : all_children()) {
+    for (const pid_t orphan : processes_.children()) {
       const bool known = orphan == monitor_process_.pid || orphan == reloads_.inspector() ||
                          std::ranges::any_of(children_, [orphan](const auto& entry) {
                            return entry.second.pid == orphan;
                          });
-      if (!known) kill(orphan, SIGKILL);
+      if (!known) processes_.end(orphan);
     }
   }
-  start_later(child);
+  start_later(child, told(wait_status));
 }
 
-void Supervisor::monitor_ended() {
+void Supervisor::monitor_ended(const std::string& how) {
   monitor_.reset();
   reloads_.monitor_ended();
   if (stopping_ || (!was_ready_ && !renewing_)) return stop(1);
   // Nobody goes on without it: their doors are closed, and the next one starts its own.
   children_.clear();
   kill_everything();
-  if (BootClock::now() - monitor_process_.started > kLongRun) monitor_process_.delay = {};
-  loop_.after(monitor_process_.delay, [this] {
+  const auto delay = back_off(monitor_process_, "mandos-monitor", how);
+  if (!delay) return;
+  loop_.after(*delay, [this] {
     if (!stopping_) restart_monitor();
   });
-  monitor_process_.delay = std::clamp(monitor_process_.delay * 2, kFirstDelay, kLongestDelay);
 }
 
 void Supervisor::stop(int status) {
@@ -416,14 +474,15 @@ void Supervisor::stop(int status) {
   ToMonitor message;
   message.mutable_stop();
   send(message);
-  loop_.after(kStopGrace, [this] { end(monitor_process_); });
+  if (!end_monitor_at_) end_monitor_at_ = tick_number_ + ticks(kStopGrace);
 }
 
 // Until no child is left, since one that ends may leave us its own.
 void Supervisor::kill_everything() {
-  for (auto pids = all_children(); !pids.empty(); pids = all_children()) {
-    for (const pid_t pid : pids) kill(pid, SIGKILL);
-    waitpid(-1, nullptr, 0);
+  int status = 0;
+  for (auto pids = processes_.children(); !pids.empty(); pids = processes_.children()) {
+    for (const pid_t pid : pids) processes_.end(pid);
+    processes_.reap(status, true);
   }
 }
 

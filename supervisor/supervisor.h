@@ -8,15 +8,17 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "common/channel.h"
 #include "common/event_loop.h"
+#include "common/heartbeat.h"
 #include "common/log.h"
 #include "supervisor/notify.h"
+#include "supervisor/processes.h"
 #include "supervisor/reload.h"
-#include "supervisor/spawn.h"
 
 namespace mandos::supervisor {
 
@@ -45,11 +47,12 @@ class Supervisor {
     /// Called once, when everybody is served for the first time.
     std::function<void()> on_ready;
   };
-  Supervisor(EventLoop& loop, Log& log, Notify notify, Options options);
+  Supervisor(EventLoop& loop, Log& log, Processes& processes, Notify notify, Options options);
 
   /// The first monitor is started by the caller, while the descriptors that we inherited are still
   /// open and nothing of ours is.
-  static Result<pid_t> spawn_monitor(const std::vector<std::string>& arguments, int door,
+  static Result<pid_t> start_monitor(Processes& processes,
+                                     const std::vector<std::string>& arguments, int door,
                                      bool first);
   /// Takes over a monitor that runs.
   void adopt_monitor(pid_t pid, UniqueFd door);
@@ -65,9 +68,13 @@ class Supervisor {
     Role role;
     std::uint32_t index;
     pid_t pid = -1;
-    Instant started{};
-    Milliseconds delay{0};  // before it is started again
-    UniqueFd memory{};      // outlives the process; never looked at here
+    unsigned long started = 0;  // at which tick
+    Milliseconds delay{0};      // before it is started again
+    bool serves = false;        // it has answered the monitor; or, of the monitor, it was ready
+    bool hangs = false;         // and is ended for that
+    std::optional<unsigned long>
+        failing_since{};  // the first of the starts that all failed: a tick
+    UniqueFd memory{};    // outlives the process; never looked at here
   };
   using ChildKey = std::pair<Role, std::uint32_t>;
 
@@ -75,20 +82,24 @@ class Supervisor {
   void renew_monitor(const std::string& why);
   void listen_on(unsigned interface);
   void start(Child& child);
-  void start_later(Child& child);
-  static void end(const Child& child);
+  void start_later(Child& child, const std::string& why);
+  std::optional<Milliseconds> back_off(Child& child, const char* name, const std::string& why);
+  void end(const Child& child) { processes_.end(child.pid); }
   void from_monitor(Channel::Datagram datagram);
   void send(const ToMonitor& message, std::span<const int> descriptors = {});
   void on_signal(int signal);
   void reap();
   void ended(pid_t pid, int wait_status);
-  void monitor_ended();
+  void replace(Child& child, pid_t pid, int wait_status);
+  void monitor_ended(const std::string& how);
   void stop(int status);
   void kill_everything();
-  void ask_alive();
+  void tick();
+  unsigned ticks(Milliseconds duration) const;
 
   EventLoop& loop_;
   Log& log_;
+  Processes& processes_;
   Notify notify_;
   Options options_;
   std::unique_ptr<Door> monitor_;
@@ -97,7 +108,12 @@ class Supervisor {
   std::vector<UniqueFd> listeners_;
   bool listeners_inherited_ = false;
   Reloads reloads_;
-  Instant last_pong_{};
+  std::string status_text_;
+  // Every patience is counted in ticks: time in which we did not run is charged to nobody.
+  Milliseconds tick_;
+  unsigned long tick_number_ = 0;
+  Heartbeat heartbeat_;                          // of the monitor
+  std::optional<unsigned long> end_monitor_at_;  // a tick: it has been told to end, or must have
   bool was_ready_ = false;
   bool stopping_ = false;
   bool renewing_ = false;  // until the next monitor is started

@@ -69,6 +69,7 @@ std::span<const DoorRow<BusAgentDoor, ToMonitor>> BusAgentDoor::rows() {
       {ToMonitor::kRequest, "Request", kGreeted | kWithdrawing, kLongestDatagram, 5000,
        &BusAgentDoor::request},
       {ToMonitor::kWithdrawn, "Withdrawn", kWithdrawing, 16, 1, &BusAgentDoor::withdrawn},
+      {ToMonitor::kPong, "Pong", kAsked, 16, 1, &BusAgentDoor::pong},
   };
   return kRows;
 }
@@ -102,6 +103,11 @@ void BusAgentDoor::on_datagram(std::string_view bytes) {
 void BusAgentDoor::greeting(const ToMonitor&) {
   greeted_ = true;
   options_.on_greeting();
+}
+
+void BusAgentDoor::pong(const ToMonitor&) {
+  heartbeat_.answered();
+  if (const auto first = std::exchange(options_.on_alive, {})) first();
 }
 
 void BusAgentDoor::withdrawn(const ToMonitor&) { options_.on_withdrawn(); }

@@ -17,17 +17,25 @@
 namespace mandos::monitor {
 
 class BusAgentDoor {
+  using ToMonitor = door::bus_agent::ToMonitor;
+  using ToBusAgent = door::bus_agent::ToBusAgent;
+
  public:
   struct Options {
     door::bus_agent::ToBusAgent::Settings settings;
     std::function<void()> on_greeting;
     /// The announcement is taken back.
     std::function<void()> on_withdrawn;
+    /// Called once, when the bus-agent answers its first Ping.
+    std::function<void()> on_alive{};
     /// The bus-agent is gone or broke a rule: it must be started afresh, and this object destroyed.
     std::function<void(const std::string& why)> on_broken;
   };
   /// Tells every client at once.
   BusAgentDoor(EventLoop& loop, Log& log, Registry& registry, UniqueFd door, Options options);
+
+  /// Asks whether the bus-agent is alive, once a kTick. False: it hangs.
+  bool ask_alive() { return monitor::ask_alive<ToBusAgent>(heartbeat_, door_); }
 
   // What the registry tells the bus (Registry::Outlets).
   void effects(const Client& client, std::span<const Effect> effects);
@@ -40,13 +48,12 @@ class BusAgentDoor {
   void withdraw();
 
  private:
-  using ToMonitor = door::bus_agent::ToMonitor;
-  using ToBusAgent = door::bus_agent::ToBusAgent;
   friend class DoorTable<BusAgentDoor, ToMonitor>;
-  enum State : unsigned { kUngreeted = 1, kGreeted = 2, kWithdrawing = 4 };
+  enum State : unsigned { kUngreeted = 1, kGreeted = 2, kWithdrawing = 4, kAsked = 8 };
   static std::span<const DoorRow<BusAgentDoor, ToMonitor>> rows();
 
-  unsigned state_of(const ToMonitor&) const {
+  unsigned state_of(const ToMonitor& message) const {
+    if (message.has_pong() && heartbeat_.asked()) return kAsked;
     return !greeted_ ? kUngreeted : withdrawing_ ? kWithdrawing : kGreeted;
   }
   void on_datagram(std::string_view bytes);
@@ -54,11 +61,13 @@ class BusAgentDoor {
   void secret_part(const ToMonitor& message);
   void request(const ToMonitor& message);
   void withdrawn(const ToMonitor& message);
+  void pong(const ToMonitor& message);
   void carry_out(const ToMonitor::Request& request, Registry::Done done);
 
   Log& log_;
   Registry& registry_;
   Options options_;
+  Heartbeat heartbeat_ = child_heartbeat();
   bool greeted_ = false;
   bool withdrawing_ = false;
   bool broken_ = false;

@@ -15,15 +15,18 @@ constexpr Channel::Limits kLimits{.receive = 64, .queue = 16UL * 1024 * 1024};
 std::span<const DoorRow<CheckerRunnerDoor, ToMonitor>> CheckerRunnerDoor::rows() {
   static constexpr DoorRow<CheckerRunnerDoor, ToMonitor> kRows[] = {
       {ToMonitor::kFinished, "Finished", kRunning, 64, 20000, &CheckerRunnerDoor::finished},
+      {ToMonitor::kPong, "Pong", kAsked, 16, 1, &CheckerRunnerDoor::pong},
   };
   return kRows;
 }
 
 CheckerRunnerDoor::CheckerRunnerDoor(EventLoop& loop, Registry& registry, UniqueFd door,
                                      LogLevel level, bool show_output,
-                                     std::function<void(const std::string& why)> on_broken)
+                                     std::function<void(const std::string& why)> on_broken,
+                                     std::function<void()> on_alive)
     : registry_(registry),
       on_broken_(std::move(on_broken)),
+      on_alive_(std::move(on_alive)),
       door_(
           loop, std::move(door), kLimits,
           [this](const Channel::Datagram& datagram) {
@@ -58,7 +61,13 @@ void CheckerRunnerDoor::kill(CheckerId checker) {
 }
 
 unsigned CheckerRunnerDoor::state_of(const ToMonitor& message) const {
+  if (message.has_pong()) return heartbeat_.asked() ? kAsked : kAbsent;
   return running_.contains(message.finished().checker()) ? kRunning : kAbsent;
+}
+
+void CheckerRunnerDoor::pong(const ToMonitor&) {
+  heartbeat_.answered();
+  if (const auto first = std::exchange(on_alive_, {})) first();
 }
 
 void CheckerRunnerDoor::finished(const ToMonitor& message) {

@@ -7,10 +7,29 @@
 #include <string_view>
 #include <vector>
 
+#include "common/channel.h"
 #include "common/clock.h"
+#include "common/heartbeat.h"
 #include "common/token_bucket.h"
 
 namespace mandos::monitor {
+
+/// Each tick of the monitor asks every child whether it is alive. A child that hangs is replaced
+/// at the latest four ticks after its last answer, or five after its start.
+inline constexpr Milliseconds kTick{2000};
+inline Heartbeat child_heartbeat() { return Heartbeat(3, 5); }
+
+/// One tick of a child: sends a Ping when none is unanswered. False: the child hangs.
+template <class Message>
+bool ask_alive(Heartbeat& heartbeat, Door& door) {
+  const auto verdict = heartbeat.tick();
+  if (verdict == Heartbeat::Verdict::kPing) {
+    Message message;
+    message.mutable_ping();
+    door.send_first(message);
+  }
+  return verdict != Heartbeat::Verdict::kHung;
+}
 
 /// One row: the message, in which states of what it is about (a bit mask, as Room::state_of()
 /// gives it), its greatest length, its highest rate over the whole door, and who handles it.

@@ -34,6 +34,7 @@ std::span<const DoorRow<NetworkerDoor, ToMonitor>> NetworkerDoor::rows() {
       {ToMonitor::kNextPart, "NextPart", kSending, 16, 100000, &NetworkerDoor::next_part},
       {ToMonitor::kClosed, "Closed", kNonceGiven | kWaiting | kSending | kSent | kRefused, 16,
        40000, &NetworkerDoor::closed},
+      {ToMonitor::kPong, "Pong", kAsked, 16, 1, &NetworkerDoor::pong},
   };
   return kRows;
 }
@@ -63,6 +64,7 @@ void NetworkerDoor::abandon() {
 }
 
 unsigned NetworkerDoor::state_of(const ToMonitor& message) const {
+  if (message.has_pong() && heartbeat_.asked()) return kAsked;
   if (!greeted_) return kUngreeted;
   const auto found = connections_.find(message.connection());
   if (found != connections_.end()) return found->second.state;
@@ -84,6 +86,11 @@ void NetworkerDoor::on_datagram(std::string_view bytes) {
 void NetworkerDoor::greeting(const ToMonitor& message) {
   greeted_ = true;
   options_.on_greeting(message.greeting().problem());
+}
+
+void NetworkerDoor::pong(const ToMonitor&) {
+  heartbeat_.answered();
+  if (const auto first = std::exchange(options_.on_alive, {})) first();
 }
 
 void NetworkerDoor::open(const ToMonitor& message) {

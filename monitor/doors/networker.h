@@ -25,11 +25,16 @@ class NetworkerDoor {
     std::vector<int> listeners;
     /// The networker is ready, or says why it cannot work.
     std::function<void(const std::string& problem)> on_greeting;
+    /// Called once, when the networker answers its first Ping.
+    std::function<void()> on_alive{};
     /// The networker is gone or broke a rule: it must be started afresh, and this object destroyed.
     std::function<void(const std::string& why)> on_broken;
   };
   NetworkerDoor(EventLoop& loop, Registry& registry, UniqueFd door, Options options);
   ~NetworkerDoor() { abandon(); }
+
+  /// Asks whether the networker is alive, once a kTick. False: it hangs.
+  bool ask_alive() { return monitor::ask_alive<door::networker::ToNetworker>(heartbeat_, door_); }
 
   /// The connection if it waits for the registry's decision, else null.
   const Proven* waiting(ConnectionId id) const;
@@ -51,7 +56,8 @@ class NetworkerDoor {
     kSending = 16,
     kSent = 32,
     kRefused = 64,
-    kFull = 128,  // no connection of this number, and as many others as there may be
+    kFull = 128,   // no connection of this number, and as many others as there may be
+    kAsked = 256,  // of no connection: a Ping is unanswered
   };
   struct Connection {
     State state = kNonceGiven;
@@ -70,6 +76,7 @@ class NetworkerDoor {
   void proof(const ToMonitor& message);
   void next_part(const ToMonitor& message);
   void closed(const ToMonitor& message);
+  void pong(const ToMonitor& message);
   void broken(const std::string& why);
   /// Every connection is gone.
   void abandon();
@@ -82,6 +89,7 @@ class NetworkerDoor {
 
   Registry& registry_;
   Options options_;
+  Heartbeat heartbeat_ = child_heartbeat();
   bool greeted_ = false;
   bool broken_ = false;
   std::unordered_map<std::uint32_t, Connection> connections_;  // who knows them but by number asks

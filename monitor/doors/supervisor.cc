@@ -54,11 +54,20 @@ void SupervisorDoor::start(Role role, std::uint32_t index) {
   door_.send(message);
 }
 
-void SupervisorDoor::restart(Role role, std::uint32_t index, pid_t pid) {
+void SupervisorDoor::restart(Role role, std::uint32_t index, pid_t pid, bool hangs) {
   ToSupervisor message;
   message.mutable_restart()->set_role(role);
   message.mutable_restart()->set_index(index);
   message.mutable_restart()->set_pid(pid);
+  message.mutable_restart()->set_hangs(hangs);
+  door_.send(message);
+}
+
+void SupervisorDoor::serves(Role role, std::uint32_t index, pid_t pid) {
+  ToSupervisor message;
+  message.mutable_serves()->set_role(role);
+  message.mutable_serves()->set_index(index);
+  message.mutable_serves()->set_pid(pid);
   door_.send(message);
 }
 

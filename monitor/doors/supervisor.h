@@ -32,7 +32,8 @@ class SupervisorDoor {
   SupervisorDoor(EventLoop& loop, UniqueFd door, Handlers handlers);
 
   void start(Role role, std::uint32_t index);
-  void restart(Role role, std::uint32_t index, pid_t pid);
+  void restart(Role role, std::uint32_t index, pid_t pid, bool hangs);
+  void serves(Role role, std::uint32_t index, pid_t pid);
   void keep_listeners(const std::vector<int>& listeners, bool inherited);
   /// The interface that they are bound to has this index.
   void listen(unsigned interface);

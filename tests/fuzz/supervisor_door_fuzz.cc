@@ -54,7 +54,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const unsigned operation = input.below(kOperations);
     if (operation == kAsk) {
       door->start(door::supervisor::NETWORKER, 0);
-      door->restart(door::supervisor::BUS_AGENT, 0, 1);
+      door->restart(door::supervisor::BUS_AGENT, 0, 1, true);
+      door->serves(door::supervisor::NETWORKER, 0, 1);
       door->keep_listeners({peer.fd()}, false);
       door->listen(1);
       door->status_text("status");

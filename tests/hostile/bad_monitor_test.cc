@@ -60,8 +60,9 @@ std::vector<Program> programs() {
     values.set_max_per_source(10);
     values.set_login_grace_ms(1000);
     std::vector<std::string> messages;
-    for (int kind = 0; kind < 3; ++kind) {
+    for (int kind = 0; kind < 4; ++kind) {
       ToNetworker message;
+      if (kind == 3) message.mutable_ping();
       message.set_connection(1);
       if (kind == 0) message.mutable_nonce()->set_nonce(std::string(32, 'n'));
       if (kind == 1) message.mutable_part()->set_last(true), message.set_blob("a secret");
@@ -73,7 +74,7 @@ std::vector<Program> programs() {
                    {CAP_SYS_CHROOT, CAP_SETPCAP},
                    settings.SerializeAsString(),
                    messages,
-                   messages.back()});
+                   messages[2]});
   }
   {
     ToCheckerRunner settings;
@@ -83,11 +84,13 @@ std::vector<Program> programs() {
     run.mutable_run()->set_command("exit 3");
     ToCheckerRunner kill;
     kill.mutable_kill()->set_checker(8);
+    ToCheckerRunner ping;
+    ping.mutable_ping();
     all.push_back({"checker_runner",
                    "MANDOS_CHECKER_RUNNER",
                    {CAP_NET_RAW, CAP_SETPCAP},
                    settings.SerializeAsString(),
-                   {run.SerializeAsString(), kill.SerializeAsString()},
+                   {run.SerializeAsString(), kill.SerializeAsString(), ping.SerializeAsString()},
                    kill.SerializeAsString()});
   }
   if (std::getenv("MANDOS_BUS_AGENT") != nullptr) {
@@ -95,7 +98,7 @@ std::vector<Program> programs() {
     settings.mutable_settings()->set_log_level(kCritical);
     settings.mutable_settings()->set_dbus(true);
     std::vector<std::string> messages;
-    for (int kind = 0; kind < 9; ++kind) {
+    for (int kind = 0; kind < 10; ++kind) {
       ToBusAgent message;
       if (kind == 0) message.mutable_added()->set_name("a"), message.mutable_added()->set_path("b");
       if (kind == 1) message.mutable_complete();
@@ -106,6 +109,7 @@ std::vector<Program> programs() {
       if (kind == 6) message.mutable_announce()->set_port(99999);
       if (kind == 7) message.mutable_withdraw();
       if (kind == 8) message.mutable_reply()->set_serial(77);
+      if (kind == 9) message.mutable_ping();
       messages.push_back(message.SerializeAsString());
     }
     all.push_back({"bus_agent",
@@ -274,6 +278,20 @@ TEST_P(BadMonitor, ItWorksWhereNothingIsBad) {
     door::checker_runner::ToMonitor message;
     ASSERT_TRUE(message.ParseFromString(child.receive()));
     EXPECT_EQ(message.finished().wait_status(), W_EXITCODE(3, 0));
+  }
+  // A Ping, the last kind, is answered by a Pong.
+  child.send(GetParam().messages.back());
+  const std::string answer = child.receive();
+  if (name == "networker") {
+    const auto messages = messages_of(answer);
+    ASSERT_TRUE(messages && messages->size() == 1);
+    EXPECT_TRUE(messages->front().has_pong());
+  } else if (name == "bus_agent") {
+    door::bus_agent::ToMonitor message;
+    EXPECT_TRUE(message.ParseFromString(answer) && message.has_pong());
+  } else {
+    door::checker_runner::ToMonitor message;
+    EXPECT_TRUE(message.ParseFromString(answer) && message.has_pong());
   }
   EXPECT_TRUE(child.runs());
   child.expect_unharmed();

@@ -31,7 +31,7 @@ namespace {
 using door::bus_agent::ToBusAgent;
 using door::bus_agent::ToMonitor;
 
-enum Kind { kGreeting, kSecretPart, kRequest, kWithdrawn, kKinds };
+enum Kind { kGreeting, kSecretPart, kRequest, kWithdrawn, kPong, kKinds };
 
 class BusAgentDoorTest : public MonitorFixture {
  protected:
@@ -63,6 +63,7 @@ class BusAgentDoorTest : public MonitorFixture {
     if (kind == kSecretPart) message.set_part("part of a secret");
     if (kind == kRequest) message = request("good", 7);
     if (kind == kWithdrawn) message.mutable_withdrawn();
+    if (kind == kPong) message.mutable_pong();
     return message;
   }
   static ToMonitor request(const std::string& name, std::uint64_t serial) {
@@ -139,8 +140,23 @@ class BusAgentDoorTest : public MonitorFixture {
   int withdrawn_ = 0;
 };
 
+TEST_F(BusAgentDoorTest, APongAnswersOnePing) {
+  // The first Ping may come while it starts.
+  for (const int patience : {5, 3}) {
+    for (int tick = 0; tick < patience; ++tick) EXPECT_TRUE(monitor_->ask_alive()) << tick;
+    EXPECT_FALSE(monitor_->ask_alive());
+    const auto ping = receive();
+    EXPECT_TRUE(ping && ping->has_ping());
+    send(message_of(kPong));
+    loop_.run_once(Milliseconds(10));
+    EXPECT_TRUE(broken_.empty());
+  }
+  send(message_of(kPong));
+  expect_broken("not allowed in this state");
+}
+
 TEST_F(BusAgentDoorTest, NothingBeforeTheGreeting) {
-  for (const Kind kind : {kSecretPart, kRequest, kWithdrawn}) {
+  for (const Kind kind : {kSecretPart, kRequest, kWithdrawn, kPong}) {
     open_door(false);
     send(message_of(kind));
     expect_broken("not allowed in this state");
@@ -191,7 +207,7 @@ TEST_F(BusAgentDoorTest, HalfMessagesDoNoHarm) {
 }
 
 TEST_F(BusAgentDoorTest, WhatIsTooLongBreaksTheDoor) {
-  constexpr std::array<std::size_t, kKinds> kMost = {16, 32 * 1024 + 16, 64 * 1024 + 4096, 16};
+  constexpr std::array<std::size_t, kKinds> kMost = {16, 32 * 1024 + 16, 64 * 1024 + 4096, 16, 16};
   for (int kind = 0; kind < kKinds; ++kind) {
     open_door(kind != kGreeting);
     ToMonitor message = message_of(static_cast<Kind>(kind));

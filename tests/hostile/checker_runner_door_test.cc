@@ -21,7 +21,7 @@ class CheckerRunnerDoorTest : public MonitorFixture {
     runner_ = std::move(pair->second);
     monitor_ = std::make_unique<CheckerRunnerDoor>(
         loop_, registry_, std::move(pair->first), LogLevel::kWarning, false,
-        [this](const std::string& why) { broken_.push_back(why); });
+        [this](const std::string& why) { broken_.push_back(why); }, [this] { ++alive_; });
   }
 
   void finished(CheckerId checker, int status) {
@@ -51,6 +51,7 @@ class CheckerRunnerDoorTest : public MonitorFixture {
   UniqueFd runner_;
   std::unique_ptr<CheckerRunnerDoor> monitor_;
   std::vector<std::string> broken_;
+  int alive_ = 0;
 };
 
 TEST_F(CheckerRunnerDoorTest, ACheckerFinishesOnce) {
@@ -79,6 +80,26 @@ TEST_F(CheckerRunnerDoorTest, ALongDatagramBreaksTheDoor) {
   const std::string bytes(65, 'x');
   ASSERT_GT(::send(runner_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL), 0);
   expect_broken("a message longer than allowed");
+}
+
+TEST_F(CheckerRunnerDoorTest, APongAnswersOnePing) {
+  ToMonitor message;
+  message.mutable_pong();
+  const std::string bytes = message.SerializeAsString();
+  const auto send_pong = [&] {
+    ASSERT_GT(::send(runner_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL), 0);
+  };
+  // The first Ping may come while it starts.
+  for (const int patience : {5, 3}) {
+    for (int tick = 0; tick < patience; ++tick) EXPECT_TRUE(monitor_->ask_alive()) << tick;
+    EXPECT_FALSE(monitor_->ask_alive());
+    send_pong();
+    loop_.run_once(Milliseconds(10));
+    EXPECT_TRUE(broken_.empty());
+    EXPECT_EQ(alive_, 1);
+  }
+  send_pong();
+  expect_broken("not allowed in this state");
 }
 
 TEST_F(CheckerRunnerDoorTest, AnyWaitStatusIsTakenForWhatItIs) {

@@ -56,6 +56,7 @@ class NetworkerDoorTest : public MonitorFixture {
     options.settings.set_max_connections(kMaxConnections);
     options.settings.set_login_grace_ms(grace_ms);
     options.on_greeting = [](const std::string&) {};
+    options.on_alive = [this] { ++alive_; };
     options.on_broken = [this](const std::string& why) { broken_.push_back(why); };
     monitor_ = std::make_unique<NetworkerDoor>(loop_, registry_, std::move(pair->first), options);
     const auto settings = receive();
@@ -158,7 +159,68 @@ class NetworkerDoorTest : public MonitorFixture {
   int delivered_ = 0;
   std::vector<std::pair<KeyId, std::string>> strangers_;
   std::vector<std::string> broken_;
+  int alive_ = 0;
 };
+
+ToMonitor pong() {
+  ToMonitor message;
+  message.mutable_pong();
+  return message;
+}
+
+TEST_F(NetworkerDoorTest, APongAnswersOnePing) {
+  for (const bool greeted : {false, true}) {
+    open_door(greeted);
+    alive_ = 0;
+    for (int i = 0; i < 2; ++i) {
+      EXPECT_TRUE(monitor_->ask_alive());
+      const auto ping = receive();
+      EXPECT_TRUE(ping && ping->has_ping());
+      send(pong());
+      loop_.run_once(Milliseconds(10));
+      EXPECT_TRUE(broken_.empty());
+      EXPECT_EQ(alive_, 1);
+    }
+    send(pong());
+    expect_broken("not allowed in this state");
+  }
+}
+
+TEST_F(NetworkerDoorTest, OneThatHangsIsAskedOnceAndGivenUp) {
+  // The first Ping may come while it starts.
+  for (const int patience : {5, 3}) {
+    for (int tick = 0; tick < patience; ++tick) EXPECT_TRUE(monitor_->ask_alive()) << tick;
+    EXPECT_FALSE(monitor_->ask_alive());
+    EXPECT_TRUE(receive());
+    EXPECT_FALSE(receive());
+    send(pong());
+    loop_.run_once(Milliseconds(10));
+  }
+  EXPECT_TRUE(broken_.empty());
+}
+
+TEST_F(NetworkerDoorTest, APingDoesNotWaitBehindWhatIsNotRead) {
+  open(1);
+  // Nonces, until the socket is full.
+  for (std::uint32_t number = 2; number < kMaxConnections; ++number) {
+    for (int i = 0; i < 300; ++i) {
+      ToMonitor message = about(number);
+      message.mutable_open();
+      send(message);
+      message.mutable_closed();
+      send(message);
+      loop_.run_once(Milliseconds(0));
+    }
+  }
+  ASSERT_TRUE(broken_.empty());
+  EXPECT_TRUE(monitor_->ask_alive());
+  int waiting = 0;
+  std::array<char, 256> buffer{};
+  while (recv(networker_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT) > 0) ++waiting;
+  EXPECT_LT(waiting, 1800);  // more are to come, and the Ping before them
+  const auto next = receive();
+  EXPECT_TRUE(next && next->has_ping());
+}
 
 TEST_F(NetworkerDoorTest, AProofEarnsTheSecretOnce) {
   for (const bool retry : {false, true}) {

@@ -1,0 +1,554 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The supervisor's policy on virtual time, with a table in the place of processes: this file
+// defines the clock, and no process is started.
+#include "supervisor/supervisor.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <csignal>
+#include <cstdlib>
+
+namespace mandos {
+namespace {
+
+Instant virtual_now{std::chrono::hours(1)};
+
+}  // namespace
+
+BootClock::time_point BootClock::now() noexcept { return virtual_now; }
+Moment Moment::now() noexcept { return {virtual_now, {}}; }
+
+namespace supervisor {
+namespace {
+
+using door::supervisor::BUS_AGENT;
+using door::supervisor::CHECKER_RUNNER;
+using door::supervisor::NETWORKER;
+using std::chrono::seconds;
+using testing::Contains;
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr pid_t kMonitor = 100;
+constexpr int kCannotExecute = W_EXITCODE(127, 0);
+constexpr Milliseconds kStep{20};
+constexpr seconds kTick{2};
+
+/// Processes that run and end as the test says.
+class Table : public Processes {
+ public:
+  struct Entry {
+    std::string file;
+    pid_t pid;
+    UniqueFd door;
+    ino_t memory;
+  };
+
+  Result<pid_t> start(const Program& program, const std::vector<std::string>&,
+                      const Descriptors& descriptors) override {
+    if (!refusal.empty()) return Error{refusal};
+    struct stat memory {};
+    if (descriptors.input >= 0) fstat(descriptors.input, &memory);
+    const pid_t pid = next_++;
+    started.push_back(
+        {program.file, pid, UniqueFd(fcntl(descriptors.door, F_DUPFD_CLOEXEC, 0)), memory.st_ino});
+    running.push_back(pid);
+    return pid;
+  }
+  void end(pid_t pid) override {
+    killed.push_back(pid);
+    if (std::erase(running, pid) > 0) ended_.emplace_back(pid, SIGKILL);
+  }
+  pid_t reap(int& wait_status, bool) override {
+    if (ended_.empty()) return -1;
+    const auto [pid, status] = ended_.front();
+    ended_.erase(ended_.begin());
+    wait_status = status;
+    return pid;
+  }
+  std::vector<pid_t> children() override { return running; }
+
+  void ends(pid_t pid, int wait_status) {
+    std::erase(running, pid);
+    ended_.emplace_back(pid, wait_status);
+  }
+
+  std::vector<Entry> started;
+  std::vector<pid_t> running;
+  std::vector<pid_t> killed;
+  std::string refusal;  // of the next starts
+
+ private:
+  pid_t next_ = kMonitor + 1;
+  std::vector<std::pair<pid_t, int>> ended_;
+};
+
+/// A service manager's end of NOTIFY_SOCKET.
+class Manager {
+ public:
+  explicit Manager(const char* watchdog_usec) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    const std::string name = "mandos-supervisor-test-" + std::to_string(getpid());
+    name.copy(&address.sun_path[1], name.size());
+    const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+    EXPECT_EQ(bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), size), 0);
+    setenv("NOTIFY_SOCKET", ("@" + name).c_str(), 1);
+    if (watchdog_usec != nullptr) setenv("WATCHDOG_USEC", watchdog_usec, 1);
+  }
+  /// To be called often: the kernel keeps few for it.
+  void listen() {
+    std::array<char, 4096> text{};
+    for (ssize_t size = 0; (size = recv(socket_.get(), text.data(), text.size(), 0)) > 0;) {
+      heard_.emplace_back(text.data(), static_cast<std::size_t>(size));
+    }
+  }
+  /// What it has been told since it was asked last.
+  std::vector<std::string> heard() {
+    listen();
+    return std::exchange(heard_, {});
+  }
+
+ private:
+  std::vector<std::string> heard_;
+  UniqueFd socket_{socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
+};
+
+class SupervisorTest : public testing::Test {
+ protected:
+  explicit SupervisorTest(const char* watchdog_usec = nullptr) : manager_(watchdog_usec) {
+    auto log = make_door();
+    log_reader_ = std::move(log->first);
+    log_writer_ = std::move(log->second);
+    log_.emplace(Log::to_socket(log_writer_.get(), LogLevel::kInfo));
+    supervisor_.emplace(loop_, *log_, table_, Notify(),
+                        Supervisor::Options{.arguments = {},
+                                            .foreground = true,
+                                            .accounts = {{1, 1}, {2, 2}, {3, 3}},
+                                            .on_ready = [this] { ++ready_; }});
+    auto door = make_door();
+    monitor_.emplace(std::move(door->second), Channel::Limits{4096, 65536, 16});
+    table_.running.push_back(kMonitor);
+    supervisor_->adopt_monitor(kMonitor, std::move(door->first));
+    rounds();
+    EXPECT_TRUE(hear().front().has_begin());
+  }
+
+  void rounds() {
+    for (int round = 0; round < 4; ++round) loop_.run_once(Milliseconds(0));
+    manager_.listen();
+  }
+  /// The supervisor runs all the time.
+  void pass(Milliseconds time) {
+    for (Milliseconds passed{0}; passed < time; passed += kStep) {
+      virtual_now += kStep;
+      rounds();
+      if (answering_) answer_pings();
+    }
+  }
+  /// The supervisor is stopped so long.
+  void gap(Milliseconds time) {
+    virtual_now += time;
+    rounds();
+  }
+
+  void say(const ToSupervisor& message) {
+    ASSERT_TRUE(monitor_->send(message));
+    rounds();
+  }
+  std::vector<ToMonitor> hear() {
+    std::vector<ToMonitor> all;
+    for (auto next = monitor_->receive(); next && *next; next = monitor_->receive()) {
+      EXPECT_TRUE(all.emplace_back().ParseFromArray((**next).bytes.data(),
+                                                    static_cast<int>((**next).bytes.size())));
+    }
+    return all;
+  }
+  unsigned pings() {
+    unsigned count = 0;
+    for (const auto& message : hear()) count += message.has_ping() ? 1 : 0;
+    return count;
+  }
+  void pong() {
+    ToSupervisor message;
+    message.mutable_pong();
+    say(message);
+  }
+  void answer_pings() {
+    if (pings() > 0) pong();
+  }
+  void ready() {
+    ToSupervisor message;
+    message.mutable_status_text()->set_text("Serving");
+    say(message);
+    message.mutable_ready();
+    say(message);
+  }
+  pid_t start(Role role) {
+    ToSupervisor message;
+    message.mutable_start()->set_role(role);
+    say(message);
+    return table_.started.back().pid;
+  }
+  void serves(Role role) {
+    ToSupervisor message;
+    message.mutable_serves()->set_role(role);
+    message.mutable_serves()->set_pid(table_.started.back().pid);
+    say(message);
+  }
+  void restart(Role role, pid_t pid, bool hangs) {
+    ToSupervisor message;
+    message.mutable_restart()->set_role(role);
+    message.mutable_restart()->set_pid(pid);
+    message.mutable_restart()->set_hangs(hangs);
+    say(message);
+    reap();
+  }
+  void reap() {
+    kill(getpid(), SIGCHLD);
+    rounds();
+  }
+  void ends(pid_t pid, int wait_status) {
+    table_.ends(pid, wait_status);
+    reap();
+  }
+  /// Has the latest process end so; how long until its successor is started.
+  Milliseconds delay_after(int wait_status) {
+    const std::size_t count = table_.started.size();
+    const Instant before = virtual_now;
+    ends(table_.started.back().pid, wait_status);
+    while (table_.started.size() == count && virtual_now - before < seconds(30)) pass(kStep);
+    EXPECT_EQ(table_.started.size(), count + 1);
+    return std::chrono::duration_cast<Milliseconds>(virtual_now - before);
+  }
+  std::string log() {
+    std::string all;
+    std::array<char, 4096> line{};
+    for (ssize_t size = 0;
+         (size = recv(log_reader_.get(), line.data(), line.size(), MSG_DONTWAIT)) > 0;) {
+      all.append(line.data(), static_cast<std::size_t>(size)).push_back('\n');
+    }
+    return all;
+  }
+
+  Manager manager_;
+  UniqueFd log_reader_;
+  UniqueFd log_writer_;
+  std::optional<Log> log_;
+  EventLoop loop_;
+  Table table_;
+  std::optional<Channel> monitor_;  // its end of the door
+  std::optional<Supervisor> supervisor_;
+  int ready_ = 0;
+  bool answering_ = true;  // the monitor answers each Ping in time
+};
+
+// Back-off.
+
+TEST_F(SupervisorTest, AProcessThatDiesAgainAndAgainIsStartedLaterEachTime) {
+  start(NETWORKER);
+  ready();
+  for (const int expected : {0, 20, 40, 80, 160, 320, 640, 1280, 2560, 5120, 10000, 10000, 10000}) {
+    serves(NETWORKER);
+    EXPECT_EQ(delay_after(SIGSEGV), Milliseconds(expected));
+  }
+  EXPECT_THAT(manager_.heard(), Not(Contains(HasSubstr("cannot be started"))));
+}
+
+TEST_F(SupervisorTest, OneThatRanForLongIsStartedAtOnce) {
+  start(NETWORKER);
+  ready();
+  for (int i = 0; i < 3; ++i) delay_after(SIGSEGV);
+  pass(seconds(58));
+  EXPECT_EQ(delay_after(SIGSEGV), Milliseconds(80));
+  pass(seconds(64));
+  EXPECT_EQ(delay_after(SIGSEGV), Milliseconds(0));
+}
+
+TEST_F(SupervisorTest, TimeInWhichWeWereStoppedIsNoRun) {
+  start(NETWORKER);
+  ready();
+  for (int i = 0; i < 3; ++i) delay_after(SIGSEGV);
+  gap(std::chrono::hours(1));
+  EXPECT_EQ(delay_after(SIGSEGV), Milliseconds(80));
+}
+
+// A monitor that hangs.
+
+TEST_F(SupervisorTest, AMonitorThatAnswersNothingIsEndedAfterThirtySeconds) {
+  ready();
+  answering_ = false;
+  pass(kTick + seconds(29));
+  EXPECT_TRUE(table_.killed.empty());
+  EXPECT_EQ(pings(), 1U);
+  pass(seconds(3));
+  EXPECT_EQ(table_.killed, std::vector<pid_t>{kMonitor});
+  EXPECT_THAT(log(), HasSubstr("the monitor does not answer"));
+}
+
+TEST_F(SupervisorTest, AStopOfOursCostsTheMonitorNothing) {
+  ready();
+  answering_ = false;
+  for (int i = 0; i < 20; ++i) {
+    pass(kTick);
+    gap(seconds(45));
+    answer_pings();
+  }
+  // And with a Ping that was unanswered when both were stopped.
+  pass(kTick * 2);
+  gap(std::chrono::hours(10));
+  pass(seconds(10));
+  EXPECT_EQ(pings(), 1U);
+  pong();
+  pass(kTick * 2);
+  EXPECT_EQ(pings(), 1U);
+  EXPECT_TRUE(table_.killed.empty());
+}
+
+TEST_F(SupervisorTest, TheNextMonitorIsNotChargedForTheSilenceOfTheOneBefore) {
+  ready();
+  answering_ = false;
+  pass(seconds(28));
+  ends(kMonitor, SIGSEGV);
+  pass(seconds(29));
+  ASSERT_EQ(table_.started.back().file, "mandos-monitor");
+  EXPECT_THAT(table_.killed, Not(Contains(table_.started.back().pid)));
+}
+
+class WatchdogTest : public SupervisorTest {
+ protected:
+  WatchdogTest() : SupervisorTest("1000000") {}
+};
+
+TEST_F(WatchdogTest, IsFedByEachAnswerOfTheMonitorAndByNothingElse) {
+  ready();
+  answering_ = false;
+  manager_.heard();
+  pong();  // that nobody asked for
+  EXPECT_THAT(manager_.heard(), Not(Contains("WATCHDOG=1")));
+  pass(Milliseconds(520));
+  EXPECT_EQ(pings(), 1U);
+  EXPECT_THAT(manager_.heard(), Not(Contains("WATCHDOG=1")));
+  pong();
+  EXPECT_THAT(manager_.heard(), Contains("WATCHDOG=1"));
+  pass(seconds(5));
+  EXPECT_THAT(manager_.heard(), Not(Contains("WATCHDOG=1")));
+  // The monitor's own patience is no shorter for that.
+  pass(seconds(24));
+  EXPECT_TRUE(table_.killed.empty());
+  pass(seconds(2));
+  EXPECT_EQ(table_.killed, std::vector<pid_t>{kMonitor});
+}
+
+// The end of the monitor and of the server.
+
+TEST_F(SupervisorTest, WhenTheMonitorDiesEverybodyEndsAndANewOneIsStarted) {
+  const pid_t networker = start(NETWORKER);
+  const pid_t runner = start(CHECKER_RUNNER);
+  ready();
+  ends(kMonitor, SIGSEGV);
+  pass(kStep);
+  EXPECT_THAT(table_.killed, Contains(networker));
+  EXPECT_THAT(table_.killed, Contains(runner));
+  EXPECT_EQ(table_.started.back().file, "mandos-monitor");
+}
+
+TEST_F(SupervisorTest, TheMonitorHasSixSecondsToEndAndThenIsEnded) {
+  ready();
+  kill(getpid(), SIGTERM);
+  rounds();
+  EXPECT_TRUE(hear().back().has_stop());
+  EXPECT_THAT(manager_.heard(), Contains("STOPPING=1"));
+  gap(std::chrono::hours(1));  // one tick
+  pass(seconds(3));
+  EXPECT_TRUE(table_.killed.empty());
+  pass(seconds(2));
+  EXPECT_EQ(table_.killed, std::vector<pid_t>{kMonitor});
+  reap();
+  EXPECT_EQ(supervisor_->run(), 0);
+}
+
+TEST_F(SupervisorTest, AMonitorThatClosedItsDoorHasAsLong) {
+  ready();
+  monitor_.reset();
+  answering_ = false;
+  pass(seconds(5));
+  EXPECT_TRUE(table_.killed.empty());
+  pass(seconds(3));
+  EXPECT_EQ(table_.killed, std::vector<pid_t>{kMonitor});
+}
+
+// A start that fails.
+
+TEST_F(SupervisorTest, AMonitorThatDiesAtStartIsTheOneToBlame) {
+  const pid_t runner = start(CHECKER_RUNNER);
+  ends(runner, 0);  // since its door was closed
+  pass(Milliseconds(500));
+  ends(kMonitor, W_EXITCODE(1, 0));
+  EXPECT_EQ(supervisor_->run(), 1);
+  const std::string said = log();
+  EXPECT_THAT(said, HasSubstr("monitor[100] ended: exit status 1"));
+  EXPECT_THAT(said, Not(HasSubstr("checker-runner")));
+}
+
+TEST_F(SupervisorTest, AChildThatEndsByItselfAtStartIsToBlame) {
+  const pid_t runner = start(CHECKER_RUNNER);
+  answering_ = false;
+  ends(runner, 0);
+  pass(Milliseconds(1040));
+  EXPECT_THAT(log(), HasSubstr("mandos-checker-runner[101] ended: exit status 0"));
+  EXPECT_TRUE(hear().back().has_stop());
+  ends(kMonitor, W_EXITCODE(1, 0));
+  EXPECT_EQ(supervisor_->run(), 1);
+}
+
+TEST_F(SupervisorTest, AChildThatCrashesAtStartEndsTheServerAtOnce) {
+  ends(start(NETWORKER), W_EXITCODE(1, 0));
+  EXPECT_TRUE(hear().back().has_stop());
+  ends(kMonitor, W_EXITCODE(1, 0));
+  EXPECT_EQ(supervisor_->run(), 1);
+}
+
+TEST_F(SupervisorTest, AChildThatHangsAtStartIsReplaced) {
+  const pid_t networker = start(NETWORKER);
+  restart(NETWORKER, networker, true);
+  pass(kStep);
+  EXPECT_EQ(table_.running.size(), 2U);
+  EXPECT_GT(table_.started.back().pid, networker);
+}
+
+TEST_F(SupervisorTest, AProgramThatCannotBeStartedEndsTheServerAfterAMinute) {
+  start(NETWORKER);
+  ready();
+  serves(NETWORKER);
+  delay_after(SIGSEGV);
+  manager_.heard();
+  const Instant first = virtual_now;
+  while (virtual_now - first < seconds(90)) {
+    ends(table_.started.back().pid, kCannotExecute);
+    const auto notices = manager_.heard();
+    if (testing::Value(notices, Contains("STOPPING=1"))) break;
+    EXPECT_THAT(notices, Contains("STATUS=mandos-networker cannot be started: exit status 127"));
+    for (const auto count = table_.started.size(); table_.started.size() == count;) pass(kStep);
+  }
+  EXPECT_GE(virtual_now - first, seconds(60));
+  EXPECT_LE(virtual_now - first, seconds(72));
+  EXPECT_THAT(log(), HasSubstr("mandos-networker: every start failed for 60 s"));
+  ends(kMonitor, 0);
+  EXPECT_EQ(supervisor_->run(), 1);
+}
+
+TEST_F(SupervisorTest, OneThatIsStartedInTheEndIsForgiven) {
+  start(NETWORKER);
+  ready();
+  for (int round = 0; round < 4; ++round) {
+    const Instant first = virtual_now;
+    while (virtual_now - first < seconds(40)) delay_after(kCannotExecute);
+    manager_.heard();
+    serves(NETWORKER);
+    EXPECT_THAT(manager_.heard(), Contains("STATUS=Serving"));
+  }
+  EXPECT_THAT(log(), Not(HasSubstr("every start failed")));
+}
+
+TEST_F(SupervisorTest, TimeInWhichWeWereStoppedIsNoFailure) {
+  start(NETWORKER);
+  ready();
+  delay_after(kCannotExecute);
+  gap(std::chrono::hours(1));
+  delay_after(kCannotExecute);
+  EXPECT_THAT(manager_.heard(), Not(Contains("STOPPING=1")));
+}
+
+TEST_F(SupervisorTest, AForkThatFailsIsAFailedStart) {
+  start(NETWORKER);
+  ready();
+  table_.refusal = "fork: no";
+  ends(table_.started.back().pid, SIGSEGV);
+  pass(seconds(75));
+  const auto notices = manager_.heard();
+  EXPECT_THAT(notices, Contains("STATUS=mandos-networker cannot be started: fork: no"));
+  EXPECT_THAT(notices, Contains("STOPPING=1"));
+}
+
+TEST_F(SupervisorTest, AMonitorThatCannotBeStartedAgainEndsTheServerToo) {
+  ready();
+  ends(kMonitor, SIGSEGV);
+  const Instant first = virtual_now;
+  answering_ = false;
+  while (virtual_now - first < seconds(90)) {
+    while (table_.running.empty() && virtual_now - first < seconds(90)) pass(kStep);
+    ends(table_.started.back().pid, W_EXITCODE(1, 0));
+    if (testing::Value(manager_.heard(), Contains("STOPPING=1"))) break;
+  }
+  EXPECT_GE(virtual_now - first, seconds(60));
+  EXPECT_LE(virtual_now - first, seconds(72));
+  EXPECT_EQ(supervisor_->run(), 1);
+}
+
+// What is left of a process.
+
+TEST_F(SupervisorTest, TheCheckersOfADeadRunnerAreEndedAndNobodyElse) {
+  const pid_t networker = start(NETWORKER);
+  start(CHECKER_RUNNER);
+  ready();
+  table_.running.insert(table_.running.end(), {501, 502});
+  ends(table_.started.back().pid, SIGSEGV);
+  EXPECT_EQ(table_.killed, (std::vector<pid_t>{501, 502}));
+  EXPECT_THAT(table_.running, Contains(networker));
+}
+
+TEST_F(SupervisorTest, AnotherChildsEndEndsNoChecker) {
+  start(CHECKER_RUNNER);
+  start(BUS_AGENT);
+  ready();
+  table_.running.push_back(501);
+  ends(table_.started.back().pid, SIGSEGV);
+  EXPECT_TRUE(table_.killed.empty());
+}
+
+TEST_F(SupervisorTest, TheNoteOfACrashOrAHangReachesTheNextNetworkerAndNoOther) {
+  const auto memory = [this] { return table_.started.back().memory; };
+  start(NETWORKER);
+  ready();
+  const ino_t first = memory();
+  delay_after(SIGSEGV);
+  EXPECT_EQ(memory(), first);
+  restart(NETWORKER, table_.started.back().pid, true);
+  pass(seconds(1));
+  EXPECT_EQ(table_.started.size(), 3U);
+  EXPECT_EQ(memory(), first);
+  restart(NETWORKER, table_.started.back().pid, false);
+  pass(seconds(1));
+  EXPECT_EQ(table_.started.size(), 4U);
+  EXPECT_NE(memory(), first);
+  const ino_t second = memory();
+  delay_after(SIGKILL);
+  EXPECT_NE(memory(), second);
+}
+
+TEST_F(SupervisorTest, AProcessThatWasReplacedAlreadyIsLeftAlone) {
+  const pid_t networker = start(NETWORKER);
+  ready();
+  delay_after(SIGSEGV);
+  restart(NETWORKER, networker, false);
+  EXPECT_TRUE(table_.killed.empty());
+}
+
+TEST_F(SupervisorTest, AFilterThatKilledIsCalledSo) {
+  start(NETWORKER);
+  ready();
+  delay_after(SIGSYS);
+  EXPECT_THAT(log(), HasSubstr("killed by its system call filter (SIGSYS)"));
+}
+
+}  // namespace
+}  // namespace supervisor
+}  // namespace mandos
