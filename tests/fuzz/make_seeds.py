@@ -138,9 +138,11 @@ def networker_doors():
             "junk": b"\0" + two_byte_sized(b"\xff\xff"), "own-proof": opened(1) + b"\4\1" + two_byte_sized(bytes(200)),
             "together": served[:-3] + b"\x0b\3" + closed(1, 1) + opened(1) + opened(2) + proof(1, 0),
             "together-wrong": opened(1) + b"\x0b\2" + next_part(9) + proof(1, 0),
+            "alive": b"\x0c" + listen + b"\x0d" + served, "hangs": b"\x0c" * 6, "pong": b"\x0d" + served,
             "together-too-many": b"\x0b\5" + b"".join(map(opened, range(5))),
             "descriptor": b"\7" + byte_sized(message((5, b"")))}.items():
         seed("networker_door", name, greeting + operations + listen)
+    seed("networker_door", "ungreeted-alive", b"\x0c\x0d" + greeting + listen)
     seed("networker_door", "ungreeted", opened(1))
     seed("networker_door", "problem", b"\1" + byte_sized(b"no priority"))
 
@@ -152,7 +154,7 @@ def checker_runner_doors():
             "ok": start + finished(0, 0), "failed": start + finished(0, 0x100), "killed": start + stop + finished(0, 9),
             "again": start + stop + start + finished(0, 9) + finished(1, 0), "twice": start + finished(0, 0) * 2,
             "invented": b"\2" + bytes(12), "junk": b"\0" + byte_sized(b"\xff"), "long": b"\0" + byte_sized(bytes(65)),
-            "gone": start + stop + start + b"\x09", "disabled": start + b"\5\0\0" + finished(0, 0),
+            "pong": b"\0" + byte_sized(message((2, b""))), "gone": start + stop + start + b"\x09", "disabled": start + b"\5\0\0" + finished(0, 0),
             "unusable": b"\6\0" + byte_sized(b"%(") + start,
             "long-host": b"\7\0" + byte_sized(b"'" * 250) + b"\xff\xff" + start, "descriptor": b"\3" + byte_sized(b"x")}.items():
         seed("checker_runner_door", name, operations + b"\x08")
@@ -170,7 +172,7 @@ def bus_agent_doors():
             "secret": part(1000, 2) + request(10, b"\1"), "secret-too-long": part(32768, 33) + request(10, b"\1"),
             "no-client": b"\2\1\3" + byte_sized(b"nobody") + b"\x0b\1", "never": request(2, b"\xff" * 8),
             "waiting": b"\7\1" + request(11, b"\1", 1), "removed-waiting": b"\7\1" + request(13, b"\1", 1),
-            "withdraw": b"\5\4", "withdrawn-twice": b"\4\4\4", "junk": b"\0" + two_byte_sized(b"\xff"), "gone": b"\x09",
+            "withdraw": b"\5\4", "pong": b"\0" + two_byte_sized(message((5, b""))), "withdrawn-twice": b"\4\4\4", "junk": b"\0" + two_byte_sized(b"\xff"), "gone": b"\x09",
             "descriptor": b"\6" + byte_sized(b"x"), "elsewhere": b"\x0a\2\7\0\x0a\1" + request(6, b"\1") + b"\x0a\0",
             "checking": request(6, b"\1") + request(6, b"\0") + request(7, b"\0")
     }.items():
@@ -210,6 +212,7 @@ def networkers():
             "spoilt": connect(0) + line + nonce + b"\x0b\0" + struct.pack("<HB", 200, 1), "long": connect(0) + say(b"1" * 255) * 2,
             "crowd": b"".join(connect(n) + line for n in range(6)), "serve": b"\x0d\0\x0d\x08\x0d\5", "gone": proved + b"\x0f",
             "number": proved + b"\5" + struct.pack("<I", 1 << 20) + refused, "descriptor": b"\6" + byte_sized(message((5, b""))),
+            "ping": (b"\0" + two_byte_sized(message((6, b"")))) * 2 + proved,
             "junk": b"\0" + two_byte_sized(b"\xff"), "settings-twice": settings(1, 1, 1, 1, 1, 0, 0, 1)}.items():
         seed("networker", name, b"\1" + operations + b"\x0e")
     for name, values in {"debug": (4, 4, 100, 0, 7, 9, 0, 1), "wide": (4, 4, 100, 0, 7, 0, 1, 2), "x509": (4, 4, 100, 0, 7, 0, 2, 1),

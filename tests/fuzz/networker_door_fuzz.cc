@@ -35,6 +35,8 @@ enum Operation : unsigned {
   kListen,      // nothing: let the monitor work, and hear what it says
   kHangUp,      // nothing
   kTogether,    // number (1): so many of the next messages go in one datagram
+  kTick,        // nothing: the monitor asks whether the networker is alive
+  kPong,        // nothing
   kOperations,
 };
 
@@ -51,6 +53,7 @@ class Scene {
     options.on_greeting = [this](const std::string&) {
       require(!std::exchange(greeted_, true), "greeted once");
     };
+    options.on_alive = [this] { require(asked_, "a Pong answers a Ping"); };
     options.on_broken = [this](const std::string& why) {
       require(!why.empty(), "a reason is given");
       broken_ = true;
@@ -107,6 +110,14 @@ class Scene {
       case kTogether:
         together_ = input.byte();
         return;
+      case kTick:
+        // It is given up after a while, as the server would.
+        if (!door_->ask_alive()) return peer_->hang_up(), listen();
+        asked_ = true;
+        return;
+      case kPong:
+        message.mutable_pong();
+        break;
       case kListen:
         return listen();
       default:
@@ -198,6 +209,7 @@ class Scene {
   MonitorWorld world_{log_, outlets()};
   std::optional<monitor::NetworkerDoor> door_;
   std::optional<Peer> peer_;
+  bool asked_ = false;
   bool greeted_ = false;
   bool broken_ = false;
   bool settings_ = false;

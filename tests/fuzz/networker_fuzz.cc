@@ -319,6 +319,7 @@ class Scene {
       return;
     }
     require(greeted_, "the greeting comes first");
+    if (message.has_pong()) return require(size <= 16, "a Pong is short");
     const auto found = known_.find(number);
     if (message.has_open()) {
       require(found == known_.end(), "a number is opened once");
