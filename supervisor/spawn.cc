@@ -80,9 +80,7 @@ Result<pid_t> spawn(const Program& program, const std::vector<std::string>& argu
   if (pid < 0) return errno_error(errno, "fork");
   if (pid > 0) return pid;
 
-  for (const int signal : {SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGCHLD, SIGUSR1}) {
-    std::signal(signal, SIG_DFL);
-  }
+  for (int signal = 1; signal < NSIG; ++signal) std::signal(signal, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
