@@ -116,19 +116,19 @@ bool Channel::send(const google::protobuf::MessageLite& message, std::span<const
     if (sent != Sent::kLater) return sent == Sent::kYes;
   }
   Queued queued{scratch_, {}, std::move(tail)};
-  if (queued_bytes_ + queued.size() > limits_.queue) return false;
   for (const int fd : descriptors) queued.descriptors.emplace_back(fcntl(fd, F_DUPFD_CLOEXEC, 0));
-  queued_bytes_ += queued.size();
-  queue_.push_back(std::move(queued));
-  return true;
+  return put(std::move(queued), queue_.end());
 }
 
 bool Channel::send_first(const google::protobuf::MessageLite& message) {
   if (queue_.empty()) return send(message);
-  Queued queued{message.SerializeAsString(), {}, {}};
+  return put({message.SerializeAsString(), {}, {}}, queue_.begin());
+}
+
+bool Channel::put(Queued queued, std::deque<Queued>::iterator where) {
   if (queued_bytes_ + queued.size() > limits_.queue) return false;
   queued_bytes_ += queued.size();
-  queue_.push_front(std::move(queued));
+  queue_.insert(where, std::move(queued));
   return true;
 }
 
