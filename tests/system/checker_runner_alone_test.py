@@ -6,6 +6,7 @@ the place of the monitor. Needs root; everything runs in a private mount namespa
 Usage: checker_runner_alone_test.py CHECKER_RUNNER_PROGRAM"""
 
 import ctypes
+import itertools
 import os
 import pwd
 import select
@@ -341,6 +342,8 @@ class Surroundings(Case):
 
     def test_writing(self):
         libc = ctypes.CDLL(None, use_errno=True)
+        # A checker's number is never used twice.
+        numbers = itertools.count(0x30000)
         for forbidden in ("/etc/mandos", "/var/lib/mandos", "/usr/local/lib"):
             if not os.path.isdir(forbidden):
                 continue
@@ -348,10 +351,10 @@ class Surroundings(Case):
             mounted = libc.mount(b"none", forbidden.encode(), b"tmpfs", 0, b"mode=1777")
             self.assertEqual(mounted, 0, os.strerror(ctypes.get_errno()))
             try:
-                for n, command in enumerate(("touch {}/file", "mkdir {}/directory",
-                                             "mkfifo {}/pipe", "ln -s x {}/link")):
+                for command in ("touch {}/file", "mkdir {}/directory", "mkfifo {}/pipe",
+                                "ln -s x {}/link"):
                     self.assertNotEqual(
-                        self.runner.run(hash((forbidden, n)) & 0xFFFF, command.format(forbidden)), 0)
+                        self.runner.run(next(numbers), command.format(forbidden)), 0)
                 self.assertEqual(os.listdir(forbidden), [])
             finally:
                 libc.umount2(forbidden.encode(), 2)
