@@ -33,15 +33,15 @@ void Registry::missed(Milliseconds late) {
   // A second more, for what was said to us meanwhile.
   late += EventLoop::kGap;
   missed_ += late;
-  for (const auto& [name, slot] : by_name_)
-    if (!slot->client.removed) deliver(*slot, Missed{late});
+  for (const auto& [name, slot] : by_name_) deliver(*slot, Missed{late});
 }
 
 void Registry::add(Entry entry) {
+  if (entry.client.removed) return keep_removal(entry);
   auto slot = std::make_unique<Slot>();
   static_cast<Entry&>(*slot) = std::move(entry);
   slot->client.number = next_number_++;
-  if (!slot->client.removed) slot->client.object_path = outlets_.object_path(slot->client.name);
+  slot->client.object_path = outlets_.object_path(slot->client.name);
   by_number_[slot->client.number] = slot.get();
   index(*slot);
   by_name_[slot->client.name] = std::move(slot);
@@ -49,13 +49,13 @@ void Registry::add(Entry entry) {
 
 void Registry::index(Slot& slot) {
   const auto& id = slot.client.settings.key_id;
-  if (id && *id != kKeyIdOfNothing && !slot.client.removed) by_key_[*id] = &slot;
+  if (id && *id != kKeyIdOfNothing) by_key_[*id] = &slot;
 }
 
 void Registry::start() {
   for (const auto& [name, slot] : by_name_) {
     if (slot->unsaved_at_start) saver_.changed(name);
-    if (!slot->client.removed) deliver(*slot, Started{fraction()});
+    deliver(*slot, Started{fraction()});
   }
 }
 
@@ -64,14 +64,19 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
   for (const auto& [name, slot] : by_name_)
     if (!file.contains(name)) gone.push_back(slot.get());
   for (Slot* slot : gone) drop(*slot);
+  std::erase_if(removed_, [&](const auto& removal) {
+    if (file.contains(removal.first)) return false;
+    saver_.changed(removal.first);
+    return true;
+  });
   for (const auto& [name, settings] : file) {
-    const auto found = by_name_.find(name);
-    Slot* slot = found == by_name_.end() ? nullptr : found->second.get();
-    if (slot != nullptr && slot->client.removed) {
-      if (same_settings(slot->file(), settings)) continue;
-      drop(*slot);
-      slot = nullptr;
+    if (const auto removal = removed_.find(name); removal != removed_.end()) {
+      bool changed = false;
+      from_saved(removal->second, settings, Moment::now(), &changed);
+      if (!changed) continue;
+      removed_.erase(removal);
     }
+    Slot* slot = of_name(name);
     if (slot != nullptr) {
       deliver(*slot, Reloaded{merge(slot->file(), settings, slot->client.settings), fraction()});
       if (!same_settings(slot->file(), settings)) {  // else an equal secret would be held twice
@@ -96,9 +101,10 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
 }
 
 std::optional<Saved> Registry::snapshot(const std::string& name) const {
-  const auto found = by_name_.find(name);
-  if (found == by_name_.end()) return std::nullopt;
-  return to_saved(found->second->client, found->second->file(), Moment::now());
+  const Slot* slot = of_name(name);
+  if (slot != nullptr) return to_saved(slot->client, slot->file(), Moment::now());
+  const auto removal = removed_.find(name);
+  return removal == removed_.end() ? std::optional<Saved>() : removal->second;
 }
 
 void Registry::request(ConnectionId connection, Proven& proven) {
@@ -161,34 +167,39 @@ void Registry::change(const std::string& name, const Event& event, Done done) {
 void Registry::remove(const std::string& name, Done done) {
   Slot* slot = of_name(name);
   if (slot == nullptr) return done(Error{"no such client"});
-  end_life(*slot);
-  saver_.changed(name);
+  deliver(*slot, Removed{});
+  keep_removal(*slot);
+  drop(*slot);
   saver_.confirm(name, std::move(done));
 }
 
-void Registry::end_life(Slot& slot) {
-  deliver(slot, Removed{});
-  outlets_.removed(slot.client);
-  const auto& id = slot.client.settings.key_id;
-  const auto found = id ? by_key_.find(*id) : by_key_.end();
-  if (found != by_key_.end() && found->second == &slot) by_key_.erase(found);
+// Without its secret, of which a hash is enough to see whether the section is the same.
+void Registry::keep_removal(const Entry& entry) {
+  Saved& kept = removed_[entry.client.name];
+  kept = to_saved(entry.client, entry.file(), Moment::now());
+  kept.client.set_own_secret(false);
+  kept.secret.reset();
 }
 
 void Registry::drop(Slot& slot) {
-  if (!slot.client.removed) end_life(slot);
+  if (!slot.client.removed) deliver(slot, Removed{});
+  outlets_.removed(slot.client);
   saver_.changed(slot.client.name);
+  const auto& id = slot.client.settings.key_id;
+  const auto key = id ? by_key_.find(*id) : by_key_.end();
+  if (key != by_key_.end() && key->second == &slot) by_key_.erase(key);
   by_number_.erase(slot.client.number);
   by_name_.erase(by_name_.find(slot.client.name));
 }
 
 Registry::Slot* Registry::of_name(const std::string& name) const {
   const auto found = by_name_.find(name);
-  return found == by_name_.end() || found->second->client.removed ? nullptr : found->second.get();
+  return found == by_name_.end() ? nullptr : found->second.get();
 }
 
 Registry::Slot* Registry::of_number(std::uint32_t number) const {
   const auto found = by_number_.find(number);
-  return found == by_number_.end() || found->second->client.removed ? nullptr : found->second;
+  return found == by_number_.end() ? nullptr : found->second;
 }
 
 Registry::Slot* Registry::holder(const Proven& proven) const {

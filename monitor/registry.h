@@ -101,8 +101,7 @@ class Registry {
   void remove(const std::string& name, Done done);
   template <class Visitor>
   void for_each(Visitor&& visit) const {
-    for (const auto& [name, slot] : by_name_)
-      if (!slot->client.removed) visit(slot->client);
+    for (const auto& [name, slot] : by_name_) visit(slot->client);
   }
 
  private:
@@ -118,7 +117,7 @@ class Registry {
   std::optional<Saved> snapshot(const std::string& name) const;
   void schedule(Slot& slot);
   void index(Slot& slot);
-  void end_life(Slot& slot);
+  void keep_removal(const Entry& entry);
   void drop(Slot& slot);
   Slot* of_name(const std::string& name) const;
   Slot* of_number(std::uint32_t number) const;
@@ -134,7 +133,8 @@ class Registry {
   EventLoop& loop_;
   Log& log_;
   Outlets outlets_;
-  std::map<std::string, std::unique_ptr<Slot>> by_name_;  // those that were removed as well
+  std::map<std::string, std::unique_ptr<Slot>> by_name_;
+  std::map<std::string, Saved> removed_;  // over the bus, while clients.conf still has them
   std::unordered_map<KeyId, Slot*, KeyIdHash> by_key_;
   std::unordered_map<std::uint32_t, Slot*> by_number_;
   std::uint32_t next_number_ = 1;

@@ -120,6 +120,16 @@ TEST_F(RegistryTest, AClientThatWasRemovedComesBackOnlyWithAnotherSection) {
   EXPECT_EQ(entry().client.settings.host, "file") << "a new client";
 }
 
+TEST_F(RegistryTest, NoSecretOfARemovedClientIsKept) {
+  set(Property::kSecret, SecretPtr(std::make_shared<const Secret>(as_bytes("of its own"))));
+  const std::weak_ptr<const Secret> own = entry().client.settings.secret;
+  const std::weak_ptr<const Secret> files = entry().file().secret;
+  file_.secret.reset();
+  clients_.remove("one", [](const Status&) {});
+  EXPECT_TRUE(own.expired());
+  EXPECT_TRUE(files.expired());
+}
+
 TEST_F(RegistryTest, ASectionThatGoesAndComesBackMakesANewClient) {
   clients_.remove("one", [](const Status&) {});
   clients_.reload({}, merge);
