@@ -134,6 +134,7 @@ void Server::begin(const Begin& message, std::vector<UniqueFd> kept) {
   if (!loaded.problems.empty() || !loaded.usage_error.empty()) return fail("wrong settings");
   settings_ = std::move(loaded.settings);
   log_.set_level(settings_.level);
+  restarted_ = message.restarted() || message.renewed();
   if (message.restarted() && !message.renewed()) {
     log_.warning("started again after the monitor had ended");
   }
@@ -217,25 +218,50 @@ bool Server::load_clients_first() {
   }
   client_folders_ = std::move(loaded.folders);
   std::vector<std::string> warnings;
-  state_ = StateStore(settings_.statedir, warnings);
-  auto kept = state_.load(warnings);
+  auto kept = open_state(warnings);
+  for (const auto& warning : warnings) log_.warning(warning);
+  if (!kept) {
+    fail(concat(kept.error(), "; --no-restore starts without the saved state"));
+    return false;
+  }
   const Moment now = Moment::now();
   for (auto& [name, settings] : loaded.clients) {
     Registry::Entry entry;
-    if (const auto found = kept.find(name); settings_.restore && found != kept.end()) {
+    if (const auto found = kept->clients.find(name); found != kept->clients.end()) {
       entry.client = from_saved(found->second, settings, now, &entry.unsaved_at_start);
     } else {
       entry.client.name = name;
       entry.client.created = now.wall;
       entry.client.settings = settings;
+      if (kept->damaged.contains(state_file_name(name))) {
+        entry.client.settings.enabled = false;
+        log_.error("client ", escaped(name), ": disabled, since its saved state is damaged (",
+                   escaped(state_file_name(name)), ".damaged); enable it if it was enabled before");
+      }
     }
     entry.set_file(settings);
-    kept.erase(name);
+    kept->clients.erase(name);
     registry_.add(std::move(entry));
   }
-  for (const auto& [name, client] : kept) registry_.saver().changed(name);
-  for (const auto& warning : warnings) log_.warning(warning);
+  for (const auto& [name, client] : kept->clients) registry_.saver().changed(name);
   return true;
+}
+
+// What this server saved after a start without restoring is restored when only the monitor is
+// started again: an administrator may have disabled a client since.
+Result<StateStore::Loaded> Server::open_state(std::vector<std::string>& warnings) {
+  auto store = StateStore::open(settings_.statedir, settings_.restore, warnings);
+  if (!store && settings_.restore) return Error{store.error()};
+  if (store && (settings_.restore || restarted_)) {
+    state_ = std::move(*store);
+    return state_.load(warnings);
+  }
+  Status aside = store ? store->set_all_aside(warnings) : Error{store.error()};
+  state_ = aside ? std::move(*store) : StateStore(aside.error());
+  if (!aside) {
+    warnings.push_back(concat(aside.error(), "; what changes at run time is not saved"));
+  }
+  return StateStore::Loaded();
 }
 
 void Server::open_door(Arrival arrival) {

@@ -55,6 +55,7 @@ class Server {
   void greeted(Role role, const std::string& problem);
   bool announce();
   bool load_clients_first();
+  Result<StateStore::Loaded> open_state(std::vector<std::string>& warnings);
   void judge_locked_memory();
   void reload(std::uint64_t serial);
   bool find_network(bool inherited);
@@ -75,7 +76,7 @@ class Server {
   Families families_;  // theirs
   UniqueFd null_;      // /dev/null, from the jail until everybody is served
   ObjectPaths object_paths_;
-  StateStore state_;
+  StateStore state_{"there is no state directory yet"};
   FileDisk disk_;
   Registry registry_;
   std::map<Key, std::unique_ptr<LogInlet>> log_inlets_;
@@ -91,6 +92,7 @@ class Server {
   NetworkWatch::View network_;
   Instant looked_{};
   bool look_is_due_ = false;
+  bool restarted_ = false;
   bool serving_ = false;
   bool ready_ = false;
   bool stopping_ = false;

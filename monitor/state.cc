@@ -21,6 +21,7 @@ namespace {
 constexpr std::string_view kSuffix = ".client";
 constexpr std::string_view kNew = ".new";
 constexpr std::string_view kDamaged = ".damaged";
+constexpr std::string_view kUnrestored = ".unrestored";
 constexpr std::size_t kHead = SHA256_DIGEST_SIZE + sizeof(std::uint32_t);
 constexpr std::size_t kLargest = 16 << 20;
 
@@ -64,109 +65,178 @@ Error StateStore::error(int errno_value, std::string_view client) const {
   return file_error(errno_value, state_file_name(client));
 }
 
-StateStore::StateStore(std::string path, std::vector<std::string>& warnings)
-    : path_(std::move(path)) {
+Result<StateStore> StateStore::open(std::string path, bool read,
+                                    std::vector<std::string>& warnings) {
   // O_NOFOLLOW looks at the last part of a path, which must not be empty.
-  while (path_.size() > 1 && path_.ends_with('/')) path_.pop_back();
-  if (auto opened = open(warnings); !opened) {
-    why_ = opened.error();
-    directory_.reset();
-    warnings.push_back(concat(why_, "; what changes at run time will not outlive the server"));
+  while (path.size() > 1 && path.ends_with('/')) path.pop_back();
+  const bool made = mkdir(path.c_str(), 0700) == 0;
+  if (!made && errno != EEXIST) {
+    return Error{concat(errno_error(errno, path, ": does not exist and cannot be made").text,
+                        "; make it, or name another one with --statedir")};
   }
-}
-
-Status StateStore::open(std::vector<std::string>& warnings) {
-  const bool made = mkdir(path_.c_str(), 0700) == 0;
-  if (!made && errno != EEXIST) return errno_error(errno, path_, ": cannot be made");
-  directory_.reset(::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  StateStore store("");
+  store.path_ = path;
+  store.directory_.reset(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  const int why = errno;
   struct stat status {};
-  if (!directory_ || fstat(directory_.get(), &status) != 0) {
-    return errno_error(errno, path_, ": is not a directory that can be opened");
-  }
-  if (flock(directory_.get(), LOCK_EX | LOCK_NB) != 0) {
-    return errno_error(errno, path_, ": another server uses it");
-  }
-  if (status.st_uid != geteuid()) {
-    if (fchown(directory_.get(), geteuid(), getegid()) != 0) {
-      return errno_error(errno, path_, ": cannot be taken over from user ", status.st_uid);
+  if (!store.directory_) {
+    if (lstat(path.c_str(), &status) == 0 && !S_ISDIR(status.st_mode)) {
+      return Error{concat(path, ": found ", S_ISLNK(status.st_mode) ? "a symbolic link" : "a file",
+                          ", expected a directory; name the directory itself with --statedir")};
     }
-    warnings.push_back(concat(path_, ": taken over from user ", status.st_uid));
+    return errno_error(why, path, ": cannot be opened");
   }
-  if ((status.st_mode & 07777) != 0700 && fchmod(directory_.get(), 0700) != 0) {
-    warnings.push_back(errno_error(errno, path_, ": its mode is not 0700").text);
+  if (flock(store.directory_.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return errno_error(errno, path, ": cannot be locked");
+    return Error{concat(path, ": another server uses it; stop that one, or give this one a ",
+                        "directory of its own with --statedir")};
+  }
+  if (fstat(store.directory_.get(), &status) != 0) return errno_error(errno, path, ": fstat");
+  if (status.st_uid != geteuid()) {
+    // First, so that nothing can be planted any more when its files are looked at.
+    if (fchown(store.directory_.get(), geteuid(), getegid()) != 0) {
+      return Error{concat(errno_error(errno, path, ": belongs to user ", status.st_uid,
+                                      ", and cannot be taken over")
+                              .text,
+                          "; chown it to root, but not the files in it")};
+    }
+    const auto files = store.list();
+    if (!files) return Error{files.error()};
+    if (read && !files->empty()) {
+      static_cast<void>(!fchown(store.directory_.get(), status.st_uid, status.st_gid));
+      return Error{concat(path, "/", escaped(files->front()), ": found in a directory of user ",
+                          status.st_uid, ", who may have made or changed it; remove it, or chown ",
+                          "it and the directory to root if nobody else could do so")};
+    }
+    warnings.push_back(concat(path, ": taken over from user ", status.st_uid));
+  }
+  if ((status.st_mode & 07777) != 0700 && fchmod(store.directory_.get(), 0700) != 0) {
+    warnings.push_back(errno_error(errno, path, ": its mode is not 0700").text);
   }
   if (made) {
-    const UniqueFd parent(openat(directory_.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    const UniqueFd parent(openat(store.directory_.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!parent || fsync(parent.get()) != 0) {
-      warnings.push_back(errno_error(errno, path_, ": is not safely on disk").text);
+      warnings.push_back(errno_error(errno, path, ": is not safely on disk").text);
     }
   }
-  return Ok{};
+  return store;
 }
 
-std::map<std::string, Saved> StateStore::load(std::vector<std::string>& warnings) const {
-  std::map<std::string, Saved> clients;
-  if (!directory_) return clients;
+// Clients' files, half written and damaged ones too; what else is there goes to `others`.
+Result<std::vector<std::string>> StateStore::list(std::vector<std::string>* others) const {
   const int list_fd = openat(directory_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   const std::unique_ptr<DIR, int (*)(DIR*)> list(list_fd < 0 ? nullptr : fdopendir(list_fd),
                                                  &closedir);
-  if (!list) {
-    warnings.push_back(file_error(errno, "").text);
-    return clients;
-  }
+  if (!list) return errno_error(errno, path_, ": cannot be listed");
   std::vector<std::string> files;
-  while (const dirent* entry = readdir(list.get())) files.emplace_back(entry->d_name);
-  for (const auto& file : files) {
-    if (file == "." || file == ".." || file.ends_with(kDamaged)) continue;
-    if (file.ends_with(concat(kSuffix, kNew))) {
+  errno = 0;
+  while (const dirent* entry = readdir(list.get())) {
+    const std::string_view name(entry->d_name);
+    if (name.ends_with(kSuffix) || name.ends_with(concat(kSuffix, kNew)) ||
+        name.ends_with(concat(kSuffix, kDamaged))) {
+      files.emplace_back(name);
+    } else if (others != nullptr && name != "." && name != ".." && !name.ends_with(kUnrestored)) {
+      others->emplace_back(name);
+    }
+  }
+  if (errno != 0) return errno_error(errno, path_, ": cannot be listed");
+  return files;
+}
+
+Result<StateStore::Loaded> StateStore::load(std::vector<std::string>& warnings) const {
+  std::vector<std::string> others;
+  const auto files = list(&others);
+  if (!files) return Error{files.error()};
+  for (const auto& file : others) {
+    warnings.push_back(concat(path_, "/", escaped(file),
+                              file == "clients.pickle"
+                                  ? ": the Python server's saved state is not read"
+                                  : ": nothing of ours, left alone"));
+  }
+  Loaded loaded;
+  std::vector<std::string> problems;
+  for (const auto& file : *files) {
+    if (file.ends_with(kNew)) {
       if (unlinkat(directory_.get(), file.c_str(), 0) != 0) {
         warnings.push_back(file_error(errno, file).text);
       }
-    } else if (file == "clients.pickle") {
-      warnings.push_back(concat(path_, "/", file, ": the Python server's saved state is not read"));
-    } else if (!file.ends_with(kSuffix)) {
-      warnings.push_back(concat(path_, "/", escaped(file), ": nothing of ours, left alone"));
-    } else if (auto saved = read(file)) {
-      std::string name = saved->client.name();
-      clients.emplace(std::move(name), std::move(*saved));
+      continue;
+    }
+    if (file.ends_with(kDamaged)) {
+      // Its client may not have been saved since.
+      loaded.damaged.insert(file.substr(0, file.size() - kDamaged.size()));
+      continue;
+    }
+    auto saved = read(file);
+    if (!saved) {
+      problems.push_back(concat(path_, "/", escaped(file), ": ", saved.error()));
+    } else if (*saved) {
+      std::string name = (*saved)->client.name();
+      loaded.clients.emplace(std::move(name), std::move(**saved));
     } else {
+      loaded.damaged.insert(file);
       const std::string aside = concat(file, kDamaged);
       const bool moved =
           renameat(directory_.get(), file.c_str(), directory_.get(), aside.c_str()) == 0;
       warnings.push_back(concat(
-          path_, "/", escaped(file), ": ", saved.error(),
-          ": what was changed of this client at run time is lost; the file is ",
+          path_, "/", escaped(file), ": damaged; the file is ",
           moved ? concat("kept as ", escaped(aside)) : concat("left: ", std::strerror(errno))));
     }
   }
-  return clients;
+  for (const auto& [name, saved] : loaded.clients) loaded.damaged.erase(state_file_name(name));
+  if (problems.empty()) return loaded;
+  const std::string more =
+      problems.size() > 1 ? concat(" (and ", problems.size() - 1, " more like it)") : "";
+  return Error{concat(problems.front(), more)};
 }
 
-Result<Saved> StateStore::read(const std::string& file) const {
+Status StateStore::set_all_aside(std::vector<std::string>& warnings) const {
+  const auto files = list();
+  if (!files) return Error{files.error()};
+  for (const auto& file : *files) {
+    const std::string aside = concat(file, kUnrestored);
+    if (renameat(directory_.get(), file.c_str(), directory_.get(), aside.c_str()) != 0) {
+      return file_error(errno, file);
+    }
+  }
+  if (files->empty()) return Ok{};
+  // Or a crash could bring them back, beside what is saved from now on.
+  if (fsync(directory_.get()) != 0) return file_error(errno, "");
+  warnings.push_back(concat(path_, ": not restored: ", files->size(),
+                            " files are kept there, their names with ", kUnrestored,
+                            " added, until the next start without restoring"));
+  return Ok{};
+}
+
+Result<std::optional<Saved>> StateStore::read(const std::string& file) const {
   // A pipe would block without O_NONBLOCK.
   const UniqueFd fd(openat(directory_.get(), file.c_str(),
                            O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-  if (!fd && errno == ELOOP) return Error{"a symbolic link, which is not followed"};
+  if (!fd && errno == ELOOP) return Error{"found a symbolic link, expected a file"};
   if (!fd) return errno_error(errno, "cannot be opened");
   struct stat status {};
   if (fstat(fd.get(), &status) != 0) return errno_error(errno, "fstat");
-  if (!S_ISREG(status.st_mode)) return Error{"not a file"};
-  if (status.st_uid != geteuid()) return Error{concat("belongs to user ", status.st_uid)};
+  if (!S_ISREG(status.st_mode)) return Error{"found something that is not a file"};
+  if (status.st_uid != geteuid()) {
+    return Error{concat("belongs to user ", status.st_uid, ", expected ", geteuid())};
+  }
+  if ((status.st_mode & 022) != 0) return Error{"others than its owner may write it"};
   const auto size = static_cast<std::size_t>(status.st_size);
-  if (size < kHead || size > kLargest) return Error{concat("has ", size, " bytes")};
+  if (size > kLargest) return Error{concat("has ", size, " bytes, expected at most ", kLargest)};
+  if (size < kHead) return std::optional<Saved>();
   try {
     SecretString bytes(size, '\0', &secret_memory());
     for (std::size_t at = 0; at < size;) {
       const ssize_t part = ::read(fd.get(), bytes.data() + at, size - at);
       if (part < 0 && errno == EINTR) continue;
       if (part < 0) return errno_error(errno, "cannot be read");
-      if (part == 0) return Error{"became shorter"};
+      if (part == 0) return Error{"became shorter while it was read"};
       at += static_cast<std::size_t>(part);
     }
     const auto all = as_bytes(bytes);
     const auto checked = all.subspan(SHA256_DIGEST_SIZE);
     if (!std::ranges::equal(sha256({checked}), all.first(SHA256_DIGEST_SIZE))) {
-      return Error{"damaged (checksum)"};
+      return std::optional<Saved>();
     }
     std::uint32_t length = 0;
     std::memcpy(&length, checked.data(), sizeof length);
@@ -174,16 +244,20 @@ Result<Saved> StateStore::read(const std::string& file) const {
     Saved saved;
     if (length > content.size() ||
         !saved.client.ParseFromArray(content.data(), static_cast<int>(length))) {
-      return Error{"damaged (format)"};
+      return std::optional<Saved>();
     }
     if (saved.client.version() != 1) {
-      return Error{concat("of version ", saved.client.version(), ", which is not known")};
+      return Error{concat("of version ", saved.client.version(),
+                          ", expected 1; the server that wrote it can read it")};
     }
-    if (state_file_name(saved.client.name()) != file) return Error{"another client's file"};
+    if (state_file_name(saved.client.name()) != file) {
+      return Error{concat("holds the state of client \"", escaped(saved.client.name()),
+                          "\", whose file is ", escaped(state_file_name(saved.client.name())))};
+    }
     if (saved.client.own_secret()) {
       saved.secret = std::make_shared<const Secret>(content.subspan(length));
     }
-    return saved;
+    return std::optional<Saved>(std::move(saved));
   } catch (const std::bad_alloc&) {
     return Error{kNoSecretMemory};
   }

@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <initializer_list>
 #include <map>
+#include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -37,16 +39,26 @@ std::string state_file_name(std::string_view client);
 
 class StateStore {
  public:
-  /// No directory: write() and remove() say so.
-  StateStore() : why_("there is no state directory yet") {}
+  /// One without a directory: write() and remove() say `why`.
+  explicit StateStore(std::string why) : why_(std::move(why)) {}
   /// Opens the directory `path`, makes it if it is missing, and takes it over (to our user, mode
   /// 0700) from another one, which needs CAP_CHOWN and CAP_FOWNER: the Python server leaves it to
-  /// _mandos. Without a directory write() goes on to say why.
-  StateStore(std::string path, std::vector<std::string>& warnings);
+  /// _mandos. An Error says what is wrong with it and what to do. That includes clients' files in
+  /// another's directory, who may have planted them, unless they are not to be `read`.
+  static Result<StateStore> open(std::string path, bool read, std::vector<std::string>& warnings);
 
-  /// Everything that is kept, by name. What is damaged or not ours is set aside (".damaged") and
-  /// named in `warnings`; files that a crash left half written are removed.
-  std::map<std::string, Saved> load(std::vector<std::string>& warnings) const;
+  struct Loaded {
+    std::map<std::string, Saved> clients;  // by name
+    std::set<std::string> damaged;         // file names, from state_file_name()
+  };
+  /// Everything that is kept. What was read and fails its checksum is set aside (".damaged") and
+  /// named in `warnings`, now and at every start until its client is saved again. An Error, if
+  /// there is anything else that cannot be used, says what and what to do. Files that a crash left
+  /// half written are removed.
+  Result<Loaded> load(std::vector<std::string>& warnings) const;
+  /// Renames all clients' files (".unrestored"), without a look at what they hold.
+  Status set_all_aside(std::vector<std::string>& warnings) const;
+
   // The steps of a transaction, which FileDisk takes in an order that survives the plug. None of
   // them waits for the disk.
   /// The first: writes a temporary file, which the caller syncs before put() or discards.
@@ -60,8 +72,9 @@ class StateStore {
   Error error(int errno_value, std::string_view client) const;
 
  private:
-  Status open(std::vector<std::string>& warnings);
-  Result<Saved> read(const std::string& file) const;
+  /// Of a file, either what it holds, or nothing: it is damaged. An Error: it cannot be used.
+  Result<std::optional<Saved>> read(const std::string& file) const;
+  Result<std::vector<std::string>> list(std::vector<std::string>* others = nullptr) const;
   Error file_error(int errno_value, std::string_view file) const;
 
   std::string path_;

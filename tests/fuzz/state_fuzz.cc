@@ -34,16 +34,26 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size == 0 || size > 65536) return 0;
   static const Folder folder;
   static std::vector<std::string> warnings;
-  static const monitor::StateStore store(folder.path(), warnings);
+  static const monitor::StateStore store =
+      *monitor::StateStore::open(folder.path(), true, warnings);
   warnings.clear();
   const auto rest = text_of(data + 1, size - 1);
   const std::string bytes = (data[0] & 1) == 0 ? std::string(rest) : with_checksum(rest);
   folder.put(kFile, bytes);
 
-  const auto loaded = store.load(warnings);
+  const auto result = store.load(warnings);
   const bool set_aside = access(folder.file("a.client.damaged").c_str(), F_OK) == 0;
+  if (!result) {
+    require(result.error().find(kFile) != std::string::npos, "an error names its file");
+    require(!set_aside && access(folder.file(kFile).c_str(), F_OK) == 0 && warnings.empty(),
+            "what stops the start is left as it is");
+    require(bytes == with_checksum(std::string_view(bytes).substr(32)), "only of a right checksum");
+    return 0;
+  }
+  const auto& loaded = result->clients;
   require(loaded.size() <= 1, "a file is at most one client");
-  require(loaded.empty() == set_aside && loaded.empty() == (warnings.size() == 1),
+  require(loaded.empty() == set_aside && loaded.empty() == (warnings.size() == 1) &&
+              loaded.empty() == result->damaged.contains(std::string(kFile)),
           "a file is taken, or set aside with a warning");
   if (loaded.empty()) {
     require(warnings[0].find(kFile) != std::string::npos, "a warning names its file", warnings[0]);
@@ -80,8 +90,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto kept = monitor::to_saved(client, file_now, now);
   require(static_cast<bool>(monitor::test::save(store, {&kept, 1})), "a client can be saved");
   const auto again = store.load(warnings);
-  require(again.size() == 1 && warnings.empty(), "what was saved is read");
-  const auto& back = again.at("a");
+  require(again && again->clients.size() == 1 && warnings.empty(), "what was saved is read");
+  const auto& back = again->clients.at("a");
   require(back.client.SerializeAsString() == kept.client.SerializeAsString(),
           "what was read is what was saved");
   require((back.secret == nullptr) == (kept.secret == nullptr) &&
@@ -97,7 +107,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::size_t bit = (data[0] / 4 + size * 31) % (spoilt.size() * 8);
   spoilt[bit / 8] = static_cast<char>(spoilt[bit / 8] ^ (1 << bit % 8));
   folder.put(kFile, spoilt);
-  require(store.load(warnings).empty() && warnings.size() == 1, "damage is noticed");
+  const auto damaged = store.load(warnings);
+  require(damaged && damaged->clients.empty() && warnings.size() == 1, "damage is noticed");
   require(unlink(folder.file("a.client.damaged").c_str()) == 0, "unlink");
   return 0;
 }

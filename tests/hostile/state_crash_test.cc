@@ -27,7 +27,7 @@ std::string name_of(std::size_t client) { return concat("client ", client); }
 [[noreturn]] void change_for_ever(const std::string& directory, int confirmations,
                                   std::array<std::int64_t, kClients> values) {
   std::vector<std::string> warnings;
-  const StateStore store(directory, warnings);
+  const StateStore store = *StateStore::open(directory, true, warnings);
   test::PatientDisk disk(store);
   for (std::size_t client = 0;; client = (client + 1) % kClients) {
     Client state;
@@ -45,8 +45,10 @@ std::string name_of(std::size_t client) { return concat("client ", client); }
 /// Writes the timeout that is kept of each client, 0 for none; nothing if anything is damaged.
 [[noreturn]] void tell_what_is_kept(const std::string& directory, int answer) {
   std::vector<std::string> warnings;
-  const StateStore store(directory, warnings);
-  const auto kept = store.load(warnings);
+  const StateStore store = *StateStore::open(directory, true, warnings);
+  const auto all = store.load(warnings);
+  if (!all) _exit(1);
+  const auto& kept = all->clients;
   std::array<std::int64_t, kClients> values{};
   for (std::size_t client = 0; client < kClients; ++client) {
     const auto found = kept.find(name_of(client));

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A client's life in the running server: real checkers, expiry, reload, state that survives."""
-import os, pathlib, shutil, signal, sys, time
+import os, pathlib, re, shutil, signal, sys, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import *
@@ -206,16 +206,114 @@ def full_disk():
             expect_equal(fetch(key=keys[number]).blob, b"a" * 2000, "served")
 
 
-@case("a damaged state file costs that client its changes, loudly, and never the start")
+def expect_no_start(config, *patterns, arguments=()):
+    """The start stops, and says on the terminal what matches."""
+    server = Server(config, *arguments, wait=False)
+    expect_equal(server.process.wait(20 * SLACK), 1, "exit status")
+    for pattern in patterns:
+        expect(re.search(pattern, server.stderr()), f"{pattern!r} in {server.stderr()!r}")
+
+
+@case("a damaged state file costs that client its enablement, at this start and the next")
 def damaged():
     config = Configuration()
     key, key_id = test_key()
-    config.client("a", key_id, b"a")
+    other, other_id = test_key()
+    config.client("a", key_id, b"a").client("b", other_id, b"b")
     (config.state / "a.client").write_bytes(b"junk")
-    os.mkfifo(config.state / "b.client")
+    for again in False, True:
+        with Server(config) as server:
+            expect(fetch(key=key).outcome != "blob", "refused")
+            expect_equal(fetch(key=other).blob, b"b", "the other is served")
+            server.log.wait_for("client a: disabled, since its saved state is damaged")
+            # Before the new state is on disk.
+            server.process.kill()
+            server.process.wait()
+            expect_nothing_left()
+    expect_equal((config.state / "a.client.damaged").read_bytes(), b"junk", "what is kept of it")
+    with Server(config, "--no-restore"):
+        expect_equal(fetch(key=key).blob, b"a", "with --no-restore")
+
+
+@case("state that cannot be used stops the start, is left as it is, and --no-restore is the way out")
+def unusable():
+    config = Configuration()
+    key, key_id = test_key()
+    config.client("a", key_id, b"a")
+    file = config.state / "a.client"
+
+    def as_pipe():
+        os.mkfifo(file)
+        return "a.client: found something that is not a file"
+
+    def as_link():
+        file.symlink_to(config.state / "elsewhere")
+        return "a.client: found a symbolic link"
+
+    def planted():
+        file.write_bytes(b"x")
+        shutil.chown(file, "_mandos")
+        return "a.client: belongs to user"
+
+    def in_a_folder_that_was_anothers():
+        file.write_bytes(b"x")
+        shutil.chown(config.state, "_mandos")
+        return "a.client: found in a directory of user .*remove it, or chown"
+
+    for make in as_pipe, as_link, planted, in_a_folder_that_was_anothers:
+        expect_no_start(config, pattern := make(), "--no-restore starts without the saved state")
+        expect_no_start(config, pattern)
+        with Server(config, "--no-restore") as server:
+            expect_equal(fetch(key=key).blob, b"a", "with --no-restore")
+            server.log.wait_for("1 files are kept there")
+            expect(os.path.lexists(f"{file}.unrestored"), "it is kept")
+        for left in config.state.iterdir():
+            left.unlink()
+
+
+@case("a state folder that cannot be used stops the start, and --no-restore is the way out")
+def unusable_folder():
+    config = Configuration()
+    key, key_id = test_key()
+    config.client("a", key_id, b"a")
+    folder = config.state
+    config.state = folder / "missing" / "state"
+    expect_no_start(config, "missing/state: does not exist and cannot be made", "--no-restore")
+    config.state = folder / "link"
+    config.state.symlink_to(folder)
+    expect_no_start(config, "link: found a symbolic link, expected a directory", "--statedir")
+    with Server(config, "--no-restore") as server:
+        expect_equal(fetch(key=key).blob, b"a", "with --no-restore")
+        server.log.wait_for("what changes at run time is not saved")
+
+
+@case("a second server on the same state folder does not start")
+def second_server():
+    config = Configuration()
+    key, key_id = test_key()
+    config.client("a", key_id, b"a")
     with Server(config) as server:
-        expect_equal(fetch(key=key).blob, b"a", "served")
-        server.log.wait_for("a.client.*lost")
+        expect_no_start(config, "another server uses it", arguments=["--port", str(PORT + 1)])
+        expect_equal(fetch(key=key).blob, b"a", "the first goes on")
+        Server.current = server
+
+
+@case("a monitor that is started again restores what was saved after --no-restore")
+def no_restore_and_restart():
+    config = Configuration()
+    key, key_id = test_key()
+    other, other_id = test_key()
+    config.client("a", key_id, b"a", checker="false", **SHORT).client("b", other_id, b"b")
+    with Server(config, "--no-restore") as server:
+        refused(key, 8)
+        wait_until((config.state / "a.client").exists, "the state is on disk")
+        time.sleep(6 * SLACK)
+        monitor = server.pid("monitor")
+        os.kill(monitor, signal.SIGKILL)
+        server.pid("monitor", other_than=monitor)
+        server.log.wait_for("started again after the monitor had ended")
+        wait_until(lambda: fetch(key=other).outcome == "blob", "it serves again", 20)
+        refused(key, 0)
 
 
 main()

@@ -297,6 +297,24 @@ class Service(unittest.TestCase):
         self.assertNotEqual(self.machine.property("MainPID"), main)
         self.assertEqual(self.machine.secret(), PASSPHRASE)
 
+    def test_4b_a_state_file_that_another_planted_stops_the_start(self):
+        self.start()
+        self.run_("systemctl", "stop", "mandos.service")
+        folder = self.machine.root("/var/lib/mandos")
+        planted = folder / "planted.client"
+        planted.write_bytes(b"x")
+        for place in planted, folder:
+            os.chown(place, 1, 1)
+        done = self.run_("systemctl", "start", "mandos.service", check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertRegex(self.machine.journal(), "planted.client: belongs to user 1, expected 0")
+        self.assertEqual(planted.stat().st_uid, 1)
+        planted.unlink()
+        self.run_("systemctl", "stop", "mandos.service")
+        self.start()
+        self.assertEqual(folder.stat().st_uid, 0)
+        self.assertEqual(self.machine.secret(), PASSPHRASE)
+
     def test_5_a_monitor_that_is_killed_is_replaced(self):
         self.start()
         main = self.machine.property("MainPID")

@@ -95,7 +95,7 @@ class DurabilityTest : public testing::Test {
   DurabilityTest() {
     std::string name = (fs::temp_directory_path() / "durability.XXXXXX").native();
     top_ = mkdtemp(name.data());
-    store_ = StateStore(top_ / "mandos", warnings_);
+    store_ = *StateStore::open((top_ / "mandos").native(), true, warnings_);
     aio_is_missing = false;
     sync_error = 0;
     steps.clear();
@@ -128,7 +128,7 @@ class DurabilityTest : public testing::Test {
   std::vector<std::string> warnings_;
   EventLoop loop_;
   Log log_ = Log::to_socket(-1, LogLevel::kCritical);
-  StateStore store_;
+  StateStore store_{"not open yet"};
   FileDisk disk_{loop_, log_, store_};
 };
 

@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The server on a disk whose syncs do not end: it goes on serving, and what it confirmed is kept."""
+import os, sys, time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from harness import *
+from slow_disk import SlowDisk
+
+
+def configuration():
+    config = Configuration()
+    key, key_id = test_key()
+    config.client("a", key_id, b"a")
+    return config, key, SlowDisk(config.state)
+
+
+@case("a sync that does not end stops nobody's serving, and is mentioned")
+def serving():
+    config, key, disk = configuration()
+    with Server(config) as server:
+        monitor = server.pid("monitor")
+        disk.stall()
+        wait_until(lambda: disk.held, "a sync is under way", 20)
+        # Longer than the supervisor waits for an answer of the monitor.
+        end = time.monotonic() + 45
+        slowest = 0
+        while time.monotonic() < end:
+            began = time.monotonic()
+            expect_equal(fetch(key=key).blob, b"a", "served")
+            slowest = max(slowest, time.monotonic() - began)
+            time.sleep(0.5)
+        expect(slowest < 5 * SLACK, f"the slowest was served in {slowest:.1f} s")
+        server.log.wait_for("the disk has been busy with 1 changes for 10 s")
+        expect_equal(server.pid("monitor"), monitor, "the monitor is the same")
+        expect(not (config.state / "a.client").exists(), "nothing has its place before it is synced")
+        disk.release()
+        wait_until((config.state / "a.client").exists, "the state is on disk", 20)
+
+
+@case("a stop waits for the disk no longer than three seconds, and says what is missing")
+def stopping():
+    config, key, disk = configuration()
+    with Server(config) as server:
+        disk.stall()
+        wait_until(lambda: disk.held, "a sync is under way", 20)
+        server.process.terminate()
+        server.log.wait_for("not everything is on disk: it took longer than 3 s")
+        disk.release()  # the kernel lets no process go before
+        expect_equal(server.wait(), 0, "exit status")
+
+
+@case("a stop brings what is gathered to disk")
+def gathered():
+    config, key, disk = configuration()
+    with Server(config) as server:
+        expect(not (config.state / "a.client").exists(), "it is gathered for some seconds")
+        expect_equal(server.stop(), 0, "exit status")
+    expect((config.state / "a.client").exists(), "the state is on disk")
+
+
+main()
