@@ -4,6 +4,10 @@
 #include <glib-unix.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <span>
+#include <utility>
+#include <variant>
 
 #include "bus-agent/client_object.h"
 #include "bus-agent/main_loop.h"

@@ -4,6 +4,7 @@
 
 #include <bus_agent.pb.h>
 
+#include <cstdint>
 #include <deque>
 #include <memory>
 #include <string>

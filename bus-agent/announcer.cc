@@ -2,6 +2,8 @@
 #include "bus-agent/announcer.h"
 
 #include <algorithm>
+#include <string_view>
+#include <utility>
 
 #include "bus-agent/client_object.h"
 #include "bus-agent/main_loop.h"

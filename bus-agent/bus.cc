@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string_view>
+#include <utility>
 
 #include "bus-agent/main_loop.h"
 #include "bus-agent/outcome.h"

@@ -6,6 +6,8 @@
 #include <gio/gio.h>
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>

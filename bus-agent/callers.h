@@ -5,6 +5,7 @@
 
 #include <gio/gio.h>
 
+#include <cstddef>
 #include <deque>
 #include <list>
 #include <memory>

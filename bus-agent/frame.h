@@ -4,6 +4,7 @@
 // before GLib makes its copies.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "bus-agent/jail.h"
 
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <algorithm>

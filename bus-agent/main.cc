@@ -7,6 +7,8 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
+#include <utility>
 
 #include "bus-agent/agent.h"
 #include "bus-agent/jail.h"

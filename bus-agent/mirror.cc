@@ -2,6 +2,8 @@
 #include "bus-agent/mirror.h"
 
 #include <functional>
+#include <iterator>
+#include <utility>
 
 namespace mandos::bus_agent {
 namespace {

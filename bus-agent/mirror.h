@@ -4,6 +4,7 @@
 
 #include <bus_agent.pb.h>
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>

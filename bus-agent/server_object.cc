@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "bus-agent/server_object.h"
 
+#include <string>
+
 #include "bus-agent/client_object.h"
 #include "common/text.h"
 

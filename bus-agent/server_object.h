@@ -2,6 +2,8 @@
 // The object / : the server itself, and the manager of the clients' objects; and /clients between.
 #pragma once
 
+#include <string_view>
+
 #include "bus-agent/mirror.h"
 #include "bus-agent/outcome.h"
 

@@ -11,6 +11,9 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <optional>
+#include <span>
+#include <utility>
 
 #include "bus-agent/main_loop.h"
 #include "bus-agent/outcome.h"

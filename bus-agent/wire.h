@@ -4,10 +4,13 @@
 // the messages; their bytes are in buffers of ours, which are overwritten after use.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "bus-agent/callers.h"

@@ -3,11 +3,15 @@
 // Descriptors: 0 to 2 as usual, 3 the door to the monitor, 4 the log socket.
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "checker-runner/checker.h"

@@ -3,6 +3,7 @@
 
 #include <cap-ng.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/mman.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>

@@ -3,6 +3,7 @@
 // its lines over its log socket to the monitor, which bounds, escapes and labels them.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 

@@ -3,9 +3,11 @@
 
 #include <charconv>
 #include <concepts>
+#include <cstddef>
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 namespace mandos {
 

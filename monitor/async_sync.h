@@ -5,6 +5,7 @@
 
 #include <linux/aio_abi.h>
 
+#include <cstddef>
 #include <functional>
 #include <span>
 #include <vector>

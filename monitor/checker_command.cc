@@ -2,7 +2,11 @@
 #include "monitor/checker_command.h"
 
 #include <algorithm>
+#include <chrono>
+#include <cstdint>
 #include <cstdio>
+#include <optional>
+#include <string_view>
 
 namespace mandos::monitor {
 namespace {

@@ -5,6 +5,8 @@
 #pragma once
 
 #include <bitset>
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>

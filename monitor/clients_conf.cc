@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -15,6 +16,9 @@
 #include <new>
 #include <optional>
 #include <set>
+#include <string_view>
+#include <system_error>
+#include <utility>
 
 #include "monitor/checker_command.h"
 #include "monitor/ini.h"

@@ -3,7 +3,11 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <span>
+#include <system_error>
 
 namespace mandos::monitor {
 namespace {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "monitor/file_disk.h"
 
+#include <cstddef>
+#include <utility>
+
 namespace mandos::monitor {
 
 void FileDisk::begin(std::vector<Change> changes, Finished finished) {

@@ -4,6 +4,10 @@
 // clients go; then the directory is synced. The loop waits for no sync.
 #pragma once
 
+#include <span>
+#include <string>
+#include <vector>
+
 #include "monitor/async_sync.h"
 #include "monitor/saver.h"
 #include "monitor/state.h"

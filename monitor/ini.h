@@ -3,6 +3,8 @@
 // reads them with, and the sentences for what is wrong in them.
 #pragma once
 
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <map>

@@ -2,6 +2,10 @@
 #include "monitor/merge.h"
 
 #include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <span>
+#include <string>
 
 namespace mandos::monitor {
 namespace {

@@ -5,6 +5,8 @@
 
 #include <netinet/in.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 

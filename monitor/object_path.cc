@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "monitor/object_path.h"
 
+#include <string_view>
+
 namespace mandos::monitor {
 namespace {
 

@@ -10,8 +10,10 @@
 #include <nettle/sha2.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <initializer_list>
+#include <iterator>
 #include <string_view>
 #include <vector>
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "monitor/registry.h"
 
+#include <chrono>
 #include <utility>
+#include <variant>
 
 #include "monitor/merge.h"
 

@@ -4,6 +4,8 @@
 // see Disk.
 #pragma once
 
+#include <chrono>
+#include <cstddef>
 #include <functional>
 #include <map>
 #include <memory>

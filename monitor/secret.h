@@ -3,6 +3,7 @@
 // has memfd_secret(2), unreadable by the rest of the kernel too.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <memory_resource>
 #include <span>

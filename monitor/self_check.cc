@@ -8,10 +8,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <new>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "common/inspection.h"
 #include "monitor/clients_conf.h"

@@ -4,9 +4,13 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <net/if.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <span>
 
 #include "monitor/clients_conf.h"
 #include "monitor/jail.h"

@@ -3,11 +3,14 @@
 // puts on its jail, serves, reloads, ends.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/event_loop.h"

@@ -5,11 +5,14 @@
 #include <getopt.h>
 #include <net/if.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <climits>
+#include <cstddef>
 #include <new>
 #include <optional>
+#include <type_traits>
 
 #include "monitor/ini.h"
 

@@ -3,6 +3,7 @@
 // knows neither sockets nor a clock.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <list>

@@ -2,8 +2,11 @@
 #include "networker/connections.h"
 
 #include <malloc.h>
+#include <sys/epoll.h>
 
 #include <algorithm>
+#include <chrono>
+#include <cstddef>
 
 #include "networker.pb.h"
 

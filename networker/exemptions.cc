@@ -2,6 +2,7 @@
 #include "networker/exemptions.h"
 
 #include <algorithm>
+#include <cstddef>
 
 namespace mandos::networker {
 namespace {

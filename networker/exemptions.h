@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <utility>
 #include <vector>
 
 #include "networker/source.h"

@@ -5,10 +5,12 @@
 #include <linux/futex.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <iterator>
+#include <vector>
 
 #include "config.h"
 

@@ -2,8 +2,11 @@
 // The networker's end of the door: takes its settings from the monitor, then passes its words on.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <optional>
+#include <string_view>
+#include <vector>
 
 #include "common/channel.h"
 #include "common/event_loop.h"

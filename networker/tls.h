@@ -6,10 +6,12 @@
 #include <gnutls/gnutls.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "common/log.h"

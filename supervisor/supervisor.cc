@@ -9,7 +9,11 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
 #include <csignal>
+#include <string_view>
 
 #include "common/inspection.h"
 #include "config.h"

@@ -6,7 +6,10 @@
 #include <bus_agent.pb.h>
 
 #include <functional>
+#include <memory>
+#include <span>
 #include <string>
+#include <string_view>
 
 #include "common/channel.h"
 #include "common/event_loop.h"

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "monitor/doors/checker_runner.h"
 
+#include <cstdint>
+#include <utility>
+
 namespace mandos::monitor {
 namespace {
 

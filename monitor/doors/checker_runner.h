@@ -5,6 +5,7 @@
 #include <checker_runner.pb.h>
 
 #include <functional>
+#include <span>
 #include <string>
 #include <unordered_set>
 

@@ -2,6 +2,8 @@
 #include "monitor/doors/networker.h"
 
 #include <algorithm>
+#include <chrono>
+#include <utility>
 
 namespace mandos::monitor {
 namespace {

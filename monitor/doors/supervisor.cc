@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "monitor/doors/supervisor.h"
 
+#include <cstddef>
+#include <utility>
+
 namespace mandos::monitor {
 
 using door::supervisor::ToMonitor;

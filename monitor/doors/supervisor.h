@@ -4,6 +4,7 @@
 
 #include <supervisor.pb.h>
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>

@@ -6,6 +6,7 @@
 // microseconds the one that speaks to the client, and VERIFICATION the other. Prints the CPU of
 // both for one connection in microseconds, less that.
 #include <arpa/inet.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>

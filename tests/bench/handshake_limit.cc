@@ -16,6 +16,9 @@
 #include <iostream>
 #include <optional>
 #include <span>
+#include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "tests/support/test_key.h"

@@ -2,9 +2,15 @@
 // A bus-agent gone bad at the monitor's door. An input is a sequence of operations (kOperations
 // below, each a byte and its operands). Every request gets one reply, no secret goes to the bus,
 // and what the bus is told of a client is what the client is.
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "monitor/doors/bus_agent.h"

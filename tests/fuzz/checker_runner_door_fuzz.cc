@@ -2,9 +2,16 @@
 // A checker-runner gone bad at the monitor's door, while checkers are started. An input is a
 // sequence of operations (kOperations below, each a byte and its operands). Only a checker that
 // runs can finish, once; when the door is gone, none runs.
+#include <algorithm>
 #include <csignal>
+#include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "monitor/doors/checker_runner.h"
 #include "tests/fuzz/monitor_world.h"

@@ -3,7 +3,13 @@
 // read without one are the same after they were written and read again.
 #include <strings.h>
 
+#include <chrono>
+#include <cstdint>
 #include <cstdlib>
+#include <iterator>
+#include <span>
+#include <string>
+#include <string_view>
 
 #include "monitor/clients_conf.h"
 #include "tests/fuzz/config_checks.h"

@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstddef>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 #include "tests/fuzz/input.h"
 

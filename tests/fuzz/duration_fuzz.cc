@@ -3,7 +3,10 @@
 // grammars as regular expressions and adds up slowly.
 #include <regex.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <optional>
+#include <string>
 
 #include "monitor/duration.h"
 #include "tests/fuzz/input.h"

@@ -9,7 +9,13 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
 
 #include "common/unique_fd.h"
 #include "monitor/checker_command.h"

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 #include "common/unique_fd.h"
 #include "tests/fuzz/input.h"

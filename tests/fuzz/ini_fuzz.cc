@@ -2,9 +2,15 @@
 // Any bytes as a configuration file, and as mandos.conf. Each error names file and line; what was
 // read without one is the same after it was written and read again; an expansion is a slow model's.
 #include <arpa/inet.h>
+#include <sys/socket.h>
 
 #include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "monitor/ini.h"

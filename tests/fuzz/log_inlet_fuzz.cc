@@ -2,7 +2,14 @@
 // Any datagrams as a process's log lines: what comes out is labelled, printable, bounded in length
 // and number, and of a level that a process may use. An input is a sequence of datagrams: length (2
 // bytes), how often (1), bytes.
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
 
 #include "monitor/log_inlet.h"
 #include "tests/fuzz/peer.h"

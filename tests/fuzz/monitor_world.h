@@ -2,10 +2,15 @@
 // A monitor's registry with three clients, for a fuzzer that stands where another process should.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstddef>
+#include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "monitor/registry.h"

@@ -2,9 +2,16 @@
 // A networker gone bad at the monitor's door. An input is a sequence of operations (kOperations
 // below, each a byte and its operands). A byte of a secret comes only after a proof that was made
 // by an enabled client's key over the connection's own nonce and that nobody has touched.
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "monitor/doors/networker.h"
 #include "tests/fuzz/monitor_world.h"

@@ -7,9 +7,17 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <array>
+#include <cstddef>
+#include <cstdint>
 #include <deque>
+#include <iterator>
 #include <map>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "networker/networker.h"
 #include "tests/fuzz/peer.h"

@@ -5,6 +5,7 @@
 //   1  its last message is replaced by a CertificateVerify of the key ed25519_key(1), so that what
 //      is fuzzed is the structure beneath a genuine signature; the first bit above says that a
 //      HelloRetryRequest is in it, the second that the suite hashes with SHA-384.
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 

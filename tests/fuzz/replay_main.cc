@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Runs a fuzz target over the files of a folder, for compilers without libFuzzer.
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>

@@ -2,9 +2,19 @@
 // Any bytes as the saved state of a client: damaged is said and set aside, and what is taken comes
 // back the same from the disk and, merged with clients.conf, keeps to its bounds. The lowest bit of
 // the first byte says whether the rest is the file, or what stands behind a checksum that is right.
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "monitor/merge.h"
 #include "monitor/state.h"

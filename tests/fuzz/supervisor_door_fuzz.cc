@@ -3,7 +3,14 @@
 // Each message reaches its handler once, with as many descriptors as it must have, or stops the
 // monitor; no descriptor is lost. An input is a sequence of operations (kOperations below, each a
 // byte and its operands).
+#include <array>
+#include <cstddef>
+#include <cstdint>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "monitor/doors/supervisor.h"
 #include "tests/fuzz/peer.h"

@@ -3,6 +3,12 @@
 // together here from its definition.
 #include <regex.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
 #include "networker/version_line.h"
 #include "tests/fuzz/input.h"
 

@@ -4,12 +4,18 @@
 #include <sys/uio.h>
 
 #include <array>
+#include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "monitor/doors/bus_agent.h"
 #include "tests/hostile/monitor_fixture.h"

@@ -3,6 +3,9 @@
 #include <sys/socket.h>
 
 #include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "monitor/doors/checker_runner.h"
 #include "tests/hostile/monitor_fixture.h"

@@ -6,8 +6,11 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <cstddef>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "common/channel.h"

@@ -4,7 +4,13 @@
 #include <google/protobuf/message_lite.h>
 
 #include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstring>
+#include <initializer_list>
 #include <random>
+#include <string_view>
 
 #include "common/log.h"
 #include "monitor/state.h"

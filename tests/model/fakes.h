@@ -4,9 +4,12 @@
 // of `common` only what is not defined in fakes.cc.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/channel.h"

@@ -3,13 +3,18 @@
 // first, so that the first counterexample is among the shortest. A state is reached again by
 // replaying the events that led to it; two states with the same hash are one. Memory is bounded by
 // kMostStates: about 2 GiB.
+#include <array>
+#include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <iostream>
+#include <memory>
 #include <unordered_set>
+#include <vector>
 
 #include "tests/model/world.h"
 

@@ -2,6 +2,11 @@
 #include "tests/model/world.h"
 
 #include <algorithm>
+#include <chrono>
+#include <exception>
+#include <span>
+#include <type_traits>
+#include <utility>
 
 #include "tests/support/datagram.h"
 

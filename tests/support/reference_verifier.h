@@ -7,6 +7,7 @@
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 
+#include <cstddef>
 #include <map>
 #include <optional>
 #include <set>

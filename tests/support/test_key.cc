@@ -6,10 +6,12 @@
 
 #include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <ctime>
 #include <fstream>
 #include <sstream>
+#include <utility>
 
 namespace mandos::test {
 namespace {

@@ -3,10 +3,13 @@
 #include "common/event_loop.h"
 
 #include <gtest/gtest.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <ctime>
 #include <fstream>
 #include <string>

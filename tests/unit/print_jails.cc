@@ -3,6 +3,7 @@
 // layer, names. A star: only with certain arguments. Then the system calls of each operation. For
 // security_tables_test.py.
 #include <cap-ng.h>
+#include <sys/resource.h>
 
 #include <cstdio>
 #include <cstdlib>

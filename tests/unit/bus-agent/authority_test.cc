@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include <gtest/gtest.h>
 
+#include <vector>
+
 #include "bus-agent/bus.h"
 #include "bus-agent/outcome.h"
 

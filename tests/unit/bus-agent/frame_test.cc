@@ -4,8 +4,11 @@
 #include <gio/gio.h>
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <random>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "bus-agent/callers.h"
 

@@ -3,6 +3,9 @@
 
 #include <cmath>
 #include <limits>
+#include <string>
+#include <variant>
+#include <vector>
 
 #include "bus-agent/client_object.h"
 #include "bus-agent/server_object.h"

@@ -9,6 +9,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "bus-agent/main_loop.h"
 #include "bus-agent/outcome.h"

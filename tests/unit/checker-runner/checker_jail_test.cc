@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <string>
 
 #include "checker-runner/checker.h"
 #include "checker-runner/jail.h"

@@ -7,7 +7,12 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
+#include <cstddef>
 #include <random>
+#include <string>
+#include <string_view>
+#include <utility>
 
 #include "common/unique_fd.h"
 #include "tests/unit/monitor/client_driver.h"

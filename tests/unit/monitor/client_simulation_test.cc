@@ -5,10 +5,19 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <iostream>
 #include <map>
+#include <optional>
 #include <queue>
 #include <random>
 #include <set>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
 
 #include "tests/unit/monitor/client_driver.h"
 

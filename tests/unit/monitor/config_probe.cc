@@ -4,8 +4,11 @@
 //   ini TEXT      -> "refused" or "ok" and " SECTION=OPTION=VALUE" for each option a section sees
 //   duration TEXT -> "refused" or "ok MILLISECONDS"
 //   clients PATH  -> "refused" or "ok" and for each client its name and settings, joined by '='
+#include <cstddef>
 #include <iostream>
 #include <sstream>
+#include <string>
+#include <string_view>
 
 #include "monitor/clients_conf.h"
 #include "monitor/duration.h"

@@ -8,6 +8,9 @@
 
 #include <filesystem>
 #include <fstream>
+#include <optional>
+#include <string>
+#include <string_view>
 
 namespace mandos::monitor {
 namespace {

@@ -4,11 +4,16 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <ctime>
 #include <functional>
 #include <iostream>
 #include <map>
 #include <random>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
 
 #include "monitor/proof.h"
 #include "tests/support/memory_handshake.h"

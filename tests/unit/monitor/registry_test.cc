@@ -2,7 +2,11 @@
 // What clients.conf says and what is in force, apart and together.
 #include "monitor/registry.h"
 
+#include <chrono>
 #include <map>
+#include <memory>
+#include <string>
+#include <utility>
 
 #include "monitor/merge.h"
 #include "tests/hostile/monitor_fixture.h"

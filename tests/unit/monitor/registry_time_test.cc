@@ -4,8 +4,15 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <chrono>
+#include <cstddef>
 #include <map>
+#include <optional>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "monitor/merge.h"

@@ -6,6 +6,13 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
 #include "networker/version_line.h"
 #include "tests/unit/networker/peer.h"
 

@@ -3,9 +3,14 @@
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <iterator>
+#include <optional>
 #include <random>
 
 #include "networker/exemptions.h"

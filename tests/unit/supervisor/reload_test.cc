@@ -7,8 +7,13 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <cstdlib>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "common/channel.h"
 

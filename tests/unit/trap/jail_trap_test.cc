@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <vector>
 
 #include "monitor/jail.h"
 #include "networker/jail.h"
