@@ -15,6 +15,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -71,16 +72,38 @@ Status write_pid_file() {
   const UniqueFd file(
       open(MANDOS_PID_FILE, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644));
   const std::string text = concat(getpid(), "\n");
-  if (!file || write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
+  // For everybody to read, whatever the umask is.
+  if (!file || fchmod(file.get(), 0644) != 0 ||
+      write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
     return errno_error(errno, MANDOS_PID_FILE);
   }
   return Ok{};
 }
 
-/// Closes what we inherited, apart from the two given, which are ours.
-void close_inherited(int one, int other) {
+/// Locks the control socket's directory, which marks this process as a server that runs. The lock
+/// is held until the descriptor is closed. The second value names another server that holds it: a
+/// process ID, or 0 if that cannot be seen from here.
+std::pair<UniqueFd, std::optional<pid_t>> lock_control_directory() {
+  std::string path = MANDOS_CONTROL_SOCKET;
+  path.resize(path.rfind('/'));
+  mkdir(path.c_str(), 0700);
+  UniqueFd directory(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  struct flock lock {};
+  // A directory can only be opened for reading, so a shared lock marks each server. Whoever starts
+  // sets its own before it looks for others: two that start at once see each other.
+  lock.l_type = F_RDLCK;
+  fcntl(directory.get(), F_SETLK, &lock);
+  lock = {};
+  lock.l_type = F_WRLCK;
+  const bool shared = fcntl(directory.get(), F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+  return {std::move(directory), shared ? std::optional(lock.l_pid) : std::nullopt};
+}
+
+/// Closes what we inherited, apart from those given, which are ours.
+void close_inherited(std::array<int, 3> ours) {
+  std::ranges::sort(ours);
   unsigned from = STDERR_FILENO + 1;
-  for (const int kept : {std::min(one, other), std::max(one, other)}) {
+  for (const int kept : ours) {
     if (kept < 0) continue;
     if (from < static_cast<unsigned>(kept))
       close_descriptors(from, static_cast<unsigned>(kept) - 1);
@@ -125,6 +148,11 @@ int start(const std::vector<std::string>& arguments) {
     if (!pipe) return complain(pipe.error());
     ready_pipe = std::move(*pipe);
   }
+  const auto [lock, other] = lock_control_directory();
+  const std::string already =
+      other ? concat("mandos already runs, as process ", *other) : std::string();
+  // In the foreground another one is possible, with a port and a state directory of its own.
+  if (other && !foreground) return complain(already + ": nothing was changed");
   if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0)
     return complain("cannot become the parent of orphans");
   // The monitor first, while what we inherited is open and our capabilities are whole.
@@ -134,19 +162,21 @@ int start(const std::vector<std::string>& arguments) {
   const auto monitor = Supervisor::start_monitor(processes, arguments, door->second.get(), true);
   if (!monitor) return complain(monitor.error());
   door->second.reset();
-  close_inherited(door->first.get(), ready_pipe.get());
+  close_inherited({door->first.get(), ready_pipe.get(), lock.get()});
   unsetenv("LISTEN_FDS");
   auto jailed = jail::enter(supervisor_jail());
   if (!jailed) return complain(jailed.error());
 
   EventLoop loop;
+  bool has_pid_file = false;
   Log log = Log::to_system("mandos-supervisor", LogLevel::kWarning, true);
   Supervisor supervisor(
       loop, log, processes, std::move(notify),
       {.arguments = arguments, .foreground = foreground, .accounts = *accounts, .on_ready = [&] {
          if (foreground) return;
-         if (auto written = write_pid_file(); !written)
-           log.warning("no PID file: ", written.error());
+         const auto written = write_pid_file();
+         if (!written) log.warning("no PID file: ", written.error());
+         has_pid_file = true;
          const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
          for (int fd = 0; fd <= STDERR_FILENO; ++fd) dup2(null.get(), fd);
          log.set_stderr(false);
@@ -155,6 +185,7 @@ int start(const std::vector<std::string>& arguments) {
        }});
   // The caller of a server in the background waits for complaints only.
   Log::to_system("mandos-supervisor", LogLevel::kInfo, foreground).info("jail: ", *jailed);
+  if (other) log.warning(already);
   if (auto listening = supervisor.listen(); !listening) {
     log.warning("--reload will not work: ", listening.error());
   }
@@ -165,7 +196,7 @@ int start(const std::vector<std::string>& arguments) {
   }
   supervisor.adopt_monitor(*monitor, std::move(door->first));
   const int status = supervisor.run();
-  if (!foreground) unlink(MANDOS_PID_FILE);
+  if (has_pid_file) unlink(MANDOS_PID_FILE);
   return status;
 }
 

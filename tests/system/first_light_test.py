@@ -369,6 +369,37 @@ def _():
     expect(not PID_FILE.exists(), "the PID file is still there")
 
 
+@case("a second start by hand says that mandos already runs, and changes nothing")
+def _():
+    harness.DatagramSink("/dev/log")
+    key, key_id = harness.test_key()
+
+    def expect_refused(pid):
+        # On the port of the first, and on another one: the PID file would be the same.
+        for port in harness.PORT, harness.PORT + 1:
+            status, output = run_mandos(forgiving().client("bad", key_id, b"no"), "--address", "::1",
+                                        "--port", port)
+            expect_equal((status, output), (1, f"mandos: mandos already runs, as process {pid}: "
+                                               "nothing was changed\n"), "the second start")
+
+    status, output = run_mandos(forgiving().client("good", key_id, BLOB), "--address", "::1",
+                                "--port", harness.PORT, umask=0o077)
+    expect_equal((status, output), (0, ""), "status and output of the start")
+    pid = int(PID_FILE.read_text())
+    expect_refused(pid)
+    expect_equal(int(PID_FILE.read_text()), pid, "the PID file")
+    expect_equal(PID_FILE.stat().st_mode & 0o7777, 0o644, "its mode")
+    expect_served(key)
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: pid not in harness.processes(), "it ends")
+    expect_nothing_left()
+    # One in the foreground has no PID file, and is found all the same.
+    server, key = one_client()
+    with server:
+        expect_refused(server.pid("supervisor"))
+        expect_served(key)
+
+
 @contextlib.contextmanager
 def syslog_daemon():
     """A socket under the name of the syslog daemon's, which nobody else listens on."""
