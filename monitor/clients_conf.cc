@@ -63,9 +63,8 @@ constexpr Field kFields[] = {
     {"timeout", "PT5M", set_duration<&ClientSettings::timeout>},
 };
 
-bool is_known(std::string_view name) {
-  return std::ranges::find(kFields, name, &Field::name) != std::end(kFields);
-}
+// Whether, and when, a client gets its secret depends on these.
+constexpr std::string_view kGuards[] = {"approval_delay", "approved_by_default", "enabled"};
 
 /// The home directory of the first account in /etc/passwd that `matches`, or nothing. getpwnam(3)
 /// would load a name service or ask its daemon, which the jail answers by killing the monitor.
@@ -317,10 +316,13 @@ LoadedClients Loader::load(const std::string& configdir) {
                                "/*.conf, expected the clients in them"));
   }
   for (auto& [name, section] : ini_.sections()) read_client(name, section);
-  for (const auto& [name, section] : ini_.sections()) {
-    Ini::warn_of_unknown(section, name, is_known, out_.warnings);
-  }
-  Ini::warn_of_unknown(ini_.defaults(), "DEFAULT", is_known, out_.warnings);
+  std::vector<std::string_view> known;
+  for (const auto& field : kFields) known.push_back(field.name);
+  const auto judge = [&](const Ini::Section& section, std::string_view name) {
+    Ini::judge_unknown(section, name, known, kGuards, out_.problems, out_.warnings);
+  };
+  for (const auto& [name, section] : ini_.sections()) judge(section, name);
+  judge(ini_.defaults(), "DEFAULT");
   if (ini_.sections().empty()) tell(out_.warnings, concat(main_file, ": there are no clients"));
   return std::move(out_);
 }

@@ -9,6 +9,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <numeric>
 #include <utility>
 
 #include "common/unique_fd.h"
@@ -61,6 +62,36 @@ void lower(char* begin, std::size_t size) {
   std::for_each(begin, begin + size, [](char& c) {
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
   });
+}
+
+/// Levenshtein's: how many characters must be inserted, deleted or replaced.
+std::size_t edit_distance(std::string_view from, std::string_view to) {
+  std::vector<std::size_t> row(to.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i + 1);
+    for (std::size_t j = 0; j < to.size(); ++j) {
+      const std::size_t replaced = diagonal + (from[i] == to[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({row[j] + 1, diagonal + 1, replaced});
+    }
+  }
+  return row.back();
+}
+
+/// The known name that `name` is a likely typing error of; empty: none.
+std::string_view nearest(std::string_view name, std::span<const std::string_view> known) {
+  std::string_view found;
+  std::size_t least = 3;
+  for (const auto each : known) {
+    // Of a short name more than half would differ. What is much longer is not measured, or a line
+    // of megabytes would take its time.
+    if (each.size() < 5 || name.size() > each.size() + 2) continue;
+    const auto distance = edit_distance(name, each);
+    if (distance < least) found = each;
+    least = std::min(least, distance);
+  }
+  return found;
 }
 
 }  // namespace
@@ -141,6 +172,24 @@ std::string Ini::where(const Place& place, std::string_view section, std::string
 std::string Ini::problem(const Place& place, std::string_view section, std::string_view option,
                          std::string_view found, std::string_view expected) {
   return concat(where(place, section, option), "found ", found, ", expected ", expected);
+}
+
+void Ini::judge_unknown(const Section& section, std::string_view name,
+                        std::span<const std::string_view> known,
+                        std::span<const std::string_view> guards, Problems& problems,
+                        Problems& warnings) {
+  for (const auto& [each, option] : section.options) {
+    if (option.place.line == 0 || option.referred || std::ranges::count(known, each) > 0) continue;
+    const auto meant = nearest(each, known);
+    if (std::ranges::count(guards, meant) > 0) {
+      problems.push_back(
+          problem(option.place, name, each, "an unknown option", concat('"', meant, '"')));
+    } else {
+      warnings.push_back(
+          concat(where(option.place, name, each), "unknown option, ignored",
+                 meant.empty() ? "" : concat("; the nearest known one is \"", meant, '"')));
+    }
+  }
 }
 
 void Ini::read(std::string file_name, SecretString file_content, Problems& problems) {

@@ -9,6 +9,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -72,16 +73,13 @@ class Ini {
   /// where(), then "found FOUND, expected EXPECTED".
   static std::string problem(const Place& place, std::string_view section, std::string_view option,
                              std::string_view found, std::string_view expected);
-  /// Warns of each option in `section`, which messages call `name`, that is neither known nor
-  /// referred to by an option that was expanded.
-  template <class Known>
-  static void warn_of_unknown(const Section& section, std::string_view name, const Known& known,
-                              Problems& warnings) {
-    for (const auto& [each, option] : section.options) {
-      if (option.place.line == 0 || option.referred || known(each)) continue;
-      warnings.push_back(where(option.place, name, each) + "unknown option, ignored");
-    }
-  }
+  /// Warns of each option in `section`, which messages call `name`, that is neither `known` nor
+  /// referred to by an option that was expanded, and suggests the known name that it resembles. An
+  /// option that resembles one of `guards` is a problem instead: the administrator may rely on it.
+  static void judge_unknown(const Section& section, std::string_view name,
+                            std::span<const std::string_view> known,
+                            std::span<const std::string_view> guards, Problems& problems,
+                            Problems& warnings);
 
  private:
   struct File {

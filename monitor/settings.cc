@@ -250,7 +250,11 @@ LoadedSettings load_settings(const CommandLine& command_line) {
       }
       if (name == "address") address_place = Ini::where(option.place, "DEFAULT", name);
     }
-    ini.warn_of_unknown(ini.defaults(), "DEFAULT", find_row, out.warnings);
+    std::vector<std::string_view> known;
+    for (const auto& row : kRows) {
+      if (row.set != nullptr) known.push_back(row.setting);
+    }
+    Ini::judge_unknown(ini.defaults(), "DEFAULT", known, {}, out.problems, out.warnings);
   } catch (const std::bad_alloc&) {
     out.problems.emplace_back(kNoSecretMemory);
   }

@@ -119,6 +119,44 @@ TEST_F(ClientsConfTest, KnowsTheOptionsThatAnotherRefersTo) {
   EXPECT_EQ(loaded.clients.at("foo").checker, "check a/b");
 }
 
+TEST_F(ClientsConfTest, SuggestsTheOptionThatWasMeant) {
+  const auto loaded = load(section("chekcer = true\nhots = a\ntimeouts = 5m\nmy_own = 1\n") +
+                           "[DEFAULT]\nintervall = 5m\napproval_duratoin = 5m\n");
+  EXPECT_THAT(loaded.problems, IsEmpty());
+  EXPECT_THAT(
+      loaded.warnings,
+      testing::UnorderedElementsAre(
+          HasSubstr(
+              ":4: [foo] chekcer: unknown option, ignored; the nearest known one is \"checker\""),
+          testing::EndsWith(":5: [foo] hots: unknown option, ignored"),
+          HasSubstr(
+              ":6: [foo] timeouts: unknown option, ignored; the nearest known one is \"timeout\""),
+          testing::EndsWith(":7: [foo] my_own: unknown option, ignored"),
+          HasSubstr(":9: [DEFAULT] intervall: unknown option, ignored; the nearest known one is "
+                    "\"interval\""),
+          HasSubstr(
+              "[DEFAULT] approval_duratoin: unknown option, ignored; the nearest known one is "
+              "\"approval_duration\"")));
+}
+
+TEST_F(ClientsConfTest, RefusesATypingErrorInAnOptionThatGuards) {
+  for (const auto& [typed, meant] : {std::pair{"enable", "enabled"},
+                                     {"enabeld", "enabled"},
+                                     {"approve_by_default", "approved_by_default"},
+                                     {"approved-by-default", "approved_by_default"},
+                                     {"aproval_dely", "approval_delay"}}) {
+    const auto expected = concat(typed, ": found an unknown option, expected \"", meant, '"');
+    EXPECT_THAT(load(section(concat(typed, " = no\n"))).problems,
+                ElementsAre(testing::EndsWith(":4: [foo] " + expected)));
+    EXPECT_THAT(load(section("") + "[DEFAULT]\n" + typed + ": 0\n").problems,
+                ElementsAre(testing::EndsWith(":5: [DEFAULT] " + expected)));
+  }
+  // Not one that another option's value needs, nor what differs in more than two characters.
+  const auto loaded = load(section("enable = x\nhost = %(enable)s\ndisabled = yes\n"));
+  EXPECT_THAT(loaded.problems, IsEmpty());
+  EXPECT_THAT(loaded.warnings, ElementsAre(HasSubstr("[foo] disabled: unknown option")));
+}
+
 TEST_F(ClientsConfTest, DecodesBase64AsPythonDoes) {
   const struct {
     const char* text;

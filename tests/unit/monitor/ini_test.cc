@@ -160,9 +160,8 @@ TEST_F(IniTest, DoesNotCarryASectionIntoTheNextFile) {
 TEST_F(IniTest, ShowsNoLineThatMayBePartOfASecret) {
   // A folded secret whose author forgot the white space.
   read("[a]\nsecret =\nhQIOA6QdEjBs2L\nHEAfTCyrDe5Xnm9esaPbvWF9CUqfn4srzVgSu234REJMVv7lBSrPE=\n");
-  Ini::warn_of_unknown(
-      ini_.sections().at("a"), "a", [](std::string_view name) { return name == "secret"; },
-      problems_);
+  constexpr std::string_view kKnown[] = {"secret"};
+  Ini::judge_unknown(ini_.sections().at("a"), "a", kKnown, {}, problems_, problems_);
   EXPECT_EQ(problems_.size(), 2U);
   for (const auto& problem : problems_) {
     EXPECT_EQ(problem.find("QIOA"), problem.npos) << problem;
