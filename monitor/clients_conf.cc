@@ -252,6 +252,15 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
   } else if (!values.contains("key_id") || key_id->second.raw.empty()) {
     lacks("key_id", "64 hexadecimal digits");
   }
+  if (client.timeout <= client.interval) {
+    const auto& timeout = *values.find("timeout");
+    const auto& interval = *values.find("interval");
+    // Where the section itself set one of them, that is the place to look at.
+    warn(timeout.second.owner == name ? timeout : interval,
+         concat("the timeout, ", in_quotes(timeout.second.raw),
+                ", is not longer than the interval, ", in_quotes(interval.second.raw),
+                ": a client is disabled before its next check"));
+  }
   if (values.contains("secret") || values.contains("secfile")) {
     client.secret = read_secret(values);
   } else {

@@ -288,6 +288,22 @@ TEST_F(ClientsConfTest, WarnsOfACheckerThatCannotRun) {
   EXPECT_THAT(load(section("checker = c %%(dbus_object_path)s\n")).warnings, IsEmpty());
 }
 
+TEST_F(ClientsConfTest, WarnsOfATimeoutThatEndsBeforeTheNextCheck) {
+  const auto says = [](const char* place) {
+    return AllOf(HasSubstr(place), HasSubstr("is not longer than the interval"));
+  };
+  EXPECT_THAT(load(section("timeout = 1m\n")).warnings,
+              ElementsAre(says("clients.conf:4: [foo] timeout: the timeout, \"1m\", ")));
+  EXPECT_THAT(load(section("interval = 5m\n")).warnings,
+              ElementsAre(says("clients.conf:4: [foo] interval: the timeout, \"PT5M\", ")));
+  EXPECT_THAT(load("[DEFAULT]\ninterval = 6m\n" + section("")).warnings,
+              ElementsAre(says("clients.conf:2: [DEFAULT] interval: ")));
+  EXPECT_THAT(load(section("timeout = 121s\n")).warnings, IsEmpty());
+  EXPECT_THAT(load(section("interval = 299s\n")).warnings, IsEmpty());
+  // What is no duration has been told, and the default stands.
+  EXPECT_THAT(load(section("timeout = x\n")).warnings, IsEmpty());
+}
+
 TEST_F(ClientsConfTest, RefusesNamesThatNoFileCanHave) {
   for (const std::string& name :
        {std::string("a/b"), std::string(".."), std::string("."), std::string(201, 'x'),
