@@ -2,9 +2,15 @@
 // Ten thousand clients that go at once: how long the loop serves nobody.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <ctime>
 #include <filesystem>
+#include <iterator>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "monitor/file_disk.h"
 #include "monitor/merge.h"
