@@ -130,7 +130,7 @@ def reload():
         expect_equal(fetch(key=new).blob, b"new", "the new client")
         expect_equal(fetch(key=stays).blob, b"after", "the changed client")
         expect(fetch(key=old).outcome != "blob", "the removed client")
-        expect(not (config.state / "old.client").exists(), "its state file is gone")
+        wait_until(lambda: not (config.state / "old.client").exists(), "its state file is gone", 15)
         # Errors: every one is told, and nothing changes.
         (config.directory / "clients.conf").write_text("[new]\ntimeout = soon\n[x]\ninterval = never\n")
         start = len(server.log.lines)
