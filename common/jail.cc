@@ -317,16 +317,15 @@ std::vector<SyscallRule> memory_calls() {
        {has_only(2, kAccess),
         has_only(3,
                  MAP_NORESERVE | MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_STACK | MAP_POPULATE |
-                     MAP_HUGETLB | (MAP_HUGE_MASK << MAP_HUGE_SHIFT),
+                     MAP_HUGETLB | (unsigned{MAP_HUGE_MASK} << MAP_HUGE_SHIFT),
                  MAP_PRIVATE | MAP_ANONYMOUS),
         is(4, ~0U)}},
       {SCMP_SYS(mprotect), {has_only(2, kAccess)}},
   };
   // The last two are MADV_GUARD_INSTALL and MADV_GUARD_REMOVE, for the stacks of glibc 2.42.
-  for (const unsigned advice :
-       {MADV_DONTNEED, MADV_FREE, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_DONTDUMP, MADV_DODUMP,
-        MADV_DONTFORK, MADV_WILLNEED, 102, 103}) {
-    rules.push_back({SCMP_SYS(madvise), {is(2, advice)}});
+  for (const int advice : {MADV_DONTNEED, MADV_FREE, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_DONTDUMP,
+                           MADV_DODUMP, MADV_DONTFORK, MADV_WILLNEED, 102, 103}) {
+    rules.push_back({SCMP_SYS(madvise), {is(2, static_cast<unsigned>(advice))}});
   }
   return rules;
 }
