@@ -64,8 +64,8 @@ jail::Jail checker_jail() {
   // Asking for it is harmless.
   refused.push_back({SCMP_SYS(personality), {scmp_arg_cmp{0, SCMP_CMP_NE, 0xffffffff, 0}}});
   // These type into the terminal that shows the checkers' output.
-  for (const unsigned request : {TIOCSTI, TIOCLINUX}) {
-    refused.push_back({SCMP_SYS(ioctl), {jail::is(1, request)}});
+  for (const int request : {TIOCSTI, TIOCLINUX}) {
+    refused.push_back({SCMP_SYS(ioctl), {jail::is(1, static_cast<unsigned>(request))}});
   }
   // User name spaces; clone3 hides its flags in memory, and without it libraries use clone.
   refused.push_back(
