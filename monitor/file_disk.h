@@ -17,8 +17,7 @@ namespace mandos::monitor {
 class FileDisk final : public Disk {
  public:
   /// To be made before the jail is entered; `store` may be opened later, and must outlive this.
-  FileDisk(EventLoop& loop, Log& log, const StateStore& store)
-      : loop_(loop), store_(store), sync_(loop, log) {}
+  FileDisk(EventLoop& loop, Log& log, const StateStore& store) : store_(store), sync_(loop, log) {}
   void begin(std::vector<Change> changes, Finished finished) override;
 
  private:
@@ -30,7 +29,6 @@ class FileDisk final : public Disk {
   void files_synced(std::span<const int> errors);
   void directory_synced(int error);
 
-  EventLoop& loop_;
   const StateStore& store_;
   std::vector<Step> steps_;
   std::vector<Status> results_;

@@ -26,7 +26,7 @@ std::vector<jail::SyscallRule> allowed_calls(int timer_fd) {
       {SCMP_SYS(epoll_wait)},
       {SCMP_SYS(epoll_ctl)},
       {SCMP_SYS(timerfd_settime)},
-      {SCMP_SYS(read), {is(0, timer_fd)}},
+      {SCMP_SYS(read), {is(0, static_cast<unsigned>(timer_fd))}},
       {SCMP_SYS(close)},
       // The listening sockets and those that come from them.
       {SCMP_SYS(accept4), {is(3, SOCK_NONBLOCK | SOCK_CLOEXEC)}},
@@ -50,7 +50,8 @@ std::vector<jail::SyscallRule> allowed_calls(int timer_fd) {
       {SCMP_SYS(exit)},
   };
   for (const int option : {TCP_NODELAY, TCP_QUICKACK, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT}) {
-    rules.push_back({SCMP_SYS(setsockopt), {is(1, IPPROTO_TCP), is(2, option)}});
+    rules.push_back(
+        {SCMP_SYS(setsockopt), {is(1, IPPROTO_TCP), is(2, static_cast<unsigned>(option))}});
   }
   std::ranges::copy(jail::memory_calls(), std::back_inserter(rules));
   return rules;
