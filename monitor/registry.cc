@@ -187,9 +187,10 @@ void Registry::drop(Slot& slot) {
   if (!slot.client.removed) deliver(slot, Removed{});
   outlets_.removed(slot.client);
   saver_.changed(slot.client.name);
-  const auto& id = slot.client.settings.key_id;
-  const auto key = id ? by_key_.find(*id) : by_key_.end();
-  if (key != by_key_.end() && key->second == &slot) by_key_.erase(key);
+  if (const auto& id = slot.client.settings.key_id) {
+    const auto key = by_key_.find(*id);
+    if (key != by_key_.end() && key->second == &slot) by_key_.erase(key);
+  }
   by_number_.erase(slot.client.number);
   by_name_.erase(by_name_.find(slot.client.name));
 }

@@ -52,7 +52,7 @@ std::string in_seconds(Milliseconds time) {
 }  // namespace
 
 Connections::Connections(EventLoop& loop, Log& log, Door& monitor, Tls& tls, CrashNote& crash_note,
-                         Policy policy, std::vector<UniqueFd> listeners)
+                         const Policy& policy, std::vector<UniqueFd> listeners)
     : loop_(loop),
       log_(log),
       monitor_(monitor),
@@ -62,7 +62,7 @@ Connections::Connections(EventLoop& loop, Log& log, Door& monitor, Tls& tls, Cra
       grace_(policy.admission.grace),
       admission_(policy.admission),
       penalties_(policy.penalties),
-      exempt_(std::move(policy.exempt)),
+      exempt_(policy.exempt),
       penalty_lines_(kPenaltyLinesPerSecond, kMostPenaltyLines),
       acceptor_(
           loop, log, std::move(listeners),

@@ -39,7 +39,7 @@ class Connections {
   /// All references must outlive this, and `loop` must not run after it. A source that `crash_note`
   /// holds is refused from the start.
   Connections(EventLoop& loop, Log& log, Door& monitor, Tls& tls, CrashNote& crash_note,
-              Policy policy, std::vector<UniqueFd> listeners);
+              const Policy& policy, std::vector<UniqueFd> listeners);
   ~Connections();
   Connections(const Connections&) = delete;
   Connections& operator=(const Connections&) = delete;
