@@ -512,7 +512,7 @@ TEST_F(NetworkerDoorTest, ADecisionReachesOnlyWhoWaitsForOne) {
   open(1);
   ASSERT_TRUE(prove(2, transcript(open(2), good_key_)));
   ASSERT_TRUE(prove(3, transcript(open(3), unknown_key_)));
-  for (const ConnectionId id : {4, 1, 2, 3}) {
+  for (const ConnectionId id : {4U, 1U, 2U, 3U}) {
     monitor_->grant(id, secret);
     monitor_->refuse(id);
     EXPECT_FALSE(receive()) << id;
