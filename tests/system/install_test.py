@@ -162,8 +162,9 @@ class Install(unittest.TestCase):
         units.mkdir()
         for kind in ("service", "socket"):
             text = self.path(PREFIX + f"/lib/systemd/system/{SERVICE}.{kind}").read_text()
-            text = text.replace("ExecStart=" + GIVEN["sbindir"],
-                                "ExecStart=" + str(self.path(GIVEN["sbindir"])))
+            for command in ("ExecStart=", "ExecReload="):
+                text = text.replace(command + GIVEN["sbindir"],
+                                    command + str(self.path(GIVEN["sbindir"])))
             (units / f"{SERVICE}.{kind}").write_text(text)
         done = subprocess.run(["systemd-analyze", "verify", "--man=no", "--recursive-errors=no",
                                units / f"{SERVICE}.service", units / f"{SERVICE}.socket"],
