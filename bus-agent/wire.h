@@ -52,7 +52,7 @@ class Wire {
   void close(const std::string& why);
   void readable();
   void authenticate();
-  /// One message or less. False: nothing is left to be read for now.
+  /// One message or less. False: the socket has nothing more to read.
   bool read_some();
   void whole_message(const Head& head);
   void refuse(const Head& head, const Fields& fields, const char* error, const char* text);
