@@ -12,6 +12,8 @@ inline constexpr int kForeground = 64;
 inline constexpr int kBackground = 65;
 /// --reload: a server that runs is to be asked.
 inline constexpr int kReload = 66;
+/// Where the supervisor puts sockets that it inherited as descriptors 0 to 2: behind this one.
+inline constexpr int kMovedSockets = 200;
 /// What --check says of something good, and of something bad: each begins a line.
 inline constexpr char kGood[] = "ok: ";
 inline constexpr char kBad[] = "FAILED: ";

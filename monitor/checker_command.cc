@@ -21,11 +21,7 @@ std::string shell_word(std::string_view value) {
   if (!value.empty() && value.find_first_not_of(kHarmless) == value.npos) return std::string(value);
   std::string out = "'";
   for (const char character : value) {
-    if (character == '\'') {
-      out += R"('"'"')";
-    } else {
-      out += character;
-    }
+    out += character == '\'' ? R"('"'"')" : std::string_view(&character, 1);
   }
   return out + '\'';
 }

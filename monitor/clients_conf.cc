@@ -66,6 +66,9 @@ constexpr Field kFields[] = {
 // Whether, and when, a client gets its secret depends on these.
 constexpr std::string_view kGuards[] = {"approval_delay", "approved_by_default", "enabled"};
 
+// What a section without a client in it was probably meant to be.
+constexpr std::string_view kCommon[] = {"DEFAULT", "Default", "default"};
+
 /// The home directory of the first account in /etc/passwd that `matches`, or nothing. getpwnam(3)
 /// would load a name service or ask its daemon, which the jail answers by killing the monitor.
 std::optional<std::string> find_home(const std::function<bool(const passwd&)>& matches) {
@@ -111,16 +114,7 @@ std::string expand_path(std::string_view path) {
 bool decode_base64(std::string_view text, SecretString& out, std::string_view& remark) {
   base64_decode_ctx context;
   base64_decode_init(&context);
-  // Nearly always it is as it should be.
-  out.resize(BASE64_DECODE_LENGTH(text.size()));
-  std::size_t size = out.size();
-  const bool usual =
-      base64_decode_update(&context, &size, reinterpret_cast<std::uint8_t*>(out.data()),
-                           text.size(), text.data()) == 1 &&
-      base64_decode_final(&context) == 1;
-  out.resize(usual ? size : 0);
-  if (usual) return true;
-  base64_decode_init(&context);
+  out.reserve(BASE64_DECODE_LENGTH(text.size()));
   std::size_t digits = 0;
   std::size_t pads = 0;
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -159,9 +153,13 @@ class Loader {
   void tell(Problems& list, std::string sentence) {
     if (told_.insert(sentence).second) list.push_back(std::move(sentence));
   }
+  void refuse(std::string sentence) {
+    at_fault_->broken = true;
+    tell(out_.problems, std::move(sentence));
+  }
   void wrong(const Values::value_type& value, std::string_view found, std::string_view expected) {
     const auto& [name, at] = value;
-    tell(out_.problems, Ini::problem(at.place, at.owner, name, found, expected));
+    refuse(Ini::problem(at.place, at.owner, name, found, expected));
   }
   void warn(const Values::value_type& value, std::string_view what) {
     const auto& [name, at] = value;
@@ -174,8 +172,10 @@ class Loader {
 
   Ini ini_;
   LoadedClients out_;
-  std::set<std::string> told_;            // an error in DEFAULT comes with every client
-  std::map<KeyId, std::string> key_ids_;  // and who has it
+  // A file that cannot be read may hold a stricter DEFAULT.
+  Ini::Section* at_fault_ = &ini_.defaults();
+  std::set<std::string> told_;  // an error in DEFAULT comes with every client
+  std::map<KeyId, std::pair<std::string, Ini::Section&>> key_ids_;  // and who has it
 };
 
 SecretPtr Loader::read_secret(const Values& values) {
@@ -187,10 +187,11 @@ SecretPtr Loader::read_secret(const Values& values) {
   if (secret != values.end()) {
     if (file != values.end()) warn(*file, "not used, since there is a secret");
     std::string_view remark;
-    const bool whole = decode_base64(*source.second.text, content, remark);
-    if (!whole) wrong(source, "base64 that breaks off", "the whole of it");
-    if (whole && !remark.empty()) warn(source, concat("the base64 ", remark));
-    if (!whole) return nullptr;
+    if (!decode_base64(*source.second.text, content, remark)) {
+      wrong(source, "base64 that breaks off", "the whole of it");
+      return nullptr;
+    }
+    if (!remark.empty()) warn(source, concat("the base64 ", remark));
   } else {
     const auto path = expand_path(*source.second.text);
     lies(path);
@@ -210,14 +211,13 @@ SecretPtr Loader::read_secret(const Values& values) {
 
 void Loader::read_client(std::string_view name, Ini::Section& section) {
   const auto lacks = [&](std::string_view option, std::string_view expected) {
-    tell(out_.problems, Ini::problem(section.place, name, option, "nothing", expected));
+    refuse(Ini::problem(section.place, name, option, "nothing", expected));
   };
   if (name.size() > kLongestName || name == "." || name == ".." ||
       std::ranges::any_of(name,
                           [](char c) { return c == '/' || (c >= 0 && c < ' ') || c == 0x7f; })) {
-    tell(out_.problems,
-         Ini::problem(section.place, name, "", "a client that no file can be named for",
-                      "a name without \"/\" and control characters"));
+    refuse(Ini::problem(section.place, name, "", "a client that no file can be named for",
+                        "a name without \"/\" and control characters"));
   }
   Values values(&secret_memory());
   for (auto* const owner : {&section, &ini_.defaults()}) {
@@ -245,12 +245,15 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
     warn(*key_id, "this is the key ID of nothing, which never matches");
   } else if (client.key_id) {
     const auto [other, is_new] = key_ids_.try_emplace(
-        *client.key_id, concat(key_id->second.place.text(), " [", escaped(name), "]"));
-    if (!is_new) wrong(*key_id, "the key ID of " + other->second, "each only once");
+        *client.key_id, concat(key_id->second.place.text(), " [", escaped(name), "]"), section);
+    if (!is_new) wrong(*key_id, "the key ID of " + other->second.first, "each only once");
+    // Neither can be used: perhaps one of them is disabled.
+    other->second.second.broken = section.broken;
   } else if (!client.fingerprint.empty()) {
     warn(*values.find("fingerprint"), "without a key_id it never matches");
   } else if (!values.contains("key_id") || key_id->second.raw.empty()) {
     lacks("key_id", "64 hexadecimal digits");
+    ini_.defaults().broken |= !nearest(name, kCommon).empty();
   }
   if (client.timeout <= client.interval) {
     const auto& timeout = *values.find("timeout");
@@ -278,12 +281,11 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
   out_.clients.emplace(name, std::move(client));
 }
 
-/// Notes the folder of a file and, if that is a link, of what it leads to.
+/// Notes the folder of a file and, since that may be a link, of what it leads to.
 void Loader::lies(const std::string& path) {
   const auto slash = path.rfind('/');
   out_.folders.insert(slash == path.npos ? "." : path.substr(0, slash + 1));
   std::error_code failed;
-  if (!std::filesystem::is_symlink(path, failed)) return;
   const auto target = std::filesystem::canonical(path, failed);
   if (!failed) out_.folders.insert(target.parent_path().string());
 }
@@ -292,7 +294,7 @@ bool Loader::read(const std::string& path) {
   lies(path);
   auto content = read_file(path, {.is_private = true});
   if (!content) {
-    tell(out_.problems, content.error());
+    refuse(content.error());
     return true;
   }
   if (*content) ini_.read(path, std::move(**content), out_.problems);
@@ -308,7 +310,7 @@ LoadedClients Loader::load(const std::string& configdir) {
   out_.folders.insert(folder);
   bool any = read(main_file);
   if (const auto usable = read_file(folder, {.is_folder = true}); !usable) {
-    tell(out_.problems, usable.error());
+    refuse(usable.error());
   } else if (*usable) {
     std::set<std::string> files;
     std::error_code failed;
@@ -317,21 +319,26 @@ LoadedClients Loader::load(const std::string& configdir) {
       const auto name = entry->path().filename().string();
       if (name.ends_with(".conf") && name.front() != '.') files.insert(entry->path().string());
     }
-    if (failed) tell(out_.problems, concat(folder, ": ", failed.message()));
+    if (failed) refuse(concat(folder, ": ", failed.message()));
     for (const auto& file : files) any = read(file) || any;
   }
   if (!any) {
-    tell(out_.problems, concat(main_file, ": found neither it nor any ", folder,
-                               "/*.conf, expected the clients in them"));
+    refuse(concat(main_file, ": found neither it nor any ", folder,
+                  "/*.conf, expected the clients in them"));
   }
-  for (auto& [name, section] : ini_.sections()) read_client(name, section);
+  for (auto& [name, section] : ini_.sections()) {
+    at_fault_ = &section;
+    read_client(name, section);
+  }
   std::vector<std::string_view> known;
   for (const auto& field : kFields) known.push_back(field.name);
-  const auto judge = [&](const Ini::Section& section, std::string_view name) {
+  for (auto& [name, section] : ini_.sections()) {
     Ini::judge_unknown(section, name, known, kGuards, out_.problems, out_.warnings);
-  };
-  for (const auto& [name, section] : ini_.sections()) judge(section, name);
-  judge(ini_.defaults(), "DEFAULT");
+  }
+  Ini::judge_unknown(ini_.defaults(), "DEFAULT", known, kGuards, out_.problems, out_.warnings);
+  std::erase_if(out_.clients, [&](const auto& client) {
+    return ini_.defaults().broken || ini_.sections().at(client.first).broken;
+  });
   if (ini_.sections().empty()) tell(out_.warnings, concat(main_file, ": there are no clients"));
   return std::move(out_);
 }

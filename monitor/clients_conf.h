@@ -11,10 +11,11 @@
 namespace mandos::monitor {
 
 struct LoadedClients {
-  /// By name, which is valid UTF-8, can be a file name and has at most 200 bytes.
+  /// By name, which is valid UTF-8, can be a file name and has at most 200 bytes. Only those whose
+  /// sections have no problem; none, if there is a problem that DEFAULT may have caused.
   std::map<std::string, ClientSettings> clients;
-  /// With any of these the clients must not be used. Each names file, line, section and option,
-  /// what was found (never a secret) and what was expected.
+  /// Each names file, line, section and option, what was found (never a secret) and what was
+  /// expected.
   std::vector<std::string> problems;
   std::vector<std::string> warnings;
   /// Where the files lie that were read: what a jail must reach for reading them again.

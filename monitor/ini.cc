@@ -79,7 +79,8 @@ std::size_t edit_distance(std::string_view from, std::string_view to) {
   return row.back();
 }
 
-/// The known name that `name` is a likely typing error of; empty: none.
+}  // namespace
+
 std::string_view nearest(std::string_view name, std::span<const std::string_view> known) {
   std::string_view found;
   std::size_t least = 3;
@@ -94,18 +95,12 @@ std::string_view nearest(std::string_view name, std::span<const std::string_view
   return found;
 }
 
-}  // namespace
-
 bool is_text(std::string_view bytes) {
-  constexpr std::uint64_t kEach = 0x0101010101010101;
   while (!bytes.empty()) {
-    // Eight characters of ASCII at a time, of which none is 0.
-    if (std::uint64_t eight = 0; bytes.size() >= sizeof eight) {
-      std::memcpy(&eight, bytes.data(), sizeof eight);
-      if (((eight | (eight - kEach)) & (kEach << 7)) == 0) {
-        bytes.remove_prefix(sizeof eight);
-        continue;
-      }
+    // Nearly everything is ASCII.
+    if (static_cast<signed char>(bytes.front()) > 0) {
+      bytes.remove_prefix(1);
+      continue;
     }
     const char32_t character = next_character(bytes);
     if (character == kMalformed || character == 0) return false;
@@ -174,7 +169,7 @@ std::string Ini::problem(const Place& place, std::string_view section, std::stri
   return concat(where(place, section, option), "found ", found, ", expected ", expected);
 }
 
-void Ini::judge_unknown(const Section& section, std::string_view name,
+void Ini::judge_unknown(Section& section, std::string_view name,
                         std::span<const std::string_view> known,
                         std::span<const std::string_view> guards, Problems& problems,
                         Problems& warnings) {
@@ -182,6 +177,7 @@ void Ini::judge_unknown(const Section& section, std::string_view name,
     if (option.place.line == 0 || option.referred || std::ranges::count(known, each) > 0) continue;
     const auto meant = nearest(each, known);
     if (std::ranges::count(guards, meant) > 0) {
+      section.broken = true;
       problems.push_back(
           problem(option.place, name, each, "an unknown option", concat('"', meant, '"')));
     } else {
@@ -215,12 +211,15 @@ void Ini::read(std::string file_name, SecretString file_content, Problems& probl
     line = line.substr(0, line.find('\r'));
     const auto end = line.size();
     rest.remove_prefix(std::min(rest.size(), end + (rest.substr(end, 2) == "\r\n" ? 2 : 1)));
+    const auto text = trim(line);
+    // What should have been a header may be that of DEFAULT.
+    Section* at_fault = text.starts_with('[') ? nullptr : section;
     const auto wrong = [&](std::string_view name, std::string_view found,
                            std::string_view expected) {
       problems.push_back(problem(place, section_name, name, found, expected));
+      (at_fault != nullptr ? *at_fault : defaults_).broken = true;
     };
     if (!is_text(line)) wrong("", "bytes that are not text", "UTF-8 without NUL");
-    const auto text = trim(line);
     if (text.empty()) {
       ++empty_lines;
       continue;
@@ -246,6 +245,7 @@ void Ini::read(std::string file_name, SecretString file_content, Problems& probl
       if (section_name == "DEFAULT") continue;
       const auto [found, is_new] = sections_.try_emplace(section_name, Section{place, {}});
       section = is_new ? &found->second : &(ignored_section = {});
+      at_fault = &found->second;
       if (!is_new) wrong("", "the section of " + found->second.place.text(), "each only once");
       continue;
     }
@@ -259,12 +259,11 @@ void Ini::read(std::string file_name, SecretString file_content, Problems& probl
       if (name.empty()) option = nullptr;
     } else {
       lower(at(name), name.size());
-      const Option fresh{trim(text.substr(delimiter + 1)), place};
       auto& known = section->options[name];
       const bool is_new = known.place.line == 0;
       if (!is_new) wrong(name, "the option of " + known.place.text(), "each only once");
       option = is_new ? &known : &ignored_option;
-      *option = fresh;
+      *option = {trim(text.substr(delimiter + 1)), place};
     }
   }
 }

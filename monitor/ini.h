@@ -50,6 +50,7 @@ class Ini {
   struct Section {
     Place place;
     std::map<std::string_view, Option> options;  // names in lower case
+    bool broken = false;                         // a problem makes it unclear what it says
   };
 
   /// What DEFAULT holds where no file says otherwise; the strings must outlive this object.
@@ -57,7 +58,8 @@ class Ini {
     defaults_.options[name] = {value, {}};
   }
   /// Adds a file's content to what was read before. Every error becomes one of `problems`; a
-  /// section or an option of DEFAULT that an earlier file had is one too.
+  /// section or an option of DEFAULT that an earlier file had is one too. The section in which it
+  /// is, is broken; DEFAULT is, if it may have lost a line.
   void read(std::string file, SecretString content, Problems& problems);
 
   Section& defaults() { return defaults_; }
@@ -75,8 +77,9 @@ class Ini {
                              std::string_view found, std::string_view expected);
   /// Warns of each option in `section`, which messages call `name`, that is neither `known` nor
   /// referred to by an option that was expanded, and suggests the known name that it resembles. An
-  /// option that resembles one of `guards` is a problem instead: the administrator may rely on it.
-  static void judge_unknown(const Section& section, std::string_view name,
+  /// option that resembles one of `guards` is a problem instead, and the section broken: the
+  /// administrator may rely on it.
+  static void judge_unknown(Section& section, std::string_view name,
                             std::span<const std::string_view> known,
                             std::span<const std::string_view> guards, Problems& problems,
                             Problems& warnings);
@@ -93,6 +96,9 @@ class Ini {
   Section defaults_;
   std::map<std::string_view, Section> sections_;
 };
+
+/// The known name that `name` is a likely typing error of; empty: none.
+std::string_view nearest(std::string_view name, std::span<const std::string_view> known);
 
 std::optional<bool> parse_boolean(std::string_view text);
 inline constexpr const char* kExpansion = "\"%%\" or the %(NAME)s of an option";

@@ -10,21 +10,11 @@ std::optional<KeyId> KeyId::parse(std::string_view text) {
   KeyId id;
   std::size_t digits = 0;
   for (const char c : text) {
-    int value = 0;
-    if (c >= '0' && c <= '9') {
-      value = c - '0';
-    } else if (c >= 'a' && c <= 'f') {
-      value = c - 'a' + 10;
-    } else if (c >= 'A' && c <= 'F') {
-      value = c - 'A' + 10;
-    } else if (c == ' ' || (c >= '\t' && c <= '\r')) {
-      continue;
-    } else {
-      return std::nullopt;
-    }
-    if (digits == 2 * id.bytes.size()) return std::nullopt;
+    if (c == ' ' || (c >= '\t' && c <= '\r')) continue;
+    const auto value = std::string_view("0123456789ABCDEFabcdef").find(c);
+    if (value == text.npos || digits == 2 * id.bytes.size()) return std::nullopt;
     auto& byte = id.bytes.at(digits / 2);
-    byte = static_cast<std::uint8_t>(byte << 4 | value);
+    byte = static_cast<std::uint8_t>(byte << 4 | (value < 16 ? value : value - 6));
     ++digits;
   }
   if (digits != 2 * id.bytes.size()) return std::nullopt;

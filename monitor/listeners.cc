@@ -16,6 +16,8 @@
 #include <string_view>
 #include <utility>
 
+#include "common/inspection.h"
+
 namespace mandos::monitor {
 namespace {
 
@@ -25,23 +27,20 @@ constexpr unsigned kLoopback = 1;  // LOOPBACK_IFINDEX: the same in every networ
 constexpr int kNoInterface = INT_MAX;
 
 Result<UniqueFd> adopt(int fd) {
-  int type = 0;
-  int family = 0;
-  socklen_t size = sizeof type;
-  if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0) {
+  const int inherited = fd <= STDERR_FILENO ? inspection::kMovedSockets + fd : fd;
+  int protocol = 0;
+  socklen_t size = sizeof protocol;
+  if (getsockopt(inherited, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) != 0) {
     return errno_error(errno, "descriptor ", fd);
   }
-  size = sizeof family;
-  getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size);
-  if (type != SOCK_STREAM || (family != AF_INET && family != AF_INET6)) {
+  if (protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP) {
     return Error{concat("descriptor ", fd, ": not a TCP socket")};
   }
-  UniqueFd socket(fcntl(fd, F_DUPFD_CLOEXEC, 0));
-  if (!socket) return errno_error(errno, "descriptor ", fd);
-  close(fd);
-  if (listen(socket.get(), SOMAXCONN) != 0)
-    return errno_error(errno, "descriptor ", fd, ": listen");
-  if (fcntl(socket.get(), F_SETFL, O_NONBLOCK) != 0) return errno_error(errno, "descriptor ", fd);
+  UniqueFd socket(fcntl(inherited, F_DUPFD_CLOEXEC, 0));
+  if (!socket || listen(socket.get(), SOMAXCONN) != 0 ||
+      fcntl(socket.get(), F_SETFL, O_NONBLOCK) != 0) {
+    return errno_error(errno, "descriptor ", fd);
+  }
   return socket;
 }
 

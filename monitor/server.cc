@@ -216,7 +216,7 @@ bool Server::load_clients_first() {
   auto loaded = load_clients(settings_.configdir);
   for (const auto& warning : loaded.warnings) log_.warning(warning);
   for (const auto& problem : loaded.problems) log_.critical(problem);
-  if (!loaded.problems.empty()) {
+  if (!loaded.problems.empty() && loaded.clients.empty()) {
     fail("wrong clients");
     return false;
   }
@@ -247,6 +247,9 @@ bool Server::load_clients_first() {
     kept->clients.erase(name);
     registry_.add(std::move(entry));
   }
+  clients_are_missing_ = !loaded.problems.empty();
+  // The state of who is missing is for the monitor that finds the section repaired.
+  if (clients_are_missing_) return true;
   for (const auto& [name, client] : kept->clients) registry_.saver().changed(name);
   return true;
 }
@@ -365,8 +368,10 @@ void Server::greeted(Role role, const std::string& problem) {
 void Server::reload(std::uint64_t serial) {
   auto loaded = load_clients(settings_.configdir);
   // They are logged by the supervisor, unless a fresh monitor finds that it is our jail that is
-  // wrong.
-  if (!loaded.problems.empty()) return supervisor_.reloaded(serial, false, loaded.problems);
+  // wrong. The state of clients that were missing is for a fresh one to load.
+  if (!loaded.problems.empty() || clients_are_missing_) {
+    return supervisor_.reloaded(serial, false, loaded.problems);
+  }
   for (const auto& warning : loaded.warnings) log_.warning(warning);
   registry_.reload(loaded.clients, merge);
   log_.warning("clients.conf was read again: ", loaded.clients.size(), " clients");
@@ -447,8 +452,9 @@ void Server::tell_status() {
   const auto port = port_of(listeners_.front());
   const auto what = awaited();
   const std::string status =
-      what.empty() ? concat("Serving ", clients, " clients on port ", port)
-                   : concat("Waiting for ", what, " to serve ", clients, " clients on port ", port);
+      concat(what.empty() ? "Serving " : concat("Waiting for ", what, " to serve "), clients,
+             " clients on port ", port,
+             clients_are_missing_ ? "; others have errors in clients.conf, see the log" : "");
   supervisor_.status_text(status);
   log_.info(status);
 }

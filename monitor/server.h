@@ -96,6 +96,7 @@ class Server {
   Instant looked_{};
   bool look_is_due_ = false;
   bool restarted_ = false;
+  bool clients_are_missing_ = false;  // their sections have errors
   bool serving_ = false;
   bool ready_ = false;
   bool stopping_ = false;

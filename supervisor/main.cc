@@ -5,6 +5,7 @@
 #include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -121,7 +122,18 @@ void judge_listen_fds() {
   unsetenv("LISTEN_FDNAMES");
 }
 
+/// `--socket` may name a descriptor that children get something else as.
+void move_sockets() {
+  for (int fd = 0; fd <= STDERR_FILENO; ++fd) {
+    // One that is connected is a terminal of sorts: the name of its peer has no place (EFAULT).
+    if (getpeername(fd, nullptr, nullptr) == 0 || errno != ENOTCONN) continue;
+    dup2(fd, inspection::kMovedSockets + fd);
+    close(fd);
+  }
+}
+
 int start(const std::vector<std::string>& arguments) {
+  move_sockets();
   // Descriptors 0 to 2 must be taken before anything of ours is opened.
   int spare = 0;
   while (spare >= 0 && spare <= STDERR_FILENO) spare = open("/dev/null", O_RDWR);

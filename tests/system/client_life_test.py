@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A client's life in the running server: real checkers, expiry, reload, state that survives."""
-import os, pathlib, re, shutil, signal, sys, time
+import os, pathlib, re, shutil, signal, subprocess, sys, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import *
@@ -139,6 +139,47 @@ def reload():
         for error in ("timeout.*soon", "interval.*never"):
             server.log.wait_for(error, start=start)
         expect_equal(fetch(key=new).blob, b"new", "the client after a bad reload")
+
+
+@case("an error in one section keeps out that client alone, and its state is kept meanwhile")
+def one_section():
+    config = Configuration()
+    lost, lost_id = test_key()
+    good, good_id = test_key()
+    check = [PREFIX / "sbin/mandos", "--check", "--configdir", config.directory]
+    config.client("lost", lost_id, b"lost", checker="false", timeout="PT1S", interval="PT1S",
+                  extended_timeout="PT1S")
+    config.client("good", good_id, b"good")
+    with Server(config):
+        refused(lost, 3)
+    expect((config.state / "lost.client").exists(), "the state is on disk")
+    expect_equal(subprocess.run(check, capture_output=True).returncode, 0, "--check")
+    config.clients["lost"] |= {"timeout": "soon", "checker": "true"}
+    with Server(config) as server:
+        done = subprocess.run(check, capture_output=True, text=True)
+        expect_equal(done.returncode, 1, "--check of an error")
+        expect("[lost] timeout: found \"soon\"" in done.stdout, done.stdout)
+        server.log.wait_for(r"\[lost\] timeout: found")
+        wait_until(lambda: server.notices.find("STATUS=Serving 1 clients .*; others have errors in clients.conf"),
+                   "the status")
+        expect_equal(fetch(key=good).blob, b"good", "the other client")
+        expect(fetch(key=lost).outcome != "blob", "the client with an error")
+        start = len(server.log.lines)
+        server.process.send_signal(signal.SIGUSR1)
+        server.log.wait_for("nothing was changed", start=start)
+        expect_equal(fetch(key=good).blob, b"good", "the other client after the reload")
+        # Repaired: it is what it was, disabled.
+        config.clients["lost"]["timeout"] = "PT1H"
+        config.write()
+        server.process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: server.notices.find("STATUS=Serving 2 clients on port [0-9]+$"), "the status", 20)
+        expect_equal(fetch(key=good).blob, b"good", "the other client after the repair")
+        expect(fetch(key=lost).outcome != "blob", "disabled as before")
+    # What may be an error in DEFAULT concerns everybody.
+    with open(config.directory / "clients.conf", "a") as file:
+        file.write("[DEFAULT\nenabled = no\n")
+    config.write = lambda: config
+    expect_no_start(config, "a line that is not NAME = VALUE", "wrong clients")
 
 
 @case("little memory that can be locked is told; a reload that finds none changes nothing")

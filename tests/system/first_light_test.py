@@ -542,9 +542,10 @@ def listening():
             if line.split()[3] == "0A"}
 
 
-def socket_at_three(listener):
+def socket_at(number, listener):
     def prepare():
-        os.dup2(listener.fileno(), 3)
+        os.dup2(listener.fileno(), number)
+        os.set_inheritable(number, True)  # also where it was that already
     return {"preexec_fn": prepare, "close_fds": False}
 
 
@@ -554,7 +555,7 @@ def _():
     with socket.create_server(("::1", 4712), family=socket.AF_INET6) as listener:
         with Server(forgiving().client("good", key_id, BLOB), command=[
                 "sh", "-c", 'export LISTEN_FDS=1 LISTEN_PID=$$; exec "$0" "$@"', MANDOS],
-                **socket_at_three(listener)):
+                **socket_at(3, listener)):
             listener.close()
             expect_served(key, options=["--port", 4712])
             expect_equal(listening(), {4712}, "listening ports")
@@ -571,13 +572,28 @@ def _():
     key, key_id = harness.test_key()
     with socket.create_server(("::1", 4712), family=socket.AF_INET6) as listener:
         with Server(forgiving().client("good", key_id, BLOB), "--socket", "3",
-                    **socket_at_three(listener)) as server:
+                    **socket_at(3, listener)) as server:
             listener.close()
             expect_served(key, options=["--port", 4712])
             os.kill(server.pid("monitor"), signal.SIGKILL)
             wait_until(lambda: fetch("--port", 4712, "--timeout", 1, key=key).outcome == "blob",
                        "service is back", 3)
             expect_equal(listening(), {4712}, "listening ports")
+
+
+@case("--socket serves a socket that is descriptor 0, 1 or 2, too")
+def _():
+    key, key_id = harness.test_key()
+    for number in range(3):
+        with socket.create_server(("::1", 4712), family=socket.AF_INET6) as listener:
+            with Server(forgiving().client("good", key_id, BLOB), "--socket", str(number),
+                        **socket_at(number, listener)):
+                listener.close()
+                expect_served(key, options=["--port", 4712])
+                expect_equal(listening(), {4712}, "listening ports")
+    status, output = run_mandos(forgiving(), "--socket", "0")
+    expect_equal(status, 1, "exit status without a socket")
+    expect("descriptor 0: " in output, f"no word of the descriptor in {output!r}")
 
 
 @case("--interface and --no-ipv6 take effect")

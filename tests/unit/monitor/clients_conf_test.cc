@@ -271,6 +271,54 @@ TEST_F(ClientsConfTest, AKeyIdBelongsToOneClient) {
                                 HasSubstr("clients.conf:5 [bar]"))));
 }
 
+TEST_F(ClientsConfTest, SkipsTheSectionThatHasAnError) {
+  const auto good = concat("[good]\nkey_id = ", kOtherKey, "\nsecret = QUJD\n");
+  for (const std::string& bad :
+       {std::string("[foo]\nsecret = QUJD\n"), concat("[foo]\nkey_id = ", kKey, "\n"),
+        std::string("[foo]\nkey_id = 12\nsecret = QUJD\n"), std::string("[foo]\nhost = x\n"),
+        section("timeout = soon\n"), section("stray = 50%\n"), section("enabeld = no\n"),
+        section("a line\n"), section("= x\n"), section("host = a\nhost = a\n"),
+        section("host = \xff\n"), section("# \xff\n"), section("") + section(""),
+        section("", "a/b"), secret_section("secret = QUJDR\n"),
+        secret_section("secfile = /nowhere\n")}) {
+    // Before it and after it.
+    for (const auto& content : {good + bad, bad + good}) {
+      const auto loaded = load(content);
+      EXPECT_THAT(loaded.problems, testing::Not(IsEmpty())) << content;
+      EXPECT_EQ(loaded.clients.size(), 1U) << content;
+      EXPECT_TRUE(loaded.clients.contains("good")) << content;
+    }
+  }
+  write("clients.d/a.conf", "[good]\n");
+  EXPECT_THAT(load(good + section("")).clients, ElementsAre(testing::Key("foo")));
+}
+
+TEST_F(ClientsConfTest, ServesNobodyIfTheErrorMayBeOneOfDefault) {
+  for (const char* bad :
+       {"[DEFAULT]\ntimeout = soon\n", "[DEFAULT]\nenabeld = no\n", "[DEFAULT]\na line\n",
+        "[DEFAULT]\nenabled = no\nenabled = no\n", "[DEFAULT\nenabled = no\n",
+        "[bar]\nhost = x\n[DEFAULT\nenabled = no\n", "enabled = no\n", "[default]\nenabled = no\n",
+        "[DEFUALT]\nenabled = no\n", "[DEFAULT\xff]\nenabled = no\n",
+        "[bar]\n[DEFAULT\xff]\nenabled = no\n"}) {
+    const auto loaded = load(bad + section(""));
+    EXPECT_THAT(loaded.problems, testing::Not(IsEmpty())) << bad;
+    EXPECT_THAT(loaded.clients, IsEmpty()) << bad;
+  }
+  write("clients.d/a.conf", "[DEFAULT]\nenabled = no\n", 0644);
+  EXPECT_THAT(load(section("")).clients, IsEmpty());
+  std::filesystem::remove(folder_ + "/clients.d/a.conf");
+  // Its own value is in force, and that of DEFAULT is not looked at.
+  EXPECT_EQ(load("[DEFAULT]\ntimeout = soon\n" + section("timeout = 5m\n")).clients.size(), 1U);
+}
+
+TEST_F(ClientsConfTest, ServesNoneOfThoseThatShareAKey) {
+  const auto third = concat("[third]\nkey_id = ", kOtherKey, "\nsecret = QUJD\n");
+  const auto loaded =
+      load(section("") + section("enabled = no\n", "bar") + section("", "baz") + third);
+  EXPECT_EQ(loaded.problems.size(), 2U);
+  EXPECT_THAT(loaded.clients, ElementsAre(testing::Key("third")));
+}
+
 TEST_F(ClientsConfTest, WarnsOfWhatNeverMatches) {
   const std::string nothing = concat("key_id = ", kKeyIdOfNothing.text(), "\nsecret = QUJD\n");
   const auto loaded =
