@@ -186,6 +186,13 @@ class Install(unittest.TestCase):
                         self.path(PREFIX + f"/lib/tmpfiles.d/{SERVICE}.conf")], check=True,
                        timeout=60)
         self.assertEqual(stat.S_IMODE(state.stat().st_mode), 0o700)
+        # What another owns is judged by the server.
+        os.chown(state, 1, 1)
+        state.chmod(0o750)
+        subprocess.run(["systemd-tmpfiles", "--create", f"--root={self.root}",
+                        self.path(PREFIX + f"/lib/tmpfiles.d/{SERVICE}.conf")], check=True,
+                       timeout=60)
+        self.assertEqual((state.stat().st_uid, stat.S_IMODE(state.stat().st_mode)), (1, 0o750))
 
 
 if __name__ == "__main__":

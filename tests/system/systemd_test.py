@@ -297,23 +297,82 @@ class Service(unittest.TestCase):
         self.assertNotEqual(self.machine.property("MainPID"), main)
         self.assertEqual(self.machine.secret(), PASSPHRASE)
 
-    def test_4b_a_state_file_that_another_planted_stops_the_start(self):
+    def test_4b_a_state_file_that_another_could_have_planted_stops_the_start(self):
         self.start()
         self.run_("systemctl", "stop", "mandos.service")
         folder = self.machine.root("/var/lib/mandos")
         planted = folder / "planted.client"
-        planted.write_bytes(b"x")
-        for place in planted, folder:
-            os.chown(place, 1, 1)
+        # The file may be root's: who owned the folder could have renamed, kept or removed any.
+        for file_owner, owner, mode, why in (
+                (1, 1, 0o700, "found in a directory of user 1"), (0, 1, 0o700, "found in a directory of user 1"),
+                (0, 1, 0o755, "found in a directory of user 1"), (0, 0, 0o770, "that others may write"),
+                (1, 0, 0o700, "planted.client: belongs to user 1, expected 0")):
+            with self.subTest(file_owner=file_owner, owner=owner, mode=oct(mode)):
+                planted.write_bytes(b"x")
+                os.chown(planted, file_owner, file_owner)
+                os.chown(folder, owner, owner)
+                folder.chmod(mode)
+                self.run_("systemctl", "reset-failed", "mandos.service", check=False)
+                seen = len(self.machine.journal())
+                done = self.run_("systemctl", "start", "mandos.service", check=False)
+                self.assertNotEqual(done.returncode, 0)
+                self.run_("systemctl", "stop", "mandos.service")
+                self.assertIn(why, self.machine.journal()[seen:])
+                self.assertTrue(planted.exists())
+                status = folder.stat()
+                self.assertEqual((status.st_uid, status.st_gid, status.st_mode & 0o7777), (owner, owner, mode))
+                planted.unlink()
+        for left in folder.iterdir():
+            left.unlink()
+        os.chown(folder, 1, 1)
+        self.start()
+        self.assertEqual((folder.stat().st_uid, folder.stat().st_mode & 0o7777), (0, 0o700))
+        self.assertEqual(self.machine.secret(), PASSPHRASE)
+
+    def test_4c_a_state_directory_that_is_a_link_is_refused_and_what_it_leads_to_left_alone(self):
+        self.run_("systemctl", "stop", "mandos.service")
+        folder, elsewhere = self.machine.root("/var/lib/mandos"), self.machine.root("/var/lib/elsewhere")
+        shutil.rmtree(folder)
+        elsewhere.mkdir()
+        os.chown(elsewhere, 1, 1)
+        elsewhere.chmod(0o750)
+        folder.symlink_to("elsewhere")
         done = self.run_("systemctl", "start", "mandos.service", check=False)
         self.assertNotEqual(done.returncode, 0)
-        self.assertRegex(self.machine.journal(), "planted.client: belongs to user 1, expected 0")
-        self.assertEqual(planted.stat().st_uid, 1)
-        planted.unlink()
         self.run_("systemctl", "stop", "mandos.service")
+        self.assertIn("/var/lib/mandos: found a symbolic link", self.machine.journal())
+        self.assertEqual((elsewhere.stat().st_uid, elsewhere.stat().st_mode & 0o7777), (1, 0o750))
+        folder.unlink()
+        self.start()  # makes the folder
+        self.assertEqual((folder.stat().st_uid, folder.stat().st_mode & 0o7777), (0, 0o700))
+
+    def test_4d_the_state_directory_stays_ours_over_a_boot_and_an_upgrade_of_the_package_mandos(self):
+        # README.md and README.Debian, "Switch over".
+        self.run_("dpkg-statoverride", "--add", "root", "root", "0700", "/var/lib/mandos")
+        self.addCleanup(self.run_, "dpkg-statoverride", "--remove", "/var/lib/mandos")
         self.start()
-        self.assertEqual(folder.stat().st_uid, 0)
-        self.assertEqual(self.machine.secret(), PASSPHRASE)
+        folder = self.machine.root("/var/lib/mandos")
+        ours = self.machine.root("/usr/local/lib/tmpfiles.d/mandos.conf")
+        masked = self.machine.root("/etc/tmpfiles.d/mandos.conf")
+
+        def upgrade(what):
+            self.run_("systemd-tmpfiles", "--create")  # as at boot
+            self.run_("systemd-tmpfiles", "--create", "mandos.conf")
+            # It restarts mandos.service, which is ours.
+            done = self.run_("env", "DEBIAN_FRONTEND=noninteractive",
+                             "/var/lib/dpkg/info/mandos.postinst", "configure", "1.8.15-1", check=False)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            self.assertEqual((folder.stat().st_uid, folder.stat().st_mode & 0o7777), (0, 0o700), what)
+            self.start()
+            self.assertEqual(self.machine.secret(), PASSPHRASE)
+
+        upgrade("installed below /usr/local: our file of the same name replaces Debian's")
+        aside = ours.rename(ours.with_name("mandos-separated.conf"))
+        masked.parent.mkdir(exist_ok=True)
+        masked.symlink_to("/dev/null")
+        self.addCleanup(aside.rename, ours)
+        self.addCleanup(masked.unlink)
+        upgrade("installed as a package: a link replaces Debian's")
 
     def test_5_a_monitor_that_is_killed_is_replaced(self):
         self.start()
