@@ -84,14 +84,4 @@ void AsyncSync::completed() {
   }
 }
 
-void AsyncSync::ended(std::size_t index, int error) {
-  errors_.at(index) = error;
-  if (--left_ == 0) finish();
-}
-
-void AsyncSync::finish() {
-  const auto done = std::exchange(done_, nullptr);
-  done(std::exchange(errors_, {}));
-}
-
 }  // namespace mandos::monitor

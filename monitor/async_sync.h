@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <functional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "common/event_loop.h"
@@ -38,8 +39,14 @@ class AsyncSync {
   void fall_back(int error);
   void by_hand();
   void completed();
-  void ended(std::size_t index, int error);
-  void finish();
+  void ended(std::size_t index, int error) {
+    errors_.at(index) = error;
+    if (--left_ == 0) finish();
+  }
+  void finish() {
+    const auto done = std::exchange(done_, nullptr);
+    done(std::exchange(errors_, {}));
+  }
 
   EventLoop& loop_;
   Log& log_;

@@ -106,6 +106,10 @@ class Reaction {
     grace();
   }
 
+  void operator()(const Unsaved& event) {
+    if (c_.expires == event.given) expire_at(event.before);
+  }
+
   void operator()(const Requested& event) {
     const auto decide = [&](Verdict verdict) {
       out_.emplace_back(Decided{event.connection, verdict});
@@ -320,7 +324,9 @@ void react(Client& client, const Event& event, const Moment& now, std::vector<Ef
   Reaction reaction(client, now, out);
   // Who is gone must be forgotten before anything that is due decides it, and what was missed must
   // be made good before anything is judged by it.
-  const bool first = std::holds_alternative<HungUp>(event) || std::holds_alternative<Missed>(event);
+  const bool first = std::holds_alternative<HungUp>(event) ||
+                     std::holds_alternative<Missed>(event) ||
+                     std::holds_alternative<Unsaved>(event);
   if (first) std::visit(reaction, event);
   if (!std::holds_alternative<Started>(event)) reaction.settle();
   if (!first) std::visit(reaction, event);

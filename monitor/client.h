@@ -136,6 +136,12 @@ struct CheckerLost {
 struct Missed {
   Milliseconds late;
 };
+/// A grace of Started could not be saved, so that it would not count after another restart: it is
+/// taken back, unless the expiry has moved since.
+struct Unsaved {
+  std::optional<Instant> given;
+  std::optional<Instant> before;
+};
 /// A connection that has proven to be this client asks for the secret. It is answered by one
 /// Decided, unless it hangs up before.
 struct Requested {
@@ -169,8 +175,8 @@ struct Reloaded {
 /// The client is removed: refuses waiting connections, kills the checker. The last event.
 struct Removed {};
 
-using Event = std::variant<Started, Due, CheckerFinished, CheckerLost, Missed, Requested, HungUp,
-                           Delivered, Approve, CheckedOk, Set, Reloaded, Removed>;
+using Event = std::variant<Started, Due, CheckerFinished, CheckerLost, Missed, Unsaved, Requested,
+                           HungUp, Delivered, Approve, CheckedOk, Set, Reloaded, Removed>;
 
 // Effects.
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
+#include <array>
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -27,6 +29,9 @@ struct ClientSettings {
   bool approved_by_default = true;
   Milliseconds approval_delay{0};
   Milliseconds approval_duration = std::chrono::seconds(1);
+  /// SHA-256 of the section's own options, without DEFAULT and what a secfile contains. No setting:
+  /// says whether an administrator edited the section (see stays_removed()).
+  std::array<std::uint8_t, 32> section{};
 };
 
 }  // namespace mandos::monitor

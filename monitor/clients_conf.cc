@@ -22,6 +22,7 @@
 
 #include "monitor/checker_command.h"
 #include "monitor/ini.h"
+#include "monitor/state.h"
 
 namespace mandos::monitor {
 namespace {
@@ -234,6 +235,11 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
     }
   }
   ClientSettings client;
+  // No name and no value contains a NUL.
+  for (const auto& [option, each] : section.options) {
+    client.section = sha256({client.section, as_bytes(option), as_bytes({"", 1}),
+                             as_bytes(each.value), as_bytes({"", 1})});
+  }
   for (const auto& field : kFields) {
     const auto value = values.find(field.name);
     if (field.set == nullptr || value == values.end() || !value->second.text) continue;

@@ -159,20 +159,14 @@ void close_inherited() {
   for (const int fd : inherited) close(fd);
 }
 
-std::uint16_t port_of(const UniqueFd& listener) {
-  sockaddr_storage storage{};
-  socklen_t size = sizeof storage;
-  if (getsockname(listener.get(), reinterpret_cast<sockaddr*>(&storage), &size) != 0) return 0;
-  // The port stands at the same place in both families.
-  return ntohs(reinterpret_cast<const sockaddr_in*>(&storage)->sin_port);
-}
-
 Families families_of(const std::vector<UniqueFd>& listeners) {
   Families families;
   for (const auto& listener : listeners) {
     sockaddr_in6 address{};
     socklen_t size = sizeof address;
     if (getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) continue;
+    // At the same place in both families.
+    if (families.port == 0) families.port = ntohs(address.sin6_port);
     int only = 0;
     size = sizeof only;
     getsockopt(listener.get(), IPPROTO_IPV6, IPV6_V6ONLY, &only, &size);

@@ -39,13 +39,12 @@ Result<Listeners> open_listeners(const Settings& settings, unsigned index,
 /// close-on-exec.
 void close_inherited();
 
-/// The port that a listening socket has, or 0.
-std::uint16_t port_of(const UniqueFd& listener);
-
-/// By which versions of IP clients may come. Asks what the monitor's jail does not allow.
+/// By which versions of IP clients may come, and on which port (of several, the first). Asks what
+/// the monitor's jail does not allow.
 struct Families {
   bool ipv4 = false;
   bool ipv6 = false;
+  std::uint16_t port = 0;
 };
 Families families_of(const std::vector<UniqueFd>& listeners);
 

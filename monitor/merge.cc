@@ -97,8 +97,15 @@ Saved to_saved(const Client& client, const ClientSettings& file, const Moment& n
   }
   to.set_last_checker_status(client.last_checker_status);
   to.set_removed(client.removed);
+  if (client.removed) to.set_section_sha256(bytes(client.settings.section));
   to.set_graces(client.graces);
   return saved;
+}
+
+// Files of before there was a hash have none; Registry::add() gives them one.
+bool stays_removed(const Saved& saved, const ClientSettings& file_now) {
+  return saved.client.removed() && (saved.client.section_sha256().empty() ||
+                                    saved.client.section_sha256() == bytes(file_now.section));
 }
 
 Client from_saved(const Saved& saved, const ClientSettings& file_now, const Moment& now,
@@ -110,11 +117,11 @@ Client from_saved(const Saved& saved, const ClientSettings& file_now, const Mome
   if (from.file().secret_sha256() == hash_of(file_now.secret)) file_then.secret = file_now.secret;
   current.secret = saved.secret ? saved.secret : file_then.secret;
 
-  const bool changed = !same_settings(file_then, file_now);
-  if (file_changed != nullptr) *file_changed = changed;
+  const bool is_back = from.removed() && !stays_removed(saved, file_now);
+  if (file_changed != nullptr) *file_changed = is_back || !same_settings(file_then, file_now);
   Client client;
   client.name = from.name();
-  if (from.removed() && changed) {  // a new client
+  if (is_back) {  // as a new client
     client.created = now.wall;
     client.settings = file_now;
     return client;
@@ -122,6 +129,7 @@ Client from_saved(const Saved& saved, const ClientSettings& file_now, const Mome
   client.removed = from.removed();
   client.graces = std::min(from.graces(), kMostGraces);
   client.settings = merge(file_then, file_now, current);
+  client.settings.section = file_now.section;
   client.created = time_of(from.created());
   if (from.has_last_enabled()) client.last_enabled = time_of(from.last_enabled());
   if (from.has_last_checked_ok()) client.last_checked_ok = time_of(from.last_checked_ok());

@@ -16,6 +16,10 @@ ClientSettings merge(const ClientSettings& file_then, const ClientSettings& file
 /// What must be kept of `client`, of which clients.conf says `file`.
 Saved to_saved(const Client& client, const ClientSettings& file, const Moment& now);
 
+/// Whether a client that was removed over the bus stays so, by what clients.conf says now: until
+/// its own section is edited. A change of DEFAULT or of a secfile brings nobody back.
+bool stays_removed(const Saved& saved, const ClientSettings& file_now);
+
 /// The client as it was kept, merged with what clients.conf says now; ready for Started, its number
 /// and object path apart. `file_changed`, unless null: whether clients.conf says something else
 /// now.

@@ -39,7 +39,10 @@ void Registry::missed(Milliseconds late) {
 }
 
 void Registry::add(Entry entry) {
-  if (entry.client.removed) return keep_removal(entry);
+  if (entry.client.removed) {
+    saver_.changed(entry.client.name);
+    return keep_removal(entry);
+  }
   auto slot = std::make_unique<Slot>();
   static_cast<Entry&>(*slot) = std::move(entry);
   slot->client.number = next_number_++;
@@ -47,11 +50,6 @@ void Registry::add(Entry entry) {
   by_number_[slot->client.number] = slot.get();
   index(*slot);
   by_name_[slot->client.name] = std::move(slot);
-}
-
-void Registry::index(Slot& slot) {
-  const auto& id = slot.client.settings.key_id;
-  if (id && *id != kKeyIdOfNothing) by_key_[*id] = &slot;
 }
 
 void Registry::start() {
@@ -62,10 +60,12 @@ void Registry::start() {
 }
 
 void Registry::reload(const std::map<std::string, ClientSettings>& file, const Merge& merge) {
-  std::vector<Slot*> gone;
-  for (const auto& [name, slot] : by_name_)
-    if (!file.contains(name)) gone.push_back(slot.get());
-  for (Slot* slot : gone) drop(*slot);
+  // Filled again below, all at once: keys may have moved from one client to another.
+  by_key_.clear();
+  for (auto slot = by_name_.begin(); slot != by_name_.end();) {
+    const auto each = slot++;
+    if (!file.contains(each->first)) drop(*each->second);
+  }
   std::erase_if(removed_, [&](const auto& removal) {
     if (file.contains(removal.first)) return false;
     saver_.changed(removal.first);
@@ -73,13 +73,12 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
   });
   for (const auto& [name, settings] : file) {
     if (const auto removal = removed_.find(name); removal != removed_.end()) {
-      bool changed = false;
-      from_saved(removal->second, settings, Moment::now(), &changed);
-      if (!changed) continue;
+      if (stays_removed(removal->second, settings)) continue;
       removed_.erase(removal);
     }
     Slot* slot = of_name(name);
     if (slot != nullptr) {
+      slot->client.settings.section = settings.section;
       deliver(*slot, Reloaded{merge(slot->file(), settings, slot->client.settings), fraction()});
       if (!same_settings(slot->file(), settings)) {  // else an equal secret would be held twice
         saver_.changed(name);
@@ -97,8 +96,6 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
       outlets_.added(slot->client);
     }
   }
-  // All at once: keys may have moved from one client to another.
-  by_key_.clear();
   for (const auto& [name, slot] : by_name_) index(*slot);
 }
 
@@ -116,10 +113,6 @@ void Registry::request(ConnectionId connection, Proven& proven) {
   deliver(*found->second, Requested{connection});
 }
 
-void Registry::hung_up(ConnectionId connection, const Proven& proven) {
-  if (Slot* slot = of_number(proven.client)) deliver(*slot, HungUp{connection});
-}
-
 bool Registry::may_go_on(const Proven& proven) {
   Slot* slot = holder(proven);
   if (slot != nullptr) deliver(*slot, Due{});
@@ -128,35 +121,6 @@ bool Registry::may_go_on(const Proven& proven) {
         "Revoked while it was sent");
   return false;
 }
-
-void Registry::delivered(const Proven& proven) {
-  if (Slot* slot = holder(proven)) deliver(*slot, Delivered{});
-}
-
-void Registry::not_found(const KeyId& key_id, const std::string& address) {
-  if (!may_tell(stranger_lines_, suppressed_lines_)) return;
-  audit(false, nullptr, key_id.text(), address, "Unknown key");
-  outlets_.not_found(key_id, address);
-}
-
-void Registry::proof_refused(const std::string& address, const char* reason) {
-  if (!may_tell(stranger_lines_, suppressed_lines_)) return;
-  audit(false, nullptr, "none", address, concat("No proof: ", reason));
-}
-
-void Registry::checker_finished(CheckerId checker, int wait_status) {
-  if (Slot* slot = of_number(static_cast<std::uint32_t>(checker >> 32))) {
-    deliver(*slot, CheckerFinished{checker, wait_status});
-  }
-}
-
-void Registry::checker_lost(CheckerId checker) {
-  if (Slot* slot = of_number(static_cast<std::uint32_t>(checker >> 32))) {
-    deliver(*slot, CheckerLost{checker});
-  }
-}
-
-const Registry::Entry* Registry::find(const std::string& name) const { return of_name(name); }
 
 void Registry::change(const std::string& name, const Event& event, Done done) {
   Slot* slot = of_name(name);
@@ -187,40 +151,32 @@ void Registry::drop(Slot& slot) {
   if (!slot.client.removed) deliver(slot, Removed{});
   outlets_.removed(slot.client);
   saver_.changed(slot.client.name);
-  if (const auto& id = slot.client.settings.key_id) {
-    const auto key = by_key_.find(*id);
-    if (key != by_key_.end() && key->second == &slot) by_key_.erase(key);
-  }
+  std::erase_if(by_key_, [&slot](const auto& key) { return key.second == &slot; });
   by_number_.erase(slot.client.number);
   by_name_.erase(by_name_.find(slot.client.name));
-}
-
-Registry::Slot* Registry::of_name(const std::string& name) const {
-  const auto found = by_name_.find(name);
-  return found == by_name_.end() ? nullptr : found->second.get();
-}
-
-Registry::Slot* Registry::of_number(std::uint32_t number) const {
-  const auto found = by_number_.find(number);
-  return found == by_number_.end() ? nullptr : found->second;
-}
-
-Registry::Slot* Registry::holder(const Proven& proven) const {
-  Slot* slot = of_number(proven.client);
-  return slot != nullptr && slot->client.settings.key_id == proven.key ? slot : nullptr;
 }
 
 void Registry::deliver(Slot& slot, const Event& event) {
   std::vector<Effect> effects;
   const ClientSettings file = slot.file();
   const auto graces = slot.client.graces;
+  const auto expires = slot.client.expires;
   react(slot.client, event, Moment::now(), effects);
   slot.set_file(file);
   for (auto& effect : effects) carry_out(slot, effect);
   outlets_.effects(slot.client, effects);
   schedule(slot);
-  // At once, or a monitor that crashes sooner would not know of it.
-  if (slot.client.graces > graces) saver_.confirm(slot.client.name, [](const Status&) {});
+  if (slot.client.graces > graces) {
+    // At once, or a monitor that crashes sooner would not know of it. Within this life, the count
+    // holds without the disk too.
+    saver_.confirm(
+        slot.client.name,
+        [this, name = slot.client.name, taken_back = std::holds_alternative<Started>(event),
+         unsaved = Unsaved{slot.client.expires, expires}](auto& saved) {
+          Slot* const same = of_name(name);
+          if (!saved && taken_back && same != nullptr) deliver(*same, unsaved);
+        });
+  }
 }
 
 void Registry::carry_out(Slot& slot, Effect& effect) {

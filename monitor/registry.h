@@ -3,6 +3,7 @@
 // answers. Whoever is concerned is reached through Outlets.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -80,24 +81,40 @@ class Registry {
   /// A connection proved the key of a client. grant() or refuse() follows, perhaps much later,
   /// unless hung_up() comes first.
   void request(ConnectionId connection, Proven& proven);
-  void hung_up(ConnectionId connection, const Proven& proven);
+  void hung_up(ConnectionId connection, const Proven& proven) {
+    if (Slot* slot = of_number(proven.client)) deliver(*slot, HungUp{connection});
+  }
   /// Whether a granted connection may have the next part of its secret: not after its client was
   /// disabled or removed or has another key.
   bool may_go_on(const Proven& proven);
-  void delivered(const Proven& proven);
-  void not_found(const KeyId& key_id, const std::string& address);
-  void proof_refused(const std::string& address, const char* reason);
+  void delivered(const Proven& proven) {
+    if (Slot* slot = holder(proven)) deliver(*slot, Delivered{});
+  }
+  void not_found(const KeyId& key_id, const std::string& address) {
+    if (!may_tell(stranger_lines_, suppressed_lines_)) return;
+    audit(false, nullptr, key_id.text(), address, "Unknown key");
+    outlets_.not_found(key_id, address);
+  }
+  void proof_refused(const std::string& address, const char* reason) {
+    if (!may_tell(stranger_lines_, suppressed_lines_)) return;
+    audit(false, nullptr, "none", address, concat("No proof: ", reason));
+  }
 
   /// The time, less what this process did not run: for bounds on what peers do.
   Instant time_served() const { return BootClock::now() - missed_; }
 
   // From the checker-runner.
-  void checker_finished(CheckerId checker, int wait_status);
-  void checker_lost(CheckerId checker);
+  void checker_finished(CheckerId checker, int wait_status) {
+    if (Slot* slot = owner(checker)) deliver(*slot, CheckerFinished{checker, wait_status});
+  }
+  void checker_lost(CheckerId checker) {
+    if (Slot* slot = owner(checker)) deliver(*slot, CheckerLost{checker});
+  }
 
   // From the bus. The Status is about the disk: the change is in force either way.
   using Done = Saver::Done;
-  const Entry* find(const std::string& name) const;
+  const Entry* find(const std::string& name) const { return of_name(name); }
+  std::size_t size() const { return by_name_.size(); }
   /// `done` is called, perhaps at once, when the change is on disk or cannot be brought there.
   void change(const std::string& name, const Event& event, Done done);
   /// The client stays removed, over restarts too, until its section changes. `done` as above.
@@ -119,13 +136,28 @@ class Registry {
   void carry_out(Slot& slot, Effect& effect);
   std::optional<Saved> snapshot(const std::string& name) const;
   void schedule(Slot& slot);
-  void index(Slot& slot);
+  void index(Slot& slot) {
+    const auto& id = slot.client.settings.key_id;
+    if (id && *id != kKeyIdOfNothing) by_key_[*id] = &slot;
+  }
   void keep_removal(const Entry& entry);
   void drop(Slot& slot);
-  Slot* of_name(const std::string& name) const;
-  Slot* of_number(std::uint32_t number) const;
+  Slot* of_name(const std::string& name) const {
+    const auto found = by_name_.find(name);
+    return found == by_name_.end() ? nullptr : found->second.get();
+  }
+  Slot* of_number(std::uint32_t number) const {
+    const auto found = by_number_.find(number);
+    return found == by_number_.end() ? nullptr : found->second;
+  }
+  Slot* owner(CheckerId checker) const {
+    return of_number(static_cast<std::uint32_t>(checker >> 32));
+  }
   /// Whose key the connection proved, unless it has another by now.
-  Slot* holder(const Proven& proven) const;
+  Slot* holder(const Proven& proven) const {
+    Slot* slot = of_number(proven.client);
+    return slot != nullptr && slot->client.settings.key_id == proven.key ? slot : nullptr;
+  }
   void audit(bool granted, const Client* client, const std::string& key_id,
              const std::string& address, std::string_view reason);
   /// Whether a refusal may be logged and signaled; else it is counted for report_suppressed().

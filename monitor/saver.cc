@@ -5,9 +5,6 @@
 
 namespace mandos::monitor {
 
-Saver::Saver(EventLoop& loop, Log& log, Disk& disk, Snapshot snapshot)
-    : loop_(loop), log_(log), disk_(disk), snapshot_(std::move(snapshot)) {}
-
 Saver::~Saver() {
   for (const auto& timer : {gather_timer_, begin_timer_, slow_timer_})
     if (timer) loop_.cancel(*timer);

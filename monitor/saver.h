@@ -55,7 +55,8 @@ class Saver {
   /// A transaction that takes longer is mentioned in the log.
   static constexpr Milliseconds kSlow = std::chrono::seconds(10);
 
-  Saver(EventLoop& loop, Log& log, Disk& disk, Snapshot snapshot);
+  Saver(EventLoop& loop, Log& log, Disk& disk, Snapshot snapshot)
+      : loop_(loop), log_(log), disk_(disk), snapshot_(std::move(snapshot)) {}
   ~Saver();
   Saver(const Saver&) = delete;
   Saver& operator=(const Saver&) = delete;

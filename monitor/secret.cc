@@ -111,6 +111,4 @@ Secret::Secret(std::span<const unsigned char> bytes)
   std::memcpy(data_, bytes.data(), bytes.size());
 }
 
-Secret::~Secret() { secret_memory().deallocate(data_, size_, 1); }
-
 }  // namespace mandos::monitor

@@ -31,7 +31,7 @@ inline SecretString secret_string() { return SecretString(&secret_memory()); }
 class Secret {
  public:
   explicit Secret(std::span<const unsigned char> bytes);
-  ~Secret();
+  ~Secret() { secret_memory().deallocate(data_, size_, 1); }
   Secret(const Secret&) = delete;
   Secret& operator=(const Secret&) = delete;
 

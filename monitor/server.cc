@@ -139,6 +139,7 @@ void Server::begin(const Begin& message, std::vector<UniqueFd> kept) {
   settings_ = std::move(loaded.settings);
   log_.set_level(settings_.level);
   restarted_ = message.restarted() || message.renewed();
+  unsaved_ = message.unsaved();
   if (message.restarted() && !message.renewed()) {
     log_.warning("started again after the monitor had ended");
   }
@@ -222,10 +223,11 @@ bool Server::load_clients_first() {
   }
   client_folders_ = std::move(loaded.folders);
   std::vector<std::string> warnings;
-  auto kept = open_state(warnings);
+  bool in_use = false;
+  auto kept = open_state(warnings, in_use);
   for (const auto& warning : warnings) log_.warning(warning);
   if (!kept) {
-    fail(concat(kept.error(), "; --no-restore starts without the saved state"));
+    fail(concat(kept.error(), in_use ? "" : "; --no-restore starts without the saved state"));
     return false;
   }
   const Moment now = Moment::now();
@@ -248,24 +250,32 @@ bool Server::load_clients_first() {
     registry_.add(std::move(entry));
   }
   clients_are_missing_ = !loaded.problems.empty();
-  // The state of who is missing is for the monitor that finds the section repaired.
-  if (clients_are_missing_) return true;
-  for (const auto& [name, client] : kept->clients) registry_.saver().changed(name);
+  // The state of a client whose section is missing is for the monitor that finds it again: its file
+  // may be on a file system that is not mounted yet.
+  for (const auto& [name, client] : kept->clients) absent_.insert(name);
+  if (!absent_.empty()) {
+    log_.warning("the saved state of ", absent_.size(), " clients without a section is kept until ",
+                 "a reload: ", escaped(*absent_.begin()), absent_.size() > 1 ? ", ..." : "");
+  }
   return true;
 }
 
 // What this server saved after a start without restoring is restored when only the monitor is
-// started again: an administrator may have disabled a client since.
-Result<StateStore::Loaded> Server::open_state(std::vector<std::string>& warnings) {
-  auto store = StateStore::open(settings_.statedir, settings_.restore, warnings);
-  if (!store && settings_.restore) return Error{store.error()};
-  if (store && (settings_.restore || restarted_)) {
+// started again: an administrator may have disabled a client since. But not what that start should
+// have set aside and could not.
+Result<StateStore::Loaded> Server::open_state(std::vector<std::string>& warnings, bool& in_use) {
+  const bool read = settings_.restore || restarted_;
+  auto store = unsaved_ ? Error{"the state directory could not be used at the start"}
+                        : StateStore::open(settings_.statedir, read, warnings, &in_use);
+  if (!store && !unsaved_ && (read || in_use)) return Error{store.error()};
+  if (store && read) {
     state_ = std::move(*store);
     return state_.load(warnings);
   }
-  Status aside = store ? store->set_all_aside(warnings) : Error{store.error()};
+  const Status aside = store ? store->set_all_aside(warnings) : Error{store.error()};
+  unsaved_ = !aside;
   state_ = aside ? std::move(*store) : StateStore(aside.error());
-  if (!aside) {
+  if (unsaved_) {
     warnings.push_back(concat(aside.error(), "; what changes at run time is not saved"));
   }
   return StateStore::Loaded();
@@ -316,7 +326,7 @@ bool Server::announce() {
   if (!settings_.zeroconf || !bus_agent_ || stopping_ || !awaited().empty()) return false;
   door::bus_agent::ToBusAgent::Announce announcement;
   announcement.set_service(settings_.servicename);
-  announcement.set_port(port_of(listeners_.front()));
+  announcement.set_port(families_.port);
   announcement.set_interface(network_.index);
   announcement.set_ipv6(families_.ipv6);
   announcement.set_ipv4(families_.ipv4);
@@ -355,7 +365,7 @@ void Server::greeted(Role role, const std::string& problem) {
   if (ready_ || --greetings_awaited_ > 0) return;
   ready_ = true;
   tell_status();
-  supervisor_.ready();
+  supervisor_.ready(unsaved_);
   announce();
   if (!settings_.foreground) {
     dup2(null_.get(), STDOUT_FILENO);
@@ -369,11 +379,15 @@ void Server::reload(std::uint64_t serial) {
   auto loaded = load_clients(settings_.configdir);
   // They are logged by the supervisor, unless a fresh monitor finds that it is our jail that is
   // wrong. The state of clients that were missing is for a fresh one to load.
-  if (!loaded.problems.empty() || clients_are_missing_) {
+  if (!loaded.problems.empty() || std::ranges::any_of(absent_, [&](const auto& name) {
+        return loaded.clients.contains(name);
+      })) {
     return supervisor_.reloaded(serial, false, loaded.problems);
   }
   for (const auto& warning : loaded.warnings) log_.warning(warning);
+  clients_are_missing_ = false;
   registry_.reload(loaded.clients, merge);
+  for (const auto& name : std::exchange(absent_, {})) registry_.saver().changed(name);
   log_.warning("clients.conf was read again: ", loaded.clients.size(), " clients");
   supervisor_.reloaded(serial, true, loaded.warnings);
   tell_status();
@@ -447,13 +461,10 @@ std::string Server::awaited() const {
 }
 
 void Server::tell_status() {
-  std::size_t clients = 0;
-  registry_.for_each([&clients](const Client&) { ++clients; });
-  const auto port = port_of(listeners_.front());
   const auto what = awaited();
   const std::string status =
-      concat(what.empty() ? "Serving " : concat("Waiting for ", what, " to serve "), clients,
-             " clients on port ", port,
+      concat(what.empty() ? "Serving " : concat("Waiting for ", what, " to serve "),
+             registry_.size(), " clients on port ", families_.port,
              clients_are_missing_ ? "; others have errors in clients.conf, see the log" : "");
   supervisor_.status_text(status);
   log_.info(status);
@@ -482,11 +493,6 @@ void Server::finish(int status) {
     log_.error("not everything is on disk: it took longer than ", kLastSave.count() / 1000, " s");
     loop_.stop(status);
   });
-}
-
-void Server::fail(const std::string& why) {
-  log_.critical(why);
-  loop_.stop(1);
 }
 
 }  // namespace mandos::monitor

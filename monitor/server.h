@@ -58,7 +58,7 @@ class Server {
   void greeted(Role role, const std::string& problem);
   bool announce();
   bool load_clients_first();
-  Result<StateStore::Loaded> open_state(std::vector<std::string>& warnings);
+  Result<StateStore::Loaded> open_state(std::vector<std::string>& warnings, bool& in_use);
   void judge_locked_memory();
   void reload(std::uint64_t serial);
   bool find_network(bool inherited);
@@ -68,7 +68,10 @@ class Server {
   void tell_status();
   void stop(int status);
   void finish(int status);
-  void fail(const std::string& why);
+  void fail(const std::string& why) {
+    log_.critical(why);
+    loop_.stop(1);
+  }
   Registry::Outlets outlets();
 
   EventLoop& loop_;
@@ -96,6 +99,8 @@ class Server {
   Instant looked_{};
   bool look_is_due_ = false;
   bool restarted_ = false;
+  bool unsaved_ = false;          // started without restoring, and could not set the state aside
+  std::set<std::string> absent_;  // clients without a section whose state is kept
   bool clients_are_missing_ = false;  // their sections have errors
   bool serving_ = false;
   bool ready_ = false;

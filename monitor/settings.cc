@@ -173,8 +173,6 @@ std::string help_text() {
   return out;
 }
 
-std::string version_text() { return "mandos " MANDOS_VERSION "\n"; }
-
 std::string usage_error_text(std::string_view error) {
   return concat("usage: mandos [OPTION]... (see mandos --help)\nmandos: error: ", error, '\n');
 }

@@ -63,7 +63,7 @@ struct CommandLine {
 
 /// What --help and --version print, with the final newline.
 std::string help_text();
-std::string version_text();
+inline std::string version_text() { return "mandos " MANDOS_VERSION "\n"; }
 /// What a usage error prints (exit status 2), with the final newline.
 std::string usage_error_text(std::string_view error);
 

@@ -64,12 +64,8 @@ Error StateStore::file_error(int errno_value, std::string_view file) const {
   return errno_error(errno_value, path_, "/", escaped(file));
 }
 
-Error StateStore::error(int errno_value, std::string_view client) const {
-  return file_error(errno_value, state_file_name(client));
-}
-
-Result<StateStore> StateStore::open(std::string path, bool read,
-                                    std::vector<std::string>& warnings) {
+Result<StateStore> StateStore::open(std::string path, bool read, std::vector<std::string>& warnings,
+                                    bool* in_use) {
   // O_NOFOLLOW looks at the last part of a path, which must not be empty.
   while (path.size() > 1 && path.ends_with('/')) path.pop_back();
   const bool made = mkdir(path.c_str(), 0700) == 0;
@@ -87,31 +83,41 @@ Result<StateStore> StateStore::open(std::string path, bool read,
       return Error{concat(path, ": found ", S_ISLNK(status.st_mode) ? "a symbolic link" : "a file",
                           ", expected a directory; name the directory itself with --statedir")};
     }
-    return errno_error(why, path, ": cannot be opened");
+    return errno_error(why, path, ": of user ", status.st_uid, ", cannot be opened");
   }
   if (flock(store.directory_.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return errno_error(errno, path, ": cannot be locked");
+    if (in_use != nullptr) *in_use = true;
     return Error{concat(path, ": another server uses it; stop that one, or give this one a ",
                         "directory of its own with --statedir")};
   }
   if (fstat(store.directory_.get(), &status) != 0) return errno_error(errno, path, ": fstat");
-  if (status.st_uid != geteuid()) {
-    // First, so that nothing can be planted any more when its files are looked at.
-    if (fchown(store.directory_.get(), geteuid(), getegid()) != 0) {
+  // Twice: until it is ours alone, files could be planted in it.
+  for (bool taken = false; status.st_uid != geteuid() || (status.st_mode & 022) != 0;
+       taken = true) {
+    const auto files = store.list();
+    if (!files || (read && !files->empty())) {
+      // The next start must not take it for ours.
+      static_cast<void>(!fchmod(store.directory_.get(), status.st_mode & 07777));
+      static_cast<void>(!fchown(store.directory_.get(), status.st_uid, status.st_gid));
+      if (!files) return Error{files.error()};
+      return Error{concat(path, "/", escaped(files->front()), ": found in a directory of user ",
+                          status.st_uid,
+                          (status.st_mode & 022) != 0 ? " that others may write" : "",
+                          ", so it may be planted; remove it, or chown it and the directory to ",
+                          "root, mode 0700, if nobody else could write there")};
+    }
+    if (taken) {
+      warnings.push_back(concat(path, ": taken over from user ", status.st_uid));
+      break;
+    }
+    if (fchown(store.directory_.get(), geteuid(), getegid()) != 0 ||
+        fchmod(store.directory_.get(), 0700) != 0) {
       return Error{concat(errno_error(errno, path, ": belongs to user ", status.st_uid,
                                       ", and cannot be taken over")
                               .text,
                           "; chown it to root, but not the files in it")};
     }
-    const auto files = store.list();
-    if (!files) return Error{files.error()};
-    if (read && !files->empty()) {
-      static_cast<void>(!fchown(store.directory_.get(), status.st_uid, status.st_gid));
-      return Error{concat(path, "/", escaped(files->front()), ": found in a directory of user ",
-                          status.st_uid, ", who may have made or changed it; remove it, or chown ",
-                          "it and the directory to root if nobody else could do so")};
-    }
-    warnings.push_back(concat(path, ": taken over from user ", status.st_uid));
   }
   if ((status.st_mode & 07777) != 0700 && fchmod(store.directory_.get(), 0700) != 0) {
     warnings.push_back(errno_error(errno, path, ": its mode is not 0700").text);
@@ -174,23 +180,27 @@ Result<StateStore::Loaded> StateStore::load(std::vector<std::string>& warnings) 
     if (!saved) {
       problems.push_back(concat(path_, "/", escaped(file), ": ", saved.error()));
     } else if (*saved) {
-      std::string name = (*saved)->client.name();
-      loaded.clients.emplace(std::move(name), std::move(**saved));
+      loaded.clients.emplace((*saved)->client.name(), std::move(**saved));
     } else {
       loaded.damaged.insert(file);
       const std::string aside = concat(file, kDamaged);
-      const bool moved =
-          renameat(directory_.get(), file.c_str(), directory_.get(), aside.c_str()) == 0;
-      warnings.push_back(concat(
-          path_, "/", escaped(file), ": damaged; the file is ",
-          moved ? concat("kept as ", escaped(aside)) : concat("left: ", std::strerror(errno))));
+      warnings.push_back(
+          concat(path_, "/", escaped(file), ": damaged; the file is ",
+                 renameat(directory_.get(), file.c_str(), directory_.get(), aside.c_str()) == 0
+                     ? concat("kept as ", escaped(aside))
+                     : concat("left: ", std::strerror(errno))));
     }
   }
-  for (const auto& [name, saved] : loaded.clients) loaded.damaged.erase(state_file_name(name));
+  for (const auto& [name, saved] : loaded.clients) {
+    // Saved since: if that file is deleted, its client is a new one, as any other.
+    const std::string file = state_file_name(name) + std::string(kDamaged);
+    if (loaded.damaged.erase(state_file_name(name)) == 0) continue;
+    renameat(directory_.get(), file.c_str(), directory_.get(), concat(file, kUnrestored).c_str());
+  }
   if (problems.empty()) return loaded;
-  const std::string more =
-      problems.size() > 1 ? concat(" (and ", problems.size() - 1, " more like it)") : "";
-  return Error{concat(problems.front(), more)};
+  return Error{problems.size() == 1
+                   ? problems.front()
+                   : concat(problems.front(), " (and ", problems.size() - 1, " more like it)")};
 }
 
 Status StateStore::set_all_aside(std::vector<std::string>& warnings) const {
@@ -226,7 +236,7 @@ Result<std::optional<Saved>> StateStore::read(const std::string& file) const {
   if ((status.st_mode & 022) != 0) return Error{"others than its owner may write it"};
   const auto size = static_cast<std::size_t>(status.st_size);
   if (size > kLargest) return Error{concat("has ", size, " bytes, expected at most ", kLargest)};
-  if (size < kHead) return std::optional<Saved>();
+  if (size < SHA256_DIGEST_SIZE) return std::optional<Saved>();
   try {
     SecretString bytes(size, '\0', &secret_memory());
     for (std::size_t at = 0; at < size;) {
@@ -242,12 +252,13 @@ Result<std::optional<Saved>> StateStore::read(const std::string& file) const {
       return std::optional<Saved>();
     }
     std::uint32_t length = 0;
-    std::memcpy(&length, checked.data(), sizeof length);
-    const auto content = all.subspan(kHead);
+    if (size >= kHead) std::memcpy(&length, checked.data(), sizeof length);
+    const auto content = all.subspan(std::min(size, kHead));
     Saved saved;
-    if (length > content.size() ||
+    // Nothing was damaged: another version of the server, or another machine, wrote it so.
+    if (size < kHead || length > content.size() ||
         !saved.client.ParseFromArray(content.data(), static_cast<int>(length))) {
-      return std::optional<Saved>();
+      return Error{"written by another version; the server that wrote it can read it"};
     }
     if (saved.client.version() != 1) {
       return Error{concat("of version ", saved.client.version(),

@@ -45,8 +45,10 @@ class StateStore {
   /// Opens the directory `path`, makes it if it is missing, and takes it over (to our user, mode
   /// 0700) from another one, which needs CAP_CHOWN and CAP_FOWNER: the Python server leaves it to
   /// _mandos. An Error says what is wrong with it and what to do. That includes clients' files in
-  /// another's directory, who may have planted them, unless they are not to be `read`.
-  static Result<StateStore> open(std::string path, bool read, std::vector<std::string>& warnings);
+  /// a directory that another owned or could write, who may have planted them, unless they are not
+  /// to be `read`. `in_use`, unless null: set if what is wrong is that another server has it.
+  static Result<StateStore> open(std::string path, bool read, std::vector<std::string>& warnings,
+                                 bool* in_use = nullptr);
 
   struct Loaded {
     std::map<std::string, Saved> clients;  // by name
@@ -70,7 +72,9 @@ class StateStore {
   Status remove(std::string_view client) const;
   /// To be synced after put() and remove(). -1: there is none.
   int directory() const { return directory_.get(); }
-  Error error(int errno_value, std::string_view client) const;
+  Error error(int errno_value, std::string_view client) const {
+    return file_error(errno_value, state_file_name(client));
+  }
 
  private:
   /// Of a file, either what it holds, or nothing: it is damaged. An Error: it cannot be used.

@@ -181,6 +181,7 @@ void Supervisor::adopt_monitor(pid_t pid, UniqueFd door) {
   begin.mutable_begin()->set_restarted(was_ready_);
   begin.mutable_begin()->set_renewed(std::exchange(renewing_, false));
   begin.mutable_begin()->set_inherited(listeners_inherited_);
+  begin.mutable_begin()->set_unsaved(unsaved_);
   std::vector<int> descriptors;
   for (const auto& listener : listeners_) descriptors.push_back(listener.get());
   send(begin, descriptors);
@@ -357,6 +358,7 @@ void Supervisor::from_monitor(Channel::Datagram datagram) {
     case ToSupervisor::kReady:
       monitor_process_.serves = true;
       monitor_process_.failing_since.reset();
+      unsaved_ = message.ready().unsaved();
       if (!was_ready_) {
         was_ready_ = true;
         options_.on_ready();

@@ -118,6 +118,7 @@ class Supervisor {
   Heartbeat heartbeat_;                          // of the monitor
   std::optional<unsigned long> end_monitor_at_;  // a tick: it has been told to end, or must have
   bool was_ready_ = false;
+  bool unsaved_ = false;  // the monitor said so
   bool stopping_ = false;
   bool renewing_ = false;  // until the next monitor is started
   int status_ = 0;

@@ -80,24 +80,6 @@ void SupervisorDoor::keep_listeners(const std::vector<int>& listeners, bool inhe
   door_.send(message, listeners);
 }
 
-void SupervisorDoor::listen(unsigned interface) {
-  ToSupervisor message;
-  message.mutable_listen()->set_interface(interface);
-  door_.send(message);
-}
-
-void SupervisorDoor::status_text(const std::string& text) {
-  ToSupervisor message;
-  message.mutable_status_text()->set_text(text);
-  door_.send(message);
-}
-
-void SupervisorDoor::ready() {
-  ToSupervisor message;
-  message.mutable_ready();
-  door_.send(message);
-}
-
 void SupervisorDoor::reloaded(std::uint64_t serial, bool ok,
                               const std::vector<std::string>& lines) {
   std::string text;

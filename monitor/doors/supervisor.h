@@ -37,13 +37,25 @@ class SupervisorDoor {
   void serves(Role role, std::uint32_t index, pid_t pid);
   void keep_listeners(const std::vector<int>& listeners, bool inherited);
   /// The interface that they are bound to has this index.
-  void listen(unsigned interface);
-  void status_text(const std::string& text);
-  void ready();
+  void listen(unsigned interface) {
+    tell([&](auto& message) { message.mutable_listen()->set_interface(interface); });
+  }
+  void status_text(const std::string& text) {
+    tell([&](auto& message) { message.mutable_status_text()->set_text(text); });
+  }
+  void ready(bool unsaved) {
+    tell([&](auto& message) { message.mutable_ready()->set_unsaved(unsaved); });
+  }
   void reloaded(std::uint64_t serial, bool ok, const std::vector<std::string>& lines);
 
  private:
   void on_datagram(Channel::Datagram datagram);
+  template <class Fill>
+  void tell(Fill fill) {
+    door::supervisor::ToSupervisor message;
+    fill(message);
+    door_.send(message);
+  }
 
   Handlers handlers_;
   Door door_;

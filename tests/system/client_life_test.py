@@ -334,9 +334,60 @@ def second_server():
     key, key_id = test_key()
     config.client("a", key_id, b"a")
     with Server(config) as server:
-        expect_no_start(config, "another server uses it", arguments=["--port", str(PORT + 1)])
+        for more in [], ["--no-restore"]:
+            expect_no_start(config, "another server uses it", arguments=["--port", str(PORT + 1), *more])
         expect_equal(fetch(key=key).blob, b"a", "the first goes on")
         Server.current = server
+
+
+@case("a monitor that is started again reads no state that --no-restore could not set aside")
+def no_restore_unusable_and_restart():
+    config = Configuration()
+    key, key_id = test_key()
+    config.client("a", key_id, b"a", checker="false", **SHORT)
+    with Server(config):  # leaves it disabled
+        refused(key, 8)
+    folder, config.state = config.state, config.state / "link"
+    config.state.symlink_to(folder)
+    with Server(config, "--no-restore") as server:
+        server.log.wait_for("what changes at run time is not saved")
+        config.state.unlink()
+        config.state.mkdir(mode=0o700)
+        shutil.copy(folder / "a.client", config.state)
+        monitor = server.pid("monitor")
+        os.kill(monitor, signal.SIGKILL)
+        server.pid("monitor", other_than=monitor)
+        server.log.wait_for("could not be used at the start")
+        wait_until(lambda: fetch(key=key).outcome == "blob", "it serves, as at its start", 20)
+
+
+@case("the state of a client whose file is missing at a start is in force again with the file")
+def missing_section():
+    config = Configuration()
+    key, key_id = test_key()
+    other, other_id = test_key()
+    config.client("a", key_id, b"a", checker="false", **SHORT).client("b", other_id, b"b")
+    with Server(config):
+        refused(key, 8)
+    file = config.state / "a.client"
+    expect(file.exists(), "the state is on disk")
+    section = config.clients.pop("a")
+    config.write()
+    with Server(config) as server:
+        server.log.wait_for("the saved state of 1 clients without a section is kept")
+        expect_equal(fetch(key=other).blob, b"b", "the other is served")
+        time.sleep(6 * SLACK)  # longer than changes are gathered
+        expect(file.exists(), "it is kept")
+        config.clients["a"] = section
+        config.write()
+        expect_equal(subprocess.run([PREFIX / "sbin/mandos", "--reload"], stdout=subprocess.DEVNULL).returncode, 0, "--reload")
+        expect(fetch(key=key).outcome != "blob", "still disabled")
+        expect_equal(fetch(key=other).blob, b"b", "the other is served")
+        # A reload without it is the administrator's word.
+        config.clients.pop("a")
+        config.write()
+        expect_equal(subprocess.run([PREFIX / "sbin/mandos", "--reload"], stdout=subprocess.DEVNULL).returncode, 0, "--reload")
+        wait_until(lambda: not file.exists(), "its state is gone", 15)
 
 
 @case("a monitor that is started again restores what was saved after --no-restore")

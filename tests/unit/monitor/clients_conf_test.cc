@@ -158,6 +158,30 @@ TEST_F(ClientsConfTest, RefusesATypingErrorInAnOptionThatGuards) {
   EXPECT_THAT(loaded.warnings, ElementsAre(HasSubstr("[foo] disabled: unknown option")));
 }
 
+TEST_F(ClientsConfTest, AnEditOfASectionShows) {
+  const auto of = [this](const std::string& text, const char* name = "foo") {
+    const auto loaded = load(text);
+    EXPECT_THAT(loaded.problems, IsEmpty());
+    return loaded.clients.at(name).section;
+  };
+  const std::string other = concat("[bar]\nkey_id = ", kOtherKey, "\nsecret = QUJD\n");
+  const auto plain = of(section("host = a\n"));
+  EXPECT_NE(plain, decltype(plain){});
+  // Neither DEFAULT, nor another section, nor what is only layout.
+  EXPECT_EQ(of("[DEFAULT]\ntimeout = PT9M\nenabled = no\nx = y\n" + section("host = a\n")), plain);
+  EXPECT_EQ(of(other + section("; a remark\nHOST:  a\n")), plain);
+  EXPECT_EQ(of(concat("[foo]\nhost = a\nsecret = QUJD\nkey_id = ", kKey, "\n")), plain);
+  for (const char* text : {"", "host = b\n", "host = a\nx = y\n", "host = a\nx =\n", "hos = ta\n",
+                           "host = a\ntimeout = PT5M\n"}) {
+    EXPECT_NE(of(section(text)), plain) << text;
+  }
+  // Nor the content of a secfile.
+  const auto path = write("secret", "one");
+  const auto filed = of(secret_section("secfile = " + path));
+  write("secret", "two");
+  EXPECT_EQ(of(secret_section("secfile = " + path)), filed);
+}
+
 TEST_F(ClientsConfTest, DecodesBase64AsPythonDoes) {
   const struct {
     const char* text;

@@ -210,6 +210,33 @@ TEST(SavedClient, PastItsExpiryAtStart) {
   }
 }
 
+TEST(SavedClient, RemovedStaysRemovedUntilItsSectionIsEdited) {
+  Client client = client_with(all(1));
+  client.removed = true;
+  client.settings.enabled = false;
+  client.settings.section.fill(7);
+  Saved kept = to_saved(client, all(1), kNow);
+  for (const bool has_hash : {true, false}) {  // none: from before there was one
+    if (!has_hash) kept.client.clear_section_sha256();
+    auto now = all(2);  // DEFAULT says something else, and so does the secfile
+    now.section = client.settings.section;
+    const Client read = from_saved(kept, now, kNow);
+    EXPECT_TRUE(read.removed);
+    EXPECT_EQ(read.settings.section, client.settings.section);
+    EXPECT_TRUE(stays_removed(kept, now));
+    now = all(1);  // an option that is not used was added
+    now.section.fill(8);
+    bool unsaved = false;
+    const Client edited = from_saved(kept, now, kNow, &unsaved);
+    EXPECT_EQ(edited.removed, !has_hash);
+    EXPECT_EQ(stays_removed(kept, now), !has_hash);
+    EXPECT_EQ(unsaved, has_hash);
+    if (has_hash) {
+      EXPECT_TRUE(same(edited.settings, now)) << "a new client";
+    }
+  }
+}
+
 TEST(SavedClient, DisabledStaysDisabledUntilTheFileSaysOtherwise) {
   auto file = all(1);
   Client client = client_with(file);

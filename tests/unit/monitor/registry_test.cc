@@ -117,11 +117,27 @@ TEST_F(RegistryTest, AClientThatWasRemovedComesBackOnlyWithAnotherSection) {
   Status again = Ok{};
   clients_.remove("one", [&again](const Status& done) { again = done; });
   EXPECT_FALSE(again);
+  // An edit of DEFAULT, or of a secfile.
   file_.checker = "true";
+  file_.enabled = true;
+  file_.secret = std::make_shared<const Secret>(as_bytes("another"));
+  reload();
+  EXPECT_EQ(clients_.find("one"), nullptr);
+  // An edit of its section, whatever it says.
+  file_.section.fill(1);
   reload();
   ASSERT_NE(clients_.find("one"), nullptr);
   EXPECT_TRUE(entry().client.enabled());
   EXPECT_EQ(entry().client.settings.host, "file") << "a new client";
+  // It is the section at the removal that counts, although nothing else differed at this reload.
+  file_.section.fill(2);
+  reload();
+  clients_.remove("one", [](const Status&) {});
+  reload();
+  EXPECT_EQ(clients_.find("one"), nullptr);
+  file_.section.fill(1);
+  reload();
+  EXPECT_NE(clients_.find("one"), nullptr);
 }
 
 TEST_F(RegistryTest, NoSecretOfARemovedClientIsKept) {

@@ -162,6 +162,62 @@ TEST_F(RegistryTimeTest, AStopDisablesWhoWasNeverChecked) {
   EXPECT_FALSE(good().enabled());
 }
 
+// Or a monitor that ends again and again would give one each time.
+TEST_F(RegistryTimeTest, AGraceOfTheStartThatCannotBeSavedIsTakenBack) {
+  for (const bool writable : {true, false}) {
+    for (const seconds left : {seconds(-10), seconds(20)}) {
+      EventLoop loop;
+      MemoryDisk disk(loop);
+      if (!writable) disk.failure = "read-only";
+      Registry clients(loop, log_, disk, outlets_);
+      Registry::Entry entry;
+      entry.client = registry_.find("good")->client;
+      entry.client.settings.interval = seconds(100);
+      entry.client.settings.timeout = seconds(250);
+      entry.client.last_checked_ok = Moment::now().wall;
+      entry.client.last_checker_status = 0;
+      const Instant expires = virtual_now + left;
+      entry.client.expires = expires;
+      clients.add(std::move(entry));
+      clients.start();
+      EXPECT_GT(clients.find("good")->client.expires, expires) << "a grace";
+      for (int i = 0; i < 5; ++i) loop.run_once(Milliseconds(0));
+      const Client& client = clients.find("good")->client;
+      EXPECT_EQ(client.enabled(), writable || left > seconds(0));
+      if (client.enabled()) {
+        EXPECT_EQ(client.expires > expires, writable);
+      }
+      // What was missed later is made good: the count is in memory.
+      if (client.enabled()) {
+        virtual_now += seconds(3600);
+        for (int i = 0; i < 5; ++i) loop.run_once(Milliseconds(0));
+        EXPECT_TRUE(client.enabled());
+      }
+    }
+  }
+}
+
+TEST_F(RegistryTimeTest, AGraceThatIsNotSavedTakesNothingElseBack) {
+  EventLoop loop;
+  MemoryDisk disk(loop);
+  disk.automatic = false;
+  Registry clients(loop, log_, disk, outlets_);
+  Registry::Entry entry;
+  entry.client = registry_.find("good")->client;
+  entry.client.last_checked_ok = Moment::now().wall;
+  entry.client.last_checker_status = 0;
+  entry.client.expires = virtual_now - seconds(10);
+  clients.add(std::move(entry));
+  clients.start();
+  loop.run_once(Milliseconds(0));
+  clients.change("good", CheckedOk{}, [](const Status&) {});
+  const auto expires = clients.find("good")->client.expires;
+  ASSERT_TRUE(disk.busy());
+  disk.fail("no space");
+  EXPECT_TRUE(clients.find("good")->client.enabled());
+  EXPECT_EQ(clients.find("good")->client.expires, expires);
+}
+
 TEST_F(RegistryTimeTest, WhoWaitsForApprovalWaitsLongerForAStop) {
   clients_->change("good", CheckedOk{}, [](const Status&) {});
   clients_->change("good", Set{Property::kApprovalDelay, Milliseconds(seconds(10))},

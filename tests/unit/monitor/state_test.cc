@@ -317,12 +317,12 @@ TEST_F(State, RightChecksumOfWrongContent) {
     return std::string(reinterpret_cast<const char*>(&value), sizeof value);
   };
   const auto size = static_cast<std::uint32_t>(message.size());
-  for (const auto& content : {length(size + 1) + message, length(0xffffffff) + message,
-                              length(size - 1) + message, length(3) + "\xff\xff\xff"}) {
+  // It was not damaged: another version may have had another layout.
+  for (const auto& content :
+       {length(size + 1) + message, length(0xffffffff) + message, length(size - 1) + message,
+        length(3) + "\xff\xff\xff", std::string("\1\0\0", 3), std::string()}) {
     write_file(file("one"), with_checksum(content));
-    expect_damaged("one");
-    fs::remove(aside("one"));
-    fs::remove(file("one"));
+    expect_stop("one", "written by another version");
   }
   for (const auto& [content, why] : std::vector<std::pair<std::string, const char*>>{
            {length(0), "version 0"},
@@ -442,7 +442,20 @@ TEST_F(State, SetAsideTwice) {
   expect_damaged("one");
   write_file(file("one"), std::string(100, 'b'));
   expect_damaged("one");
-  EXPECT_EQ(read_file(aside("one")), std::string(100, 'b'));
+  EXPECT_EQ(read_file(aside("one").native() + ".unrestored"), std::string(100, 'b'));
+}
+
+// A file that is deleted makes its client a new one, whatever happened to it before.
+TEST_F(State, DamageIsForgottenOnceTheClientWasSavedAndRestored) {
+  open();
+  write_file(file("one"), "x");
+  expect_damaged("one");
+  EXPECT_EQ(load().size(), 1U);
+  EXPECT_THAT(warnings_, IsEmpty());
+  EXPECT_EQ(read_file(aside("one").native() + ".unrestored"), "x") << "still kept";
+  fs::remove(file("one"));
+  EXPECT_THAT(load(), IsEmpty());
+  EXPECT_THAT(damaged_, IsEmpty());
 }
 
 TEST_F(State, WhatCannotBeSetAsideIsLeft) {
@@ -484,6 +497,27 @@ TEST_F(State, ADirectoryOpenToOthersIsClosed) {
   EXPECT_EQ(status.st_mode, S_IFDIR | 0700U);
 }
 
+// What others could write is not trusted, although the directory and the files are ours.
+TEST_F(State, FilesInADirectoryThatOthersMayWriteStopTheStart) {
+  ASSERT_TRUE(save(saved("one")));
+  for (const mode_t mode : {0770U, 0702U, 01777U}) {
+    ASSERT_EQ(chmod(path_.c_str(), mode), 0);
+    for (int i = 0; i < 2; ++i) {
+      EXPECT_THAT(load(), IsEmpty());
+      EXPECT_THAT(stops_, AllOf(HasSubstr(file("one").native()), HasSubstr("others may write")));
+      struct stat status {};
+      ASSERT_EQ(stat(path_.c_str(), &status), 0);
+      EXPECT_EQ(status.st_mode, S_IFDIR | mode);
+    }
+  }
+  const auto store = open(false);
+  EXPECT_TRUE(store.set_all_aside(warnings_));
+  EXPECT_THAT(load(store), IsEmpty());
+  struct stat status {};
+  ASSERT_EQ(stat(path_.c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode, S_IFDIR | 0700U);
+}
+
 TEST_F(State, WithoutADirectorySavingSaysWhy) {
   const std::array one{saved("one")};
   const auto expect_none = [&](const char* why) {
@@ -515,6 +549,13 @@ TEST_F(State, OneServerADirectory) {
   const auto second = open();
   EXPECT_THAT(stops_, AllOf(HasSubstr("another server"), HasSubstr("--statedir")));
   EXPECT_FALSE(test::save(second, one));
+  // Which is told from all else, since then nothing helps.
+  bool in_use = false;
+  EXPECT_FALSE(StateStore::open(path_, false, warnings_, &in_use));
+  EXPECT_TRUE(in_use);
+  in_use = false;
+  EXPECT_FALSE(StateStore::open(top_ / "no" / "parent", false, warnings_, &in_use));
+  EXPECT_FALSE(in_use);
   EXPECT_TRUE(test::save(store, one));
 }
 
@@ -653,6 +694,24 @@ TEST_F(StateAsRoot, ClientsFilesInAStrangersDirectoryStopTheStart) {
   EXPECT_TRUE(store.set_all_aside(warnings_));
   EXPECT_THAT(load(store), IsEmpty());
   EXPECT_FALSE(fs::exists(file("one")));
+}
+
+// If the start fails for another reason, the next one must not take the directory for ours.
+TEST_F(StateAsRoot, AStrangersDirectoryThatCannotBeListedStaysTheirs) {
+  fs::create_directory(path_);
+  ASSERT_EQ(chown(path_.c_str(), kStranger, kStranger), 0);
+  // Opening the directory takes the last descriptor that there may be.
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit limit = before;
+  limit.rlim_cur = static_cast<rlim_t>(UniqueFd(dup(0)).get()) + 1;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  open();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_THAT(stops_, HasSubstr("cannot be listed: Too many open files"));
+  struct stat status {};
+  ASSERT_EQ(stat(path_.c_str(), &status), 0);
+  EXPECT_EQ(status.st_uid, kStranger);
 }
 
 TEST_F(StateAsRoot, FilesOfAStrangerAreNotRead) {
