@@ -3,6 +3,7 @@
 // first, so that the first counterexample is among the shortest. A state is reached again by
 // replaying the events that led to it; two states with the same hash are one. Memory is bounded by
 // kMostStates: about 2 GiB.
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <csignal>
@@ -115,14 +116,36 @@ int run(int depth, double minutes) {
                                   kBusAgentDies};
   auto quick = checkers;
   quick.insert(quick.end(), disk.begin(), disk.end());
+  // These have scenes of their own.
+  const std::vector<What> rare = {kStop, kStartWithout, kSet, kOutOfTurn};
+  quick.insert(quick.end(), rare.begin(), rare.end());
+  const auto all_but = [](std::vector<What> left_out) {
+    std::vector<What> without;
+    for (auto i = 0; i <= static_cast<int>(kOutOfTurn); ++i) {
+      const auto what = static_cast<What>(i);
+      if (std::ranges::find(left_out, what) == left_out.end()) without.push_back(what);
+    }
+    return without;
+  };
+  const std::vector<What> settings = all_but({kOpen, kProof, kNextPart, kSet, kApprove, kTimePasses,
+                                              kDue, kReload, kRestart, kStop, kDiskFinishes});
+  const std::vector<What> liar = all_but(
+      {kOpen, kProof, kNextPart, kClosed, kOutOfTurn, kApprove, kDisable, kTimePasses, kDue});
+  const std::vector<What> files = all_but({kDisable, kEnable, kRemove, kReload, kDiskFinishes,
+                                           kTimePasses, kDue, kRestart, kStop, kStartWithout});
+  auto open_and_rare = rare;
+  open_and_rare.push_back(kOpen);
   const Milliseconds wait = std::chrono::seconds(10);
-  const std::array<Scene, 6> scenes = {{
-      {"everything, one client", 1, 1, wait, true, false, {}, 5},
+  const std::array<Scene, 9> scenes = {{
+      {"everything, one client", 1, 1, wait, true, false, rare, 5},
+      {"set on the bus", 1, 1, Milliseconds(0), true, false, settings, 5},
+      {"a networker that lies", 1, 2, wait, true, true, liar, 6},
+      {"DEFAULT, and sections that are missing", 1, 1, wait, true, false, files, 6, true},
       {"two connections, approved by default", 1, 2, wait, true, false, quick, 5},
       {"two connections, denied by default", 1, 2, wait, false, false, quick, 5},
       {"secrets in two parts", 1, 2, Milliseconds(0), true, true, quick, 5},
       {"two clients", 2, 2, wait, true, false, quick, 4},
-      {"checkers and the disk", 1, 1, Milliseconds(0), true, false, {kOpen}, 5},
+      {"checkers and the disk", 1, 1, Milliseconds(0), true, false, open_and_rare, 5},
   }};
   const double start = seconds();
   for (std::size_t i = 0; i < scenes.size(); ++i) {

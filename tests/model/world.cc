@@ -25,9 +25,12 @@ using monitor::SecretPtr;
 constexpr std::uint8_t kForeignKey = 9;
 constexpr std::uint8_t kBoth = 0xff;
 constexpr std::uint8_t kUnchanged = 0xfe;
+constexpr std::uint8_t kDefault = 0xfd;
+constexpr std::size_t kPart = 32768;
+constexpr int kOwnSecret = 4;  // set over the bus
 constexpr Milliseconds kGapLength = std::chrono::minutes(10);
 
-constexpr std::array<const char*, 25> kWhatTexts = {
+constexpr std::array<const char*, 29> kWhatTexts = {
     "opens",
     "proves key",
     "proves with another nonce key",
@@ -53,16 +56,27 @@ constexpr std::array<const char*, 25> kWhatTexts = {
     "the disk fails after it wrote",
     "the monitor is killed and starts again",
     "the disk writes; the monitor is killed before it hears of it, and starts again",
+    "the monitor stops in order and starts again",
+    "the monitor stops in order and starts again, without the section of client",
+    "set on the bus",
+    "out of turn",
 };
+constexpr std::array<const char*, kSettings> kSettingTexts = {
+    "approval_delay", "approved_by_default", "timeout", "secret"};
+constexpr std::array<const char*, kClaims> kClaimTexts = {
+    "proves again", "asks for a part that it may not have", "opens again",
+    "closes, and claims the delivery of what it never got"};
 constexpr std::array<const char*, kSections> kSectionTexts = {
     "as at first", "with a new key and secret", "without a key",
     "gone",        "with the other's key",      "renamed"};
 
+const std::set<int> kAnySecret = {0, 1, 2, 3, 4};
+
 /// The same objects in every world. Two parts of one, so that the second must be asked for.
 SecretPtr secret(int number, bool two_parts) {
   static const auto made = [] {
-    std::array<std::array<SecretPtr, 4>, 2> all;
-    for (std::size_t i = 0; i < 4; ++i) {
+    std::array<std::array<SecretPtr, 5>, 2> all;
+    for (std::size_t i = 0; i < 5; ++i) {
       const auto first = static_cast<char>('A' + i);
       all[0].at(i) = std::make_shared<const Secret>(as_bytes(std::string(20, first)));
       all[1].at(i) = std::make_shared<const Secret>(as_bytes(std::string(40000, first)));
@@ -167,11 +181,12 @@ std::map<std::string, ClientSettings> World::file() const {
     settings.secret = secret(secret_of(i), scene_.two_parts);
     settings.checker = "check";
     settings.interval = std::chrono::seconds(100);
-    settings.timeout = std::chrono::seconds(250);
+    settings.timeout = std::chrono::seconds(default_edited_ ? 300 : 250);
     settings.extended_timeout = std::chrono::seconds(400);
     settings.approval_delay = scene_.approval_delay;
     settings.approved_by_default = scene_.approved_by_default;
     settings.approval_duration = std::chrono::seconds(1);
+    settings.section.fill(sections_.at(static_cast<std::size_t>(i)) + 1);
     clients.emplace(name_of(i), std::move(settings));
   }
   return clients;
@@ -245,8 +260,9 @@ void World::live() {
     registry_->add(std::move(entry));
   }
   const auto clients = file();
+  absent_.clear();
   for (const auto& [name, saved] : disk_->kept)
-    if (!clients.contains(name)) registry_->saver().changed(name);
+    if (!clients.contains(name)) absent_.insert(name);
   registry_->start();
   connect_runner();
   connect_networker();
@@ -328,7 +344,7 @@ void World::say(const door::networker::ToMonitor& message, bool must_break) {
   if (broken_ != must_break) fail(broken_ ? "the networker's door broke" : "a message was allowed");
 }
 
-void World::ask(What what, int number) {
+void World::ask(What what, int number, std::uint8_t setting) {
   door::bus_agent::ToMonitor message;
   auto& request = *message.mutable_request();
   request.set_serial(next_serial_);
@@ -337,7 +353,29 @@ void World::ask(What what, int number) {
   if (what == What::kEnable || what == What::kDisable) request.set_enabled(what == What::kEnable);
   if (what == What::kRemove) request.set_remove(true);
   if (what == What::kEnable) told_[request.name()].enabled.reset();
-  if (what == What::kRemove && client(number) != nullptr) told_[request.name()].removed = true;
+  if (what == What::kRemove && client(number) != nullptr) {
+    told_[request.name()].removed = true;
+    told_[request.name()].section = sections_.at(static_cast<std::size_t>(number));
+  }
+  if (what == What::kSet) {
+    const auto& settings = client(number)->settings;
+    const bool no_delay = settings.approval_delay == Milliseconds(0);
+    if (setting == kDelay) request.set_approval_delay(no_delay ? 10000 : 0);
+    if (setting == kByDefault) request.set_approved_by_default(!settings.approved_by_default);
+    if (setting == kTimeout) request.set_timeout(settings.timeout.count() == 5000 ? 250000 : 5000);
+    if (setting == kSecret) {
+      door::bus_agent::ToMonitor part;
+      part.mutable_secret_part();
+      const auto bytes = secret(kOwnSecret, scene_.two_parts)->bytes();
+      for (auto rest = bytes; !rest.empty(); rest = rest.subspan(std::min(rest.size(), kPart))) {
+        const auto piece = rest.first(std::min(rest.size(), kPart));
+        part.set_part(std::string(piece.begin(), piece.end()));
+        port(bus_agent_port_).deliver({part.SerializeAsString(), {}});
+      }
+      request.set_secret(true);
+      told_[request.name()].secrets = {kOwnSecret};
+    }
+  }
   asked_[next_serial_++] = {what, request.name()};
   port(bus_agent_port_).deliver({message.SerializeAsString(), {}});
 }
@@ -389,7 +427,10 @@ void World::hear_networker(const Port::Sent& sent) {
     const Client* holder = client(i);
     if (holder == nullptr) return fail("a secret of a client that is removed");
     const auto text = sent.tail.front();
-    if (text != 'A' + secret_of(i)) return fail("the secret of another client, or another time");
+    const auto& own = told_[holder->name].secrets;
+    if (own.empty() ? text != 'A' + secret_of(i) : !own.contains(text - 'A')) {
+      return fail("the secret of another client, or another time");
+    }
     if (!holder->enabled()) return fail("a secret of a client that is disabled");
     if (*holder->expires <= now) return fail("a secret of a client that is past its expiry");
     if (first && holder->decision && !holder->decision->approved) {
@@ -478,6 +519,15 @@ std::vector<Happening> World::possible() {
     if (connection.state == State::kGranted || connection.state == State::kWhole) {
       add(What::kDelivered, i);
     }
+    using enum Connection::State;
+    if (connection.state != kNonce) add(What::kOutOfTurn, i, kProofAgain);
+    if (connection.state != kAsked && connection.state != kGranted) {
+      add(What::kOutOfTurn, i, kPartTooEarly);
+    }
+    add(What::kOutOfTurn, i, kOpenAgain);
+    if (connection.state == kNonce || connection.state == kAsked || connection.state == kRefused) {
+      add(What::kOutOfTurn, i, kNeverDelivered);
+    }
   }
   for (int i = 0; i < scene_.clients; ++i) {
     const auto section = sections_.at(static_cast<std::size_t>(i));
@@ -486,6 +536,7 @@ std::vector<Happening> World::possible() {
       add(What::kDeny, i);
       add(known->enabled() ? What::kDisable : What::kEnable, i);
       add(What::kRemove, i);
+      for (int setting = 0; setting < kSettings; ++setting) add(What::kSet, i, setting);
       const bool runs = std::ranges::any_of(
           checkers_, [&](const auto& checker) { return checker.id >> 32U == known->number; });
       if (runs) add(What::kCheckerOk, i);
@@ -505,6 +556,7 @@ std::vector<Happening> World::possible() {
     add(What::kReload, kBoth, sections_[0] == kOthersKey ? kOriginal : kOthersKey);
   }
   add(What::kReload, kUnchanged, 0);
+  if (scene_.edits_default) add(What::kReload, kDefault, 0);
   const auto& pending = timers(*loop_);
   const bool due = !pending.empty() && pending.begin()->first.first <= now;
   if (due) {
@@ -523,6 +575,10 @@ std::vector<Happening> World::possible() {
     add(What::kRestartLate);
   }
   add(What::kRestart);
+  add(What::kStop);
+  for (int i = 0; i < scene_.clients; ++i) {
+    if (sections_.at(static_cast<std::size_t>(i)) != kAbsent) add(What::kStartWithout, i);
+  }
   return all;
 }
 
@@ -534,11 +590,20 @@ std::string World::text(const Happening& event) {
   }
   if (event.what == What::kReload) {
     if (event.a == kUnchanged) return "reload with nothing changed";
+    if (event.a == kDefault) return "reload with another DEFAULT";
     return concat("reload: section of client ",
                   event.a == kBoth ? "0 and of client 1" : std::to_string(event.a), ' ',
                   kSectionTexts.at(event.b));
   }
-  if (event.what <= What::kCheckerFailed) return concat(what, ' ', int{event.a});
+  if (event.what <= What::kCheckerFailed || event.what == What::kStartWithout) {
+    return concat(what, ' ', int{event.a});
+  }
+  if (event.what == What::kSet) {
+    return concat(what, ": ", kSettingTexts.at(event.b), " of client ", int{event.a});
+  }
+  if (event.what == What::kOutOfTurn) {
+    return concat("connection ", int{event.a}, ' ', kClaimTexts.at(event.b));
+  }
   return what;
 }
 
@@ -645,23 +710,24 @@ void World::apply(const Happening& event) {
       checkers_.erase(found);
       return port(runner_port_).deliver({finished.SerializeAsString(), {}});
     }
+    case What::kSet:
+      return ask(event.what, a, event.b);
+    case What::kOutOfTurn:
+      if (event.b == kNeverDelivered) return apply({What::kDelivered, event.a});
+      if (event.b == kProofAgain) {
+        message.mutable_proof()->set_transcript(transcript(connection.key, connection.nonce));
+        message.mutable_proof()->set_address("::1");
+      }
+      if (event.b == kPartTooEarly) message.mutable_next_part();
+      if (event.b == kOpenAgain) message.mutable_open();
+      return say(message, true);
     case What::kReload: {
       const auto before = file();
+      const auto sections = sections_;
       if (event.a == kBoth) sections_.fill(event.b);
       if (event.a < kClients) sections_.at(event.a) = event.b;
-      const auto after = file();
-      const auto another = [&](const std::string& name) {
-        const auto was = before.find(name);
-        const auto is = after.find(name);
-        return was == before.end() || is == after.end() ||
-               !monitor::same_settings(was->second, is->second);
-      };
-      for (auto& [name, told] : told_)
-        if (another(name)) told = {};
-      // What is confirmed of a client that may be another by now says nothing.
-      for (auto& [serial, asked] : asked_)
-        if (another(asked.name)) asked.what = What::kReload;
-      return registry_->reload(after, monitor::merge);
+      if (event.a == kDefault) default_edited_ = !default_edited_;
+      return reload(before, sections);
     }
     case What::kTimePasses:
       now = timers(*loop_).begin()->first.first;
@@ -691,10 +757,75 @@ void World::apply(const Happening& event) {
       [[fallthrough]];
     case What::kRestart:
       die();
-      for (auto& [name, told] : told_) told.removed = told.removal_confirmed;
+      for (auto& [name, told] : told_) {
+        told.removed = told.removal_confirmed;
+        // It may not have been saved.
+        if (told.secrets.contains(kOwnSecret)) told.secrets = kAnySecret;
+      }
       now += std::chrono::seconds(1);
+      live();
+      // The state of one that a reload took away may not have been deleted yet.
+      for (const auto& name : absent_) told_[name].secrets = kAnySecret;
+      return;
+    case What::kStop:
+      stop();
+      return live();
+    case What::kStartWithout:
+      stop();
+      told_[name_of(a)].section = sections_.at(event.a);
+      sections_.at(event.a) = kAbsent;
       return live();
   }
+}
+
+// Everything that was said before it is kept, confirmed or not.
+void World::stop() {
+  bool flushed = false;
+  registry_->saver().flush([&flushed](const Status&) { flushed = true; });
+  for (int i = 0; i < 100 && !flushed; ++i) {
+    loop_->run_once(Milliseconds(0));
+    if (disk_->busy()) disk_->finish();
+  }
+  if (!flushed) fail("the end does not come");
+  for (auto& [name, told] : told_) told.removal_confirmed = told.removed;
+  listen();
+  die();
+  now += std::chrono::seconds(1);
+}
+
+// As Server::reload() has it; `before` and `sections` are what the last one found.
+void World::reload(const std::map<std::string, ClientSettings>& before,
+                   const std::array<std::uint8_t, kClients>& sections) {
+  const auto after = file();
+  const auto find_section = [&](const std::string& name, const auto& all) -> std::uint8_t {
+    for (int i = 0; i < kClients; ++i)
+      if (after.contains(name) && name == name_of(i)) return all.at(static_cast<std::size_t>(i));
+    return kAbsent;
+  };
+  const auto another = [&](const std::string& name) {
+    const bool was_kept = absent_.contains(name) && after.contains(name);
+    const auto was = was_kept ? told_[name].section : find_section(name, sections);
+    if (!was_kept && !before.contains(name)) return true;
+    return !after.contains(name) || was != find_section(name, sections_);
+  };
+  for (auto& [name, told] : told_) {
+    const Told kept = told;
+    if (another(name)) told = {};
+    // A secret of its own stays unless the section has another one.
+    if (!kept.removed && before.contains(name) && after.contains(name) &&
+        monitor::same_setting(before.at(name).secret, after.at(name).secret)) {
+      told.secrets = kept.secrets;
+    }
+  }
+  // What is confirmed of a client that may be another by now says nothing.
+  for (auto& [serial, asked] : asked_)
+    if (another(asked.name)) asked.what = What::kReload;
+  if (std::ranges::any_of(absent_, [&](const auto& name) { return after.contains(name); })) {
+    stop();  // a fresh monitor is to read what was kept
+    return live();
+  }
+  registry_->reload(after, monitor::merge);
+  for (const auto& name : std::exchange(absent_, {})) registry_->saver().changed(name);
 }
 
 // What must hold, whatever happened.
@@ -743,6 +874,8 @@ void World::check() {
 std::uint64_t World::hash() {
   Hash hash;
   for (const auto section : sections_) hash << section;
+  hash << default_edited_;
+  for (const auto& name : absent_) hash << name;
   for (const auto& connection : connections_) {
     hash << connection.state << connection.key << connection.part_wanted;
   }
@@ -752,7 +885,9 @@ std::uint64_t World::hash() {
     const auto& settings = each.settings;
     hash << each.name << settings.enabled << (settings.key_id ? settings.key_id->bytes[0] : 0)
          << settings.secret->bytes().front() << each.last_checker_status
-         << each.last_checked_ok.has_value() << each.graces << each.expires << each.next_check;
+         << each.last_checked_ok.has_value() << each.graces << each.expires << each.next_check
+         << settings.timeout.count() << settings.approval_delay.count()
+         << settings.approved_by_default;
     if (each.decision) hash << each.decision->approved << std::optional(each.decision->until);
     for (const auto& one : each.waiting) {
       const auto number = static_cast<std::uint32_t>(one.connection);
@@ -779,13 +914,17 @@ std::uint64_t World::hash() {
   }
   for (const auto& [serial, asked] : asked_) hash << static_cast<int>(asked.what) << asked.name;
   for (const auto& [name, told] : told_) {
-    hash << name << told.enabled.has_value() << told.removed << told.removal_confirmed;
+    hash << name << told.enabled.has_value() << told.removed << told.removal_confirmed
+         << told.section << told.secrets.size();
   }
   const auto wall = Moment::now().wall.time_since_epoch().count();
   const auto add = [&](const std::string& name, const state::SavedClient& saved) {
-    hash << name << saved.removed() << saved.current().enabled() << saved.current().key_id()
-         << saved.file().key_id() << saved.graces() << saved.last_checker_status()
-         << saved.has_last_checked_ok() << (saved.has_expires() ? saved.expires() - wall : 0);
+    hash << name << saved.removed() << saved.section_sha256() << saved.own_secret()
+         << saved.current().timeout_ms() << saved.file().timeout_ms()
+         << saved.current().approval_delay_ms() << saved.current().approved_by_default()
+         << saved.current().enabled() << saved.current().key_id() << saved.file().key_id()
+         << saved.graces() << saved.last_checker_status() << saved.has_last_checked_ok()
+         << (saved.has_expires() ? saved.expires() - wall : 0);
   };
   for (const auto& [name, kept] : disk_->kept) add(name, kept.client);
   hash << disk_->busy();

@@ -52,7 +52,11 @@ enum class What : std::uint8_t {
   kDiskFails,
   kDiskFailsLate,  // what was to be written is there nevertheless
   kRestart,
-  kRestartLate,  // the same
+  kRestartLate,   // the same
+  kStop,          // in order, and a start
+  kStartWithout,  // the same, with the section of client `a` missing
+  kSet,           // over the bus: setting `b` of client `a`
+  kOutOfTurn,     // message `b` of a networker that was taken over
 };
 struct Happening {
   What what;
@@ -71,6 +75,11 @@ enum Section : std::uint8_t {
   kSections
 };
 
+/// What kSet sets, to one of two values.
+enum Setting : std::uint8_t { kDelay, kByDefault, kTimeout, kSecret, kSettings };
+/// What kOutOfTurn says.
+enum Claim : std::uint8_t { kProofAgain, kPartTooEarly, kOpenAgain, kNeverDelivered, kClaims };
+
 struct Scene {
   const char* name;
   int clients;
@@ -80,6 +89,7 @@ struct Scene {
   bool two_parts;
   std::vector<What> without;  // events that this scene leaves out
   int depth;                  // as shipped
+  bool edits_default = false;
 };
 
 class World {
@@ -117,6 +127,10 @@ class World {
     std::optional<bool> enabled;  // confirmed, and nothing else asked for since
     bool removed = false;
     bool removal_confirmed = false;
+    std::uint8_t section = kAbsent;  // when it was removed, or missing at a start
+    // Secrets that it may have: the last that was set over the bus, and before it is confirmed the
+    // one of before too. None: that of clients.conf.
+    std::set<int> secrets;
   };
 
   void live();
@@ -131,7 +145,10 @@ class World {
   int secret_of(int client) const;
   Port& port(const void* room);
   void say(const door::networker::ToMonitor& message, bool must_break);
-  void ask(What what, int client);
+  void ask(What what, int client, std::uint8_t setting = 0);
+  void stop();
+  void reload(const std::map<std::string, monitor::ClientSettings>& before,
+              const std::array<std::uint8_t, kClients>& sections);
   void listen();
   void hear_networker(const Port::Sent& sent);
   void hear_bus_agent(const Port::Sent& sent);
@@ -148,6 +165,8 @@ class World {
   const Scene& scene_;
   std::string problem_;
   std::array<std::uint8_t, kClients> sections_{};
+  bool default_edited_ = false;   // a setting of DEFAULT, which each section takes from there
+  std::set<std::string> absent_;  // as Server::absent_
   std::array<Connection, kConnections> connections_;
   std::uint32_t next_number_ = 1;
   std::vector<Checker> checkers_;
