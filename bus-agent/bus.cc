@@ -184,7 +184,7 @@ void Bus::called(Message call) {
   // NOLINTNEXTLINE(performance-no-int-to-ptr): how GLib keeps a number with an object
   g_object_set_data(G_OBJECT(call.get()), kGeneration, GSIZE_TO_POINTER(generation_));
   if (!shares_.let_in(call.get())) {
-    if (wants_no_answer(call.get())) return;
+    if (wants_no_answer(call.get()) || too_slow()) return;
     const Message reply(g_dbus_message_new_method_error_literal(
         call.get(), errors::kLimitsExceeded, "too many calls without an answer"));
     wire_->send(reply.get());
@@ -302,7 +302,7 @@ void Bus::ask_who(const std::string& caller) {
 bool Bus::too_slow() const { return wire_ == nullptr || wire_->queued() > kMostUnwritten; }
 
 void Bus::serve_soon() {
-  if (serving_ || later_ || too_slow() || callers_.idle()) return;
+  if (serving_ || too_slow() || callers_.idle()) return;
   serving_ = true;
   run_after(0, [this] {
     serving_ = false;
@@ -312,7 +312,7 @@ void Bus::serve_soon() {
 }
 
 void Bus::resume() {
-  later_ = false;
+  for (const auto& caller : std::exchange(later_, {})) callers_.release(caller);
   serve_soon();
 }
 
@@ -328,10 +328,10 @@ void Bus::serve() {
         callers_.put_back(std::move(call), true);
         ask_who(caller);
         break;
-      case Handled::kLater:
-        callers_.put_back(std::move(call), false);
-        later_ = true;
-        return;
+      case Handled::kLater:  // others may only want to read
+        callers_.put_back(std::move(call), true);
+        later_.push_back(caller);
+        break;
     }
   }
 }
@@ -357,7 +357,11 @@ void Bus::finish(Message call, GDBusMessage* reply) {
   if (wire_ == nullptr || generation != generation_) return;
   shares_.answered(g_dbus_message_get_sender(call.get()), weight(call.get()));
   if (wants_no_answer(call.get())) return;
-  wire_->send(reply);
+  if (wire_->send(reply) == 0) {
+    const Message refusal(g_dbus_message_new_method_error_literal(
+        call.get(), errors::kLimitsExceeded, "the answer is too long for the bus"));
+    wire_->send(refusal.get());
+  }
   much_ = much_ || wire_->queued() > kMuch;
 }
 

@@ -39,7 +39,7 @@ class Bus {
   enum class Handled {
     kYes,     // it is answered, or will be by answer() or refuse()
     kUnsure,  // it depends on who calls, which is not known yet
-    kLater,   // too much is going on: resume() follows
+    kLater,   // too much is going on: resume() follows; its caller waits, the others do not
   };
   struct Handlers {
     /// `call` belongs to the handler when it says kYes.
@@ -128,7 +128,7 @@ class Bus {
   bool complained_ = false;
   bool complained_of_name_ = false;
   bool serving_ = false;
-  bool later_ = false;
+  std::vector<std::string> later_;  // callers that wait for resume()
   bool trimming_ = false;
   bool losing_ = false;
   bool much_ = false;  // so much was written that memory should be given back

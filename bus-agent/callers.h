@@ -19,7 +19,8 @@ struct Unref {
 };
 using Message = std::unique_ptr<GDBusMessage, Unref>;
 
-/// What a call takes of a caller's share while it is not answered, in bytes.
+/// What a call that was let in takes of its caller's share while it is not answered, in bytes:
+/// about the memory that GLib uses for it.
 std::size_t weight(GDBusMessage* call);
 
 /// What callers have without an answer, in bytes: so much, and no more is let in.

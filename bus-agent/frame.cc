@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "bus-agent/frame.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -12,6 +13,7 @@ constexpr std::uint8_t kVersion = 1;
 constexpr std::uint64_t kLongestMessage = 128UL * 1024 * 1024;
 constexpr std::uint8_t kSender = 7;
 constexpr std::uint8_t kSignature = 8;
+constexpr std::uint64_t kLongestBusName = 255;
 
 /// Reads values one after the other. After the first that is not there, every value is empty.
 class Reader {
@@ -128,11 +130,46 @@ std::optional<Fields> read_fields(const Head& head, std::span<const unsigned cha
   return fields;
 }
 
+// A field begins at a multiple of 8 with its code, the length of its type, and its type of one
+// character. The rest of its first 8 bytes tells how long it is.
+void SenderSearch::feed(std::span<const unsigned char> piece) {
+  constexpr std::size_t kFieldHead = 8;
+  while (!piece.empty() && !lost_) {
+    if (field_.size() < kFieldHead) {
+      field_.push_back(piece.front());
+      piece = piece.subspan(1);
+      if (field_.size() < kFieldHead) continue;
+      const std::uint64_t size = Reader(field_, little_endian_, 4).number(4);
+      const char type = field_[1] == 1 ? static_cast<char>(field_[2]) : '\0';
+      text_ = 0;
+      if (type == 's' || type == 'o') {
+        left_ = (size + 1 + 7) / 8 * 8;
+        if (field_[0] == kSender && size <= kLongestBusName && sender_.empty()) text_ = size;
+      } else if (type == 'g') {  // three bytes of it are there
+        left_ = (std::max<std::uint64_t>(field_[4] + 2U, 4) - 4 + 7) / 8 * 8;
+      } else if (type == 'u') {
+        left_ = 0;
+      } else {
+        lost_ = true;
+      }
+    }
+    const auto taken = piece.first(std::min<std::uint64_t>(left_, piece.size()));
+    const auto text = taken.first(std::min(text_, taken.size()));
+    sender_.append(text.begin(), text.end());
+    text_ -= text.size();
+    left_ -= taken.size();
+    piece = piece.subspan(taken.size());
+    if (left_ == 0) field_.clear();
+  }
+}
+
 SecretBytes::~SecretBytes() { explicit_bzero(bytes.data(), bytes.size()); }
+
+bool may_set_secret(const Fields& fields) { return fields.signature == "ssv"; }
 
 bool take_secret(const Head& head, const Fields& fields, std::span<unsigned char> message,
                  SecretBytes& secret) {
-  if (fields.signature != "ssv") return false;
+  if (!may_set_secret(fields)) return false;
   // Alignment counts from the start of the message; that of the body is a multiple of 8.
   Reader reader(message, head.little_endian, head.body_at);
   reader.text();

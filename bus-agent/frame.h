@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -34,6 +35,24 @@ struct Fields {
 /// `header` is the first Head::body_at bytes. Nothing: it is damaged.
 std::optional<Fields> read_fields(const Head& head, std::span<const unsigned char> header);
 
+/// Finds the sender in a header that is too long to keep.
+class SenderSearch {
+ public:
+  explicit SenderSearch(const Head& head) : little_endian_(head.little_endian) {}
+  /// The next piece of what follows the first kHeadSize bytes, up to Head::body_at.
+  void feed(std::span<const unsigned char> piece);
+  /// Empty: there is none, or it follows a field that we cannot read.
+  const std::string& sender() const { return sender_; }
+
+ private:
+  bool little_endian_;
+  bool lost_ = false;
+  std::vector<unsigned char> field_;  // the first bytes of the field at hand
+  std::uint64_t left_ = 0;            // bytes of it that follow those
+  std::size_t text_ = 0;              // of these, how many are the sender's name
+  std::string sender_;
+};
+
 /// A new secret; overwritten when it goes.
 struct SecretBytes {
   std::vector<unsigned char> bytes;
@@ -43,6 +62,8 @@ struct SecretBytes {
   SecretBytes& operator=(const SecretBytes&) = delete;
   ~SecretBytes();
 };
+/// Whether take_secret() may find one in the message.
+bool may_set_secret(const Fields& fields);
 /// Moves the new secret out of a message that sets one, into `secret`: zeros are left in its place.
 /// Callers write an array of bytes; those whose language has one kind of number, an array of
 /// integers. False: this is no such message, and it is as it was.

@@ -33,6 +33,13 @@ int run() {
   for (const int signal : {SIGPIPE, SIGINT, SIGHUP, SIGTERM}) std::signal(signal, SIG_IGN);
 
   Log log = Log::to_socket(kLogSocket, LogLevel::kInfo);
+  // GLib's own way of complaining looks at what standard error is, with calls that the jail answers
+  // by killing us.
+  g_log_set_default_handler(
+      [](const gchar*, GLogLevelFlags, const gchar* text, gpointer to) {
+        static_cast<Log*>(to)->warning("GLib: ", escaped(text == nullptr ? "" : text));
+      },
+      &log);
   // No modules, no other file systems: a bus client needs none.
   g_setenv("GIO_MODULE_DIR", "/nonexistent", TRUE);
   g_setenv("GIO_USE_VFS", "local", TRUE);

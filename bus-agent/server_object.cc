@@ -10,6 +10,8 @@ namespace mandos::bus_agent {
 namespace {
 
 constexpr char kClientsPath[] = "/clients";
+// The bus daemon takes no longer message by default. Larger answers are not even made.
+constexpr gsize kMostAnswer = 32UL * 1024 * 1024;
 
 std::string introspection() {
   const std::string body =
@@ -43,13 +45,22 @@ std::string introspection() {
 }
 
 template <class Visitor>
-Answer collect(const Mirror& mirror, const char* type, Visitor&& visit) {
+Outcome collect(const Mirror& mirror, const char* type, Visitor&& visit) {
   GVariantBuilder builder;
   g_variant_builder_init(&builder, G_VARIANT_TYPE(type));
-  mirror.for_each(
-      [&](const Client& client) { g_variant_builder_add_value(&builder, visit(client)); });
+  gsize size = 0;
+  mirror.for_each([&](const Client& client) {
+    if (size > kMostAnswer) return;
+    const Variant entry = own(visit(client));
+    size += g_variant_get_size(entry.get());
+    g_variant_builder_add_value(&builder, entry.get());
+  });
+  if (size > kMostAnswer) {
+    g_variant_builder_clear(&builder);
+    return Refusal{errors::kLimitsExceeded, "the answer is too long for the bus"};
+  }
   GVariant* collected = g_variant_builder_end(&builder);
-  return {own(g_variant_new_tuple(&collected, 1))};
+  return Answer{own(g_variant_new_tuple(&collected, 1))};
 }
 
 GVariant* path_variant(const Client& client) {

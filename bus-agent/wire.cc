@@ -15,14 +15,22 @@
 #include <span>
 #include <utility>
 
+#include "bus-agent/client_object.h"
 #include "bus-agent/main_loop.h"
 #include "bus-agent/outcome.h"
 
 namespace mandos::bus_agent {
 namespace {
 
+// GLib takes up to a hundred times the memory for the parsed message. No setting but a secret, and
+// no answer that we ask for (of a user in 65,536 groups), is longer.
+constexpr std::uint64_t kMostUsual = 256UL * 1024 + 65536;
 // A secret of 1 MiB, each byte of it written as an integer of four, and what is around it.
 constexpr std::uint64_t kMostMessage = 4UL * 1024 * 1024 + 65536;
+// What the bus daemon takes by default. It closes the connection of a sender of more.
+constexpr std::size_t kMostSent = 32UL * 1024 * 1024;
+// Bytes that may wait for a bus that does not read; beyond, no refusal is made.
+constexpr std::size_t kMostUnread = 1024UL * 1024;
 constexpr std::size_t kUsualBuffer = 16384;
 constexpr std::size_t kChunk = 65536;
 constexpr std::size_t kLongestLine = 512;
@@ -30,6 +38,7 @@ constexpr std::size_t kLongestLine = 512;
 // others sent, and refusing it costs less than answering it.
 constexpr int kMessagesPerRound = 2000;
 constexpr char kSecret[] = "mandos-secret";
+constexpr char kTooLong[] = "the message is too long";
 
 struct FreeError {
   void operator()(GError* error) const { g_error_free(error); }
@@ -125,63 +134,87 @@ void Wire::authenticate() {
 }
 
 bool Wire::read_some() {
-  std::optional<Head> head = have_ < kHeadSize ? std::nullopt : read_head(buffer_);
-  std::size_t wanted = kHeadSize;
-  if (skip_ > 0) {
-    wanted = std::min<std::uint64_t>(skip_, buffer_.size());
-  } else if (head) {
-    wanted = head->size <= kMostMessage ? head->size : head->body_at;
-  }
-  if (have_ < wanted) {
-    const ssize_t size = recv(fd_.get(), buffer_.data() + have_, wanted - have_, MSG_DONTWAIT);
+  if (have_ < wanted_) {
+    const ssize_t size = recv(fd_.get(), buffer_.data() + have_, wanted_ - have_, MSG_DONTWAIT);
     if (size < 0 && would_block()) return false;
     if (size <= 0) {
       close("the bus has gone");
       return false;
     }
     have_ += static_cast<std::size_t>(size);
-    if (have_ < wanted) return true;
+    if (have_ < wanted_) return true;
   }
   if (skip_ > 0) {
-    skip_ -= have_;
-    explicit_bzero(buffer_.data(), have_);
-    have_ = 0;
-    return true;
+    skipped();
+  } else if (!head_) {
+    begin_message();
+  } else {
+    continue_message();
   }
-  if (!head) {  // the first bytes have just come
-    head = read_head(buffer_);
-    if (!head || head->body_at > kMostMessage) {
-      close("it does not speak D-Bus");
-      return false;
-    }
-    wanted = head->size <= kMostMessage ? head->size : head->body_at;
-    // Only these few bytes are moved: no secret is left behind where they were.
-    if (wanted > buffer_.size()) buffer_.resize(wanted);
-    if (have_ < wanted) return true;
-  }
-  whole_message(*head);
-  explicit_bzero(buffer_.data(), have_);
-  skip_ = head->size - have_;
-  have_ = 0;
-  if (buffer_.size() > kUsualBuffer) std::vector<unsigned char>(kUsualBuffer).swap(buffer_);
-  return true;
+  return state_ == State::kReading;
 }
 
-void Wire::whole_message(const Head& head) {
-  const auto message = std::span(buffer_).first(have_);
-  const auto fields = read_fields(head, message);
-  if (!fields) return;
-  if (message.size() < head.size) {
-    return refuse(head, *fields, errors::kLimitsExceeded, "the message is too long");
+void Wire::begin_message() {
+  head_ = read_head(buffer_);
+  // The daemon hands on nothing else: this is no bus.
+  if (!head_) return close("it does not speak D-Bus");
+  if (head_->body_at <= kMostUsual) {
+    return expect(head_->size <= kMostUsual ? head_->size : head_->body_at);
   }
+  search_.emplace(*head_);
+  skip(head_->body_at - have_);
+}
+
+void Wire::expect(std::size_t size) {
+  wanted_ = size;
+  // Only the message's header may be moved: no secret is left behind where it was.
+  if (size > buffer_.size()) buffer_.resize(size);
+}
+
+void Wire::continue_message() {
+  if (const auto fields = read_fields(*head_, std::span(buffer_).first(have_))) {
+    if (have_ < head_->size && head_->size <= kMostMessage && may_set_secret(*fields)) {
+      return expect(head_->size);
+    }
+    whole_message(*fields);
+  }
+  skip(head_->size - have_);
+}
+
+void Wire::skip(std::uint64_t size) {
+  explicit_bzero(buffer_.data(), have_);
+  have_ = 0;
+  if (buffer_.size() > kUsualBuffer) std::vector<unsigned char>(kUsualBuffer).swap(buffer_);
+  skip_ = size;
+  wanted_ = size > 0 ? std::min<std::uint64_t>(size, buffer_.size()) : kHeadSize;
+  if (size == 0) head_.reset();
+}
+
+void Wire::skipped() {
+  std::uint64_t left = skip_ - have_;
+  if (search_) search_->feed(std::span(buffer_).first(have_));
+  if (search_ && left == 0) {
+    refuse(search_->sender(), errors::kLimitsExceeded, kTooLong);
+    search_.reset();
+    left = head_->size - head_->body_at;
+  }
+  skip(left);
+}
+
+void Wire::whole_message(const Fields& fields) {
+  const auto message = std::span(buffer_).first(have_);
+  if (message.size() < head_->size) return refuse(fields.sender, errors::kLimitsExceeded, kTooLong);
   auto secret = std::make_unique<SecretBytes>();
-  const bool sets = take_secret(head, *fields, message, *secret);
+  const bool sets = take_secret(*head_, fields, message, *secret);
+  if (!sets && message.size() > kMostUsual) {
+    return refuse(fields.sender, errors::kLimitsExceeded, kTooLong);
+  }
   GError* failed = nullptr;
   Message parsed(g_dbus_message_new_from_blob(message.data(), message.size(),
                                               G_DBUS_CAPABILITY_FLAGS_NONE, &failed));
   const ErrorPtr error(failed);
   // What the daemon lets through and GLib does not read is no reason to leave the bus.
-  if (parsed == nullptr) return refuse(head, *fields, errors::kInvalidArgs, error->message);
+  if (parsed == nullptr) return refuse(fields.sender, errors::kInvalidArgs, error->message);
   if (sets) {
     g_object_set_data_full(G_OBJECT(parsed.get()), kSecret, secret.release(),
                            [](gpointer bytes) { delete static_cast<SecretBytes*>(bytes); });
@@ -189,17 +222,20 @@ void Wire::whole_message(const Head& head) {
   handlers_.on_message(std::move(parsed));
 }
 
-void Wire::refuse(const Head& head, const Fields& fields, const char* error, const char* text) {
-  if (head.type != G_DBUS_MESSAGE_TYPE_METHOD_CALL || !head.wants_answer || fields.sender.empty()) {
+void Wire::refuse(std::string_view sender, const char* error, const char* text) {
+  const std::string to(sender);
+  if (head_->type != G_DBUS_MESSAGE_TYPE_METHOD_CALL || !head_->wants_answer ||
+      queued_ > kMostUnread || !g_dbus_is_name(to.c_str())) {
     return;
   }
   const Message reply(g_dbus_message_new());
   g_dbus_message_set_message_type(reply.get(), G_DBUS_MESSAGE_TYPE_ERROR);
   g_dbus_message_set_flags(reply.get(), G_DBUS_MESSAGE_FLAGS_NO_REPLY_EXPECTED);
-  g_dbus_message_set_reply_serial(reply.get(), head.serial);
-  g_dbus_message_set_destination(reply.get(), std::string(fields.sender).c_str());
+  g_dbus_message_set_reply_serial(reply.get(), head_->serial);
+  g_dbus_message_set_destination(reply.get(), to.c_str());
   g_dbus_message_set_error_name(reply.get(), error);
-  g_dbus_message_set_body(reply.get(), g_variant_new("(s)", text));
+  // GLib may quote a piece of the message.
+  g_dbus_message_set_body(reply.get(), g_variant_new("(@s)", text_variant(text)));
   send(reply.get());
 }
 
@@ -208,10 +244,11 @@ std::uint32_t Wire::send(GDBusMessage* message) {
   g_dbus_message_set_serial(message, serial_);
   gsize size = 0;
   guchar* blob = g_dbus_message_to_blob(message, &size, G_DBUS_CAPABILITY_FLAGS_NONE, nullptr);
+  const bool fits = size <= kMostSent;
   // Null: a message that cannot be, for example with text of a path that is none. It is left out.
-  if (blob != nullptr) append({reinterpret_cast<const char*>(blob), size});
+  if (blob != nullptr && fits) append({reinterpret_cast<const char*>(blob), size});
   g_free(blob);
-  return serial_;
+  return fits ? serial_ : 0;
 }
 
 void Wire::append(std::string_view bytes) {

@@ -9,6 +9,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,7 +41,8 @@ class Wire {
 
   /// No handler is called any more.
   void abandon();
-  /// Writes `message` soon; returns the serial number that it was given.
+  /// Writes `message` soon; returns the serial number that it was given. 0: it is longer than the
+  /// bus lets pass.
   std::uint32_t send(GDBusMessage* message);
   /// Bytes that are not written yet.
   std::size_t queued() const { return queued_; }
@@ -54,18 +56,28 @@ class Wire {
   void authenticate();
   /// One message or less. False: the socket has nothing more to read.
   bool read_some();
-  void whole_message(const Head& head);
-  void refuse(const Head& head, const Fields& fields, const char* error, const char* text);
+  // What to do with `wanted_` bytes in the buffer.
+  void begin_message();
+  void continue_message();
+  void skipped();
+  /// Forgets what is in the buffer and skips `size` more bytes of the message.
+  void skip(std::uint64_t size);
+  void expect(std::size_t size);
+  void whole_message(const Fields& fields);
+  void refuse(std::string_view sender, const char* error, const char* text);
   void append(std::string_view bytes);
   void flush();
 
   UniqueFd fd_;
   Handlers handlers_;
   State state_ = State::kAuthenticating;
-  std::string line_;                   // of the authentication
-  std::vector<unsigned char> buffer_;  // begins with a message
-  std::size_t have_ = 0;               // bytes of it
-  std::uint64_t skip_ = 0;             // bytes that nobody wants
+  std::string line_;                    // of the authentication
+  std::vector<unsigned char> buffer_;   // begins with a message, unless that is skipped
+  std::size_t have_ = 0;                // bytes in it
+  std::size_t wanted_ = kHeadSize;      // bytes to read before anything else is done
+  std::optional<Head> head_;            // of the message at hand
+  std::optional<SenderSearch> search_;  // in a header that is too long to keep
+  std::uint64_t skip_ = 0;              // bytes that nobody wants
   std::deque<std::string> out_;
   std::size_t written_ = 0;  // of the first of them
   std::size_t queued_ = 0;

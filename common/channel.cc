@@ -44,13 +44,15 @@ Channel::Channel(UniqueFd fd, const Limits& limits)
 Result<std::optional<Channel::Datagram>> Channel::receive() {
   iovec part{buffer_.data(), buffer_.size()};
   alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kMostDescriptors)> control{};
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
   // Without room for them the kernel installs no descriptor and says MSG_CTRUNC.
-  header.msg_control = limits_.descriptors > 0 ? control.data() : nullptr;
-  header.msg_controllen =
-      limits_.descriptors > 0 ? CMSG_SPACE(sizeof(int) * limits_.descriptors) : 0;
+  msghdr header{
+      .msg_name = nullptr,
+      .msg_namelen = 0,
+      .msg_iov = &part,
+      .msg_iovlen = 1,
+      .msg_control = limits_.descriptors > 0 ? control.data() : nullptr,
+      .msg_controllen = limits_.descriptors > 0 ? CMSG_SPACE(sizeof(int) * limits_.descriptors) : 0,
+      .msg_flags = 0};
   const ssize_t size = recvmsg(fd_.get(), &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (size < 0) {
     if (errno == EAGAIN || errno == EINTR) return std::optional<Datagram>();
@@ -82,9 +84,13 @@ Channel::Sent Channel::send_now(std::string_view bytes, std::span<const int> des
       iovec{const_cast<char*>(bytes.data()), bytes.size()},
       iovec{const_cast<unsigned char*>(tail.bytes.data()), tail.bytes.size()}};
   alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kMostDescriptors)> control{};
-  msghdr header{};
-  header.msg_iov = parts.data();
-  header.msg_iovlen = tail.bytes.empty() ? 1 : 2;
+  msghdr header{.msg_name = nullptr,
+                .msg_namelen = 0,
+                .msg_iov = parts.data(),
+                .msg_iovlen = tail.bytes.empty() ? 1U : 2U,
+                .msg_control = nullptr,
+                .msg_controllen = 0,
+                .msg_flags = 0};
   if (!descriptors.empty()) {
     if (descriptors.size() > kMostDescriptors) return Sent::kNever;
     header.msg_control = control.data();
@@ -107,10 +113,9 @@ bool Channel::send(const google::protobuf::MessageLite& message, std::span<const
     using google::protobuf::io::CodedOutputStream;
     constexpr std::uint32_t kLengthDelimited = 2;  // wire type, protobuf encoding
     std::array<std::uint8_t, 16> head{};
-    auto* end =
-        CodedOutputStream::WriteVarint32ToArray(tail.field << 3 | kLengthDelimited, head.data());
-    end =
-        CodedOutputStream::WriteVarint32ToArray(static_cast<std::uint32_t>(tail.bytes.size()), end);
+    auto* end = CodedOutputStream::WriteVarint32ToArray(
+        static_cast<std::uint32_t>(tail.bytes.size()),
+        CodedOutputStream::WriteVarint32ToArray(tail.field << 3 | kLengthDelimited, head.data()));
     scratch_.append(head.data(), end);
   }
   if (queue_.empty()) {
@@ -194,6 +199,7 @@ void Door::serve(std::uint32_t epoll_events) {
     if (!channel_.waiting()) {
       loop_.rewatch(channel_.fd(), EPOLLIN);
       watching_write_ = false;
+      on_drained_();
     }
   }
   bool destroyed = false;

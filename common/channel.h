@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "common/result.h"
@@ -79,6 +80,8 @@ class Channel {
   /// Sends what waits. False as with send().
   bool flush();
   bool waiting() const { return !queue_.empty(); }
+  /// Bytes that wait, tails aside.
+  std::size_t queued() const { return queued_bytes_; }
 
  private:
   struct Queued {
@@ -125,15 +128,20 @@ class Door {
   void serve(std::uint32_t epoll_events = 0);
   /// True when everything sent has reached the kernel.
   bool drained() const { return !channel_.waiting(); }
+  /// `then` is called each time when what waited has reached the kernel.
+  void on_drained(std::function<void()> then) { on_drained_ = std::move(then); }
+  std::size_t queued() const { return channel_.queued(); }
+  /// Reads and sends nothing more; on_closed() follows.
+  void fail(std::string why);
 
  private:
   void sent(bool done);
-  void fail(std::string why);
 
   EventLoop& loop_;
   Channel channel_;
   OnDatagram on_datagram_;
   OnClosed on_closed_;
+  std::function<void()> on_drained_ = [] {};
   bool watching_write_ = false;
   bool failed_ = false;
   // Tells serve() that a callback destroyed this object.

@@ -21,8 +21,7 @@ class Heartbeat {
       asked_ = true;
       return Verdict::kPing;
     }
-    if (left_ == 0 || --left_ > 0) return Verdict::kWait;
-    return Verdict::kHung;  // once
+    return left_ == 0 || --left_ > 0 ? Verdict::kWait : Verdict::kHung;  // that once
   }
   bool asked() const { return asked_; }
   void answered() {

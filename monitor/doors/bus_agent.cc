@@ -21,8 +21,10 @@ constexpr std::size_t kMostText = 64UL * 1024;
 constexpr std::size_t kMostPart = 32UL * 1024;
 constexpr std::size_t kMostSecret = 1024UL * 1024;
 constexpr std::size_t kLongestDatagram = kMostText + 4096;
-// Ten thousand clients of a few hundred bytes, twice over.
 constexpr Channel::Limits kLimits{.receive = kLongestDatagram, .queue = 32UL * 1024 * 1024};
+// With more than this in the queue, clients wait to be told, and signals are lost: the rest is for
+// what must be said. Ten thousand clients of a few hundred bytes fit, twice over.
+constexpr std::size_t kMostQueued = kLimits.queue / 2;
 
 std::string clipped(const std::string& text) { return text.substr(0, kMostText); }
 
@@ -62,6 +64,10 @@ door::bus_agent::Client shown(const Client& client, const Properties& which) {
   return out;
 }
 
+/// What is told of a client once, when it is new.
+constexpr auto kOnce = static_cast<std::size_t>(Property::kObjectPath);
+const Properties kAll = Properties().set().reset(static_cast<std::size_t>(Property::kSecret));
+
 /// nullptr when there is no memory.
 SecretPtr kept(const SecretString& bytes) try {
   return std::make_shared<const Secret>(as_bytes(bytes));
@@ -86,28 +92,24 @@ std::span<const DoorRow<BusAgentDoor, ToMonitor>> BusAgentDoor::rows() {
 
 BusAgentDoor::BusAgentDoor(EventLoop& loop, Log& log, Registry& registry, UniqueFd door,
                            Options options)
-    : log_(log),
+    : ChildDoor(
+          loop, std::move(door), kLimits, [this](std::string_view bytes) { on_datagram(bytes); },
+          [this](const std::string& why) { options_.on_broken(why); }, std::move(options.on_alive)),
+      log_(log),
       registry_(registry),
-      options_(std::move(options)),
-      door_(
-          loop, std::move(door), kLimits,
-          [this](const Channel::Datagram& datagram) { on_datagram(datagram.bytes); },
-          [this](const std::string& why) { options_.on_broken(why); }) {
+      options_(std::move(options)) {
   ToBusAgent message;
   *message.mutable_settings() = options_.settings;
   door_.send(message);
-  registry_.for_each([this](const Client& client) { added(client); });
-  message.mutable_complete();
-  door_.send(message);
+  registry_.for_each([this](const Client& client) { owed_[client.name] = kAll; });
+  door_.on_drained([this] { pay(); });
+  pay();
 }
 
 void BusAgentDoor::on_datagram(std::string_view bytes) {
-  if (broken_) return;
   const char* broken = table_.dispatch(*this, bytes);
   door_.wipe_received();
-  if (broken == nullptr) return;
-  broken_ = true;
-  options_.on_broken(broken);
+  if (broken != nullptr) door_.fail(broken);
 }
 
 void BusAgentDoor::greeting(const ToMonitor&) {
@@ -115,22 +117,37 @@ void BusAgentDoor::greeting(const ToMonitor&) {
   options_.on_greeting();
 }
 
-void BusAgentDoor::pong(const ToMonitor&) {
-  heartbeat_.answered();
-  if (const auto first = std::exchange(options_.on_alive, {})) first();
-}
-
 void BusAgentDoor::withdrawn(const ToMonitor&) { options_.on_withdrawn(); }
 
+void BusAgentDoor::pay() {
+  while ((!owed_.empty() || !complete_) && door_.queued() < kMostQueued) {
+    ToBusAgent message;
+    if (owed_.empty()) {
+      message.mutable_complete();
+      complete_ = true;
+    } else {
+      const auto debt = owed_.extract(owed_.begin());
+      const auto* entry = registry_.find(debt.key());
+      if (entry == nullptr) continue;
+      *(debt.mapped().test(kOnce) ? message.mutable_added() : message.mutable_changed()) =
+          shown(entry->client, debt.mapped());
+    }
+    door_.send(message);
+  }
+}
+
+/// Of what has happened, not of how things are: nothing is lost that could be read.
+void BusAgentDoor::send_signal(const ToBusAgent& message) {
+  if (owed_.empty() && door_.queued() < kMostQueued) door_.send(message);
+}
+
 void BusAgentDoor::added(const Client& client) {
-  Properties all;
-  all.set().reset(static_cast<std::size_t>(Property::kSecret));
-  ToBusAgent message;
-  *message.mutable_added() = shown(client, all);
-  door_.send(message);
+  owed_[client.name] = kAll;
+  pay();
 }
 
 void BusAgentDoor::removed(const Client& client) {
+  owed_.erase(client.name);
   ToBusAgent message;
   message.mutable_removed()->set_name(client.name);
   door_.send(message);
@@ -140,7 +157,7 @@ void BusAgentDoor::not_found(const KeyId& key_id, const std::string& address) {
   ToBusAgent message;
   message.mutable_not_found()->set_key_id(key_id.text());
   message.mutable_not_found()->set_address(address);
-  door_.send(message);
+  send_signal(message);
 }
 
 // A refusal comes before what it changes, every other signal after, as the original has it.
@@ -153,10 +170,10 @@ void BusAgentDoor::effects(const Client& client, std::span<const Effect> effects
     if (const auto* decided = std::get_if<Decided>(&effect);
         decided && decided->shown && !granted(decided->verdict)) {
       signal.set_rejected(std::string(text(decided->verdict)));
-      door_.send(message);
+      send_signal(message);
     } else if (const auto* changed = std::get_if<Changed>(&effect)) {
-      *message.mutable_changed() = shown(client, changed->properties);
-      door_.send(message);
+      owed_[client.name] |= Properties(changed->properties).reset(kOnce);
+      pay();
     } else if (const auto* started = std::get_if<StartChecker>(&effect)) {
       signal.set_checker_started(clipped(started->command));
     } else if (const auto* completed = std::get_if<CheckerCompleted>(&effect)) {
@@ -170,13 +187,11 @@ void BusAgentDoor::effects(const Client& client, std::span<const Effect> effects
     } else if (std::holds_alternative<GotSecret>(effect)) {
       signal.set_got_secret(true);
     }
-    using Signal = ToBusAgent::Signal;
-    if (message.has_signal() && signal.signal_case() != Signal::SIGNAL_NOT_SET &&
-        signal.signal_case() != Signal::kRejected) {
+    if (signal.signal_case() != ToBusAgent::Signal::SIGNAL_NOT_SET && !signal.has_rejected()) {
       after.push_back(std::move(message));
     }
   }
-  for (const auto& message : after) door_.send(message);
+  for (const auto& message : after) send_signal(message);
 }
 
 void BusAgentDoor::announce(const ToBusAgent::Announce& announcement) {
@@ -207,9 +222,11 @@ void BusAgentDoor::request(const ToMonitor& message) {
   const auto& request = message.request();
   log_.info("bus: user ", request.uid(), " asks for change ", int{request.change_case()},
             " of client \"", escaped(request.name()), "\"");
+  ++unanswered_;
   carry_out(request, [this, serial = request.serial(),
                       alive = std::weak_ptr<int>(alive_)](const Status& done) {
     if (alive.expired()) return;
+    --unanswered_;
     ToBusAgent answer;
     answer.mutable_reply()->set_serial(serial);
     if (!done) answer.mutable_reply()->set_error(done.error());

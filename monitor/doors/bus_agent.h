@@ -5,7 +5,9 @@
 
 #include <bus_agent.pb.h>
 
+#include <cstddef>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -19,7 +21,8 @@
 
 namespace mandos::monitor {
 
-class BusAgentDoor {
+class BusAgentDoor
+    : public ChildDoor<BusAgentDoor, door::bus_agent::ToMonitor, door::bus_agent::ToBusAgent> {
   using ToMonitor = door::bus_agent::ToMonitor;
   using ToBusAgent = door::bus_agent::ToBusAgent;
 
@@ -34,11 +37,8 @@ class BusAgentDoor {
     /// The bus-agent is gone or broke a rule: it must be started afresh, and this object destroyed.
     std::function<void(const std::string& why)> on_broken;
   };
-  /// Tells every client at once.
+  /// Tells every client, as fast as the bus-agent reads.
   BusAgentDoor(EventLoop& loop, Log& log, Registry& registry, UniqueFd door, Options options);
-
-  /// Asks whether the bus-agent is alive, once a kTick. False: it hangs.
-  bool ask_alive() { return monitor::ask_alive<ToBusAgent>(heartbeat_, door_); }
 
   // What the registry tells the bus (Registry::Outlets).
   void effects(const Client& client, std::span<const Effect> effects);
@@ -52,11 +52,16 @@ class BusAgentDoor {
 
  private:
   friend class DoorTable<BusAgentDoor, ToMonitor>;
-  enum State : unsigned { kUngreeted = 1, kGreeted = 2, kWithdrawing = 4, kAsked = 8 };
+  friend ChildDoor;
+  enum State : unsigned { kUngreeted = 1, kGreeted = 2, kWithdrawing = 4, kAsked = 8, kFull = 16 };
+  /// Requests are answered when they are on disk, and a disk may hang. The bus-agent holds back
+  /// before it has so many unanswered.
+  static constexpr std::size_t kMostUnanswered = 128;
   static std::span<const DoorRow<BusAgentDoor, ToMonitor>> rows();
 
   unsigned state_of(const ToMonitor& message) const {
-    if (message.has_pong() && heartbeat_.asked()) return kAsked;
+    if (asked(message)) return kAsked;
+    if (message.has_request() && unanswered_ >= kMostUnanswered) return kFull;
     return !greeted_ ? kUngreeted : withdrawing_ ? kWithdrawing : kGreeted;
   }
   void on_datagram(std::string_view bytes);
@@ -64,21 +69,22 @@ class BusAgentDoor {
   void secret_part(const ToMonitor& message);
   void request(const ToMonitor& message);
   void withdrawn(const ToMonitor& message);
-  void pong(const ToMonitor& message);
   void carry_out(const ToMonitor::Request& request, Registry::Done done);
+  void pay();
+  void send_signal(const ToBusAgent& message);
 
   Log& log_;
   Registry& registry_;
   Options options_;
-  Heartbeat heartbeat_ = child_heartbeat();
   bool greeted_ = false;
   bool withdrawing_ = false;
-  bool broken_ = false;
+  bool complete_ = false;
+  // What is to be told of clients. With texts of 64 KiB in each, a few hundred fill the queue.
+  std::map<std::string, Properties> owed_;
+  std::size_t unanswered_ = 0;
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);  // for who answers later
   SecretString secret_ = secret_string();                  // the parts that have come
   bool secret_found_no_memory_ = false;                    // for one of them
-  DoorTable<BusAgentDoor, ToMonitor> table_{rows()};
-  Door door_;
 };
 
 }  // namespace mandos::monitor

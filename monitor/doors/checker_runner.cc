@@ -2,6 +2,7 @@
 #include "monitor/doors/checker_runner.h"
 
 #include <cstdint>
+#include <string_view>
 #include <utility>
 
 namespace mandos::monitor {
@@ -27,17 +28,14 @@ CheckerRunnerDoor::CheckerRunnerDoor(EventLoop& loop, Registry& registry, Unique
                                      LogLevel level, bool show_output,
                                      std::function<void(const std::string& why)> on_broken,
                                      std::function<void()> on_alive)
-    : registry_(registry),
-      on_broken_(std::move(on_broken)),
-      on_alive_(std::move(on_alive)),
-      door_(
+    : ChildDoor(
           loop, std::move(door), kLimits,
-          [this](const Channel::Datagram& datagram) {
-            if (const char* broken = table_.dispatch(*this, datagram.bytes); broken != nullptr) {
-              on_broken_(broken);
-            }
+          [this](std::string_view bytes) {
+            if (const char* broken = table_.dispatch(*this, bytes)) on_broken_(broken);
           },
-          [this](const std::string& why) { on_broken_(why); }) {
+          [this](const std::string& why) { on_broken_(why); }, std::move(on_alive)),
+      registry_(registry),
+      on_broken_(std::move(on_broken)) {
   ToCheckerRunner message;
   message.mutable_settings()->set_log_level(static_cast<std::uint32_t>(level));
   message.mutable_settings()->set_show_output(show_output);
@@ -64,13 +62,8 @@ void CheckerRunnerDoor::kill(CheckerId checker) {
 }
 
 unsigned CheckerRunnerDoor::state_of(const ToMonitor& message) const {
-  if (message.has_pong()) return heartbeat_.asked() ? kAsked : kAbsent;
+  if (message.has_pong()) return asked(message) ? kAsked : kAbsent;
   return running_.contains(message.finished().checker()) ? kRunning : kAbsent;
-}
-
-void CheckerRunnerDoor::pong(const ToMonitor&) {
-  heartbeat_.answered();
-  if (const auto first = std::exchange(on_alive_, {})) first();
 }
 
 void CheckerRunnerDoor::finished(const ToMonitor& message) {

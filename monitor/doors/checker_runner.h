@@ -17,7 +17,8 @@
 
 namespace mandos::monitor {
 
-class CheckerRunnerDoor {
+class CheckerRunnerDoor : public ChildDoor<CheckerRunnerDoor, door::checker_runner::ToMonitor,
+                                           door::checker_runner::ToCheckerRunner> {
  public:
   /// `on_broken`: the checker-runner is gone or broke a rule. It must be started afresh and this
   /// object destroyed; every checker that ran is lost. `on_alive` is called once, when it answers
@@ -29,28 +30,20 @@ class CheckerRunnerDoor {
 
   void run(CheckerId checker, const std::string& command);
   void kill(CheckerId checker);
-  /// Asks whether the checker-runner is alive, once a kTick. False: it hangs.
-  bool ask_alive() {
-    return monitor::ask_alive<door::checker_runner::ToCheckerRunner>(heartbeat_, door_);
-  }
 
  private:
   using ToMonitor = door::checker_runner::ToMonitor;
   friend class DoorTable<CheckerRunnerDoor, ToMonitor>;
+  friend ChildDoor;
   enum State : unsigned { kAbsent = 1, kRunning = 2, kAsked = 4 };
   static std::span<const DoorRow<CheckerRunnerDoor, ToMonitor>> rows();
 
   unsigned state_of(const ToMonitor& message) const;
   void finished(const ToMonitor& message);
-  void pong(const ToMonitor& message);
 
   Registry& registry_;
   std::function<void(const std::string& why)> on_broken_;
-  std::function<void()> on_alive_;
-  Heartbeat heartbeat_ = child_heartbeat();
   std::unordered_set<CheckerId> running_;
-  DoorTable<CheckerRunnerDoor, ToMonitor> table_{rows()};
-  Door door_;
 };
 
 }  // namespace mandos::monitor

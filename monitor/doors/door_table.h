@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "common/channel.h"
@@ -17,19 +19,6 @@ namespace mandos::monitor {
 /// Each tick of the monitor asks every child whether it is alive. A child that hangs is replaced
 /// at the latest four ticks after its last answer, or five after its start.
 inline constexpr Milliseconds kTick{2000};
-inline Heartbeat child_heartbeat() { return Heartbeat(3, 5); }
-
-/// One tick of a child: sends a Ping when none is unanswered. False: the child hangs.
-template <class Message>
-bool ask_alive(Heartbeat& heartbeat, Door& door) {
-  const auto verdict = heartbeat.tick();
-  if (verdict == Heartbeat::Verdict::kPing) {
-    Message message;
-    message.mutable_ping();
-    door.send_first(message);
-  }
-  return verdict != Heartbeat::Verdict::kHung;
-}
 
 /// One row: the message, in which states of what it is about (a bit mask, as Room::state_of()
 /// gives it), its greatest length, its highest rate over the whole door, and who handles it.
@@ -72,6 +61,47 @@ class DoorTable {
   std::span<const DoorRow<Room, Message>> rows_;
   std::vector<TokenBucket> rates_;
   Message message_;  // kept, so that its memory is
+};
+
+/// What the doors to all children have: `Room` is one of them.
+template <class Room, class ToMonitor, class ToChild>
+class ChildDoor {
+ public:
+  /// Asks whether the child is alive, once a kTick. False: it hangs.
+  bool ask_alive() {
+    const auto verdict = heartbeat_.tick();
+    if (verdict == Heartbeat::Verdict::kPing) {
+      ToChild message;
+      message.mutable_ping();
+      door_.send_first(message);
+    }
+    return verdict != Heartbeat::Verdict::kHung;
+  }
+
+ protected:
+  /// `on_alive` is called once, when the child answers its first Ping.
+  ChildDoor(EventLoop& loop, UniqueFd door, const Channel::Limits& limits,
+            std::function<void(std::string_view bytes)> on_datagram, Door::OnClosed on_closed,
+            std::function<void()> on_alive)
+      : on_alive_(std::move(on_alive)),
+        table_(Room::rows()),
+        door_(
+            loop, std::move(door), limits,
+            [on_datagram = std::move(on_datagram)](const Channel::Datagram& datagram) {
+              on_datagram(datagram.bytes);
+            },
+            std::move(on_closed)) {}
+
+  bool asked(const ToMonitor& message) const { return message.has_pong() && heartbeat_.asked(); }
+  void pong(const ToMonitor&) {
+    heartbeat_.answered();
+    if (const auto first = std::exchange(on_alive_, {})) first();
+  }
+
+  Heartbeat heartbeat_{3, 5};
+  std::function<void()> on_alive_;
+  DoorTable<Room, ToMonitor> table_;
+  Door door_;
 };
 
 }  // namespace mandos::monitor

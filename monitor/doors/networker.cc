@@ -42,12 +42,11 @@ std::span<const DoorRow<NetworkerDoor, ToMonitor>> NetworkerDoor::rows() {
 }
 
 NetworkerDoor::NetworkerDoor(EventLoop& loop, Registry& registry, UniqueFd door, Options options)
-    : registry_(registry),
-      options_(std::move(options)),
-      door_(
-          loop, std::move(door), kLimits,
-          [this](const Channel::Datagram& datagram) { on_datagram(datagram.bytes); },
-          [this](const std::string& why) { broken(why); }) {
+    : ChildDoor(
+          loop, std::move(door), kLimits, [this](std::string_view bytes) { on_datagram(bytes); },
+          [this](const std::string& why) { broken(why); }, std::move(options.on_alive)),
+      registry_(registry),
+      options_(std::move(options)) {
   ToNetworker message;
   *message.mutable_settings() = options_.settings;
   door_.send(message, options_.listeners);
@@ -66,7 +65,7 @@ void NetworkerDoor::abandon() {
 }
 
 unsigned NetworkerDoor::state_of(const ToMonitor& message) const {
-  if (message.has_pong() && heartbeat_.asked()) return kAsked;
+  if (asked(message)) return kAsked;
   if (!greeted_) return kUngreeted;
   const auto found = connections_.find(message.connection());
   if (found != connections_.end()) return found->second.state;
@@ -88,11 +87,6 @@ void NetworkerDoor::on_datagram(std::string_view bytes) {
 void NetworkerDoor::greeting(const ToMonitor& message) {
   greeted_ = true;
   options_.on_greeting(message.greeting().problem());
-}
-
-void NetworkerDoor::pong(const ToMonitor&) {
-  heartbeat_.answered();
-  if (const auto first = std::exchange(options_.on_alive, {})) first();
 }
 
 void NetworkerDoor::open(const ToMonitor& message) {

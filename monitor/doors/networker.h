@@ -21,7 +21,8 @@
 
 namespace mandos::monitor {
 
-class NetworkerDoor {
+class NetworkerDoor
+    : public ChildDoor<NetworkerDoor, door::networker::ToMonitor, door::networker::ToNetworker> {
  public:
   struct Options {
     std::uint32_t index;  // of the networker
@@ -37,9 +38,6 @@ class NetworkerDoor {
   NetworkerDoor(EventLoop& loop, Registry& registry, UniqueFd door, Options options);
   ~NetworkerDoor() { abandon(); }
 
-  /// Asks whether the networker is alive, once a kTick. False: it hangs.
-  bool ask_alive() { return monitor::ask_alive<door::networker::ToNetworker>(heartbeat_, door_); }
-
   /// The connection if it waits for the registry's decision, else null.
   const Proven* waiting(ConnectionId id) const;
   /// That decision.
@@ -52,6 +50,7 @@ class NetworkerDoor {
  private:
   using ToMonitor = door::networker::ToMonitor;
   friend class DoorTable<NetworkerDoor, ToMonitor>;
+  friend ChildDoor;
   enum State : unsigned {
     kUngreeted = 1,  // no connection: the networker has not said that it is ready
     kAbsent = 2,     // no connection of this number
@@ -80,7 +79,6 @@ class NetworkerDoor {
   void proof(const ToMonitor& message);
   void next_part(const ToMonitor& message);
   void closed(const ToMonitor& message);
-  void pong(const ToMonitor& message);
   void broken(const std::string& why);
   /// Every connection is gone.
   void abandon();
@@ -93,13 +91,10 @@ class NetworkerDoor {
 
   Registry& registry_;
   Options options_;
-  Heartbeat heartbeat_ = child_heartbeat();
   bool greeted_ = false;
   bool broken_ = false;
   std::unordered_map<std::uint32_t, Connection> connections_;  // who knows them but by number asks
   door::networker::Datagram datagram_;                         // kept, so that its memory is
-  DoorTable<NetworkerDoor, ToMonitor> table_{rows()};
-  Door door_;
 };
 
 }  // namespace mandos::monitor

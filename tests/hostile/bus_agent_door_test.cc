@@ -10,8 +10,11 @@
 #include <cstring>
 #include <fstream>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -139,6 +142,11 @@ class BusAgentDoorTest : public MonitorFixture {
     return 0;
   }
 
+  void told(const Client& client, std::span<const Effect> effects) override {
+    if (wired_) monitor_->effects(client, effects);
+  }
+
+  bool wired_ = false;  // what happens to clients is told to the bus-agent
   std::vector<std::string> secrets_{kSecretText};
   UniqueFd agent_;
   std::unique_ptr<BusAgentDoor> monitor_;
@@ -458,9 +466,12 @@ TEST_F(BusAgentDoorTest, ANewSecretLeavesNoTraceOutsideSecretMemory) {
 }
 
 TEST_F(BusAgentDoorTest, AFloodOfRequestsBreaksTheDoor) {
+  const std::string bytes = request("nobody", 1).SerializeAsString();
   for (int i = 0; i < 60000 && broken_.empty(); ++i) {
-    const std::string bytes = request("nobody", 1).SerializeAsString();
-    static_cast<void>(::send(agent_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT));
+    // As many as the monitor takes in a round.
+    for (int each = 0; each < 16; ++each) {
+      static_cast<void>(::send(agent_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT));
+    }
     loop_.run_once(Milliseconds(0));
     std::array<char, 4096> answer{};
     while (recv(agent_.get(), answer.data(), answer.size(), MSG_DONTWAIT) > 0) {
@@ -559,12 +570,119 @@ TEST_F(BusAgentDoorTest, DyingAtAnyPointLeavesTheOthersAlone) {
   }
 }
 
+// A disk that hangs keeps every answer back.
+TEST_F(BusAgentDoorTest, SoManyRequestsMayBeUnansweredAndNoMore) {
+  disk_.automatic = false;
+  for (std::uint64_t serial = 1; serial <= 128; ++serial) {
+    ToMonitor message = request("good", serial);
+    message.mutable_request()->set_host("host " + std::to_string(serial));
+    send(message);
+    loop_.run_once(Milliseconds(1));
+  }
+  EXPECT_TRUE(broken_.empty());
+  // All of them are answered when it goes on, and as many may follow.
+  disk_.automatic = true;
+  disk_.finish();
+  for (std::uint64_t serial = 1; serial <= 128; ++serial) EXPECT_EQ(reply(serial), "") << serial;
+  disk_.automatic = false;
+  for (std::uint64_t serial = 1; serial <= 129; ++serial) {
+    ToMonitor message = request("good", serial);
+    message.mutable_request()->set_host("host " + std::to_string(serial) + " again");
+    send(message);
+    loop_.run_once(Milliseconds(1));
+  }
+  EXPECT_TRUE(run_until([this] { return !broken_.empty(); }));
+  ASSERT_EQ(broken_, std::vector<std::string>{"not allowed in this state"});
+  EXPECT_EQ(registry_.find("good")->client.settings.host, "host 128 again");
+  // Neither that disk nor its late answers concern the next bus-agent.
+  open_door(true);
+  disk_.automatic = true;
+  disk_.finish();
+  send(request("good", 99));
+  EXPECT_EQ(reply(99), "");
+  EXPECT_TRUE(broken_.empty());
+}
+
+TEST_F(BusAgentDoorTest, AThousandClientsWithLongTextsAreToldAsTheAgentReads) {
+  const std::string text(64 * 1024, 'x');
+  for (int i = 0; i < 1000; ++i) {
+    Registry::Entry entry;
+    entry.client.name = "client " + std::to_string(i);
+    entry.client.settings.host = entry.client.settings.checker = text;
+    registry_.add(std::move(entry));
+  }
+  monitor_.reset();
+  auto pair = make_door();
+  ASSERT_TRUE(pair);
+  agent_ = std::move(pair->second);
+  monitor_ = std::make_unique<BusAgentDoor>(
+      loop_, log_, registry_, std::move(pair->first),
+      BusAgentDoor::Options{
+          .settings = {},
+          .on_greeting = [] {},
+          .on_withdrawn = [] {},
+          .on_broken = [this](const std::string& why) { broken_.push_back(why); }});
+  wired_ = true;
+  EXPECT_TRUE(monitor_->ask_alive());
+  std::set<std::string> added;
+  std::optional<ToBusAgent> message;
+  for (message = receive(); message && !message->has_complete(); message = receive()) {
+    if (!message->has_added()) continue;
+    EXPECT_TRUE(added.insert(message->added().name()).second);
+    if (message->added().name().starts_with("client")) {
+      EXPECT_EQ(message->added().checker(), text);
+    }
+    // What changes meanwhile is told of those that are on the bus, and of the others with the rest.
+    if (added.size() == 10) {
+      EXPECT_TRUE(change("client 0", Set{Property::kHost, std::string("first")}));
+      EXPECT_TRUE(change("client 999", Set{Property::kHost, std::string("last")}));
+      registry_.remove("client 500", [](const Status&) {});
+    }
+  }
+  ASSERT_TRUE(message) << added.size();
+  EXPECT_EQ(added.size(), 1001U);
+  EXPECT_FALSE(added.contains("client 500"));
+  // All change at once while it does not read: of each, what it is in the end.
+  std::map<std::string, std::string> hosts;
+  for (const char* word : {"one", "three"}) {
+    for (const auto& name : added) {
+      registry_.change(name, Set{Property::kHost, word + text.substr(10)}, [](const Status&) {});
+      registry_.change(name, Set{Property::kCheckerRunning, true}, [](const Status&) {});
+    }
+  }
+  while ((message = receive())) {
+    if (message->has_changed() && message->changed().has_host()) {
+      hosts[message->changed().name()] = message->changed().host().substr(0, 5);
+    }
+  }
+  EXPECT_EQ(hosts.size(), added.size());
+  for (const auto& [name, host] : hosts) EXPECT_EQ(host, "three") << name;
+  EXPECT_TRUE(broken_.empty());
+}
+
 TEST_F(BusAgentDoorTest, OneThatNeverReadsIsGivenUp) {
   const std::size_t before = resident_kib();
-  Client big = registry_.find("good")->client;
-  big.settings.host = big.settings.checker = std::string(60000, 'x');
-  for (int i = 0; i < 2000 && broken_.empty(); ++i) {
+  ASSERT_TRUE(change("good", Set{Property::kHost, std::string(60000, 'x')}));
+  ASSERT_TRUE(change("good", Set{Property::kChecker, std::string(60000, 'x')}));
+  const Client& big = registry_.find("good")->client;
+  const std::vector<Effect> effects{StartChecker{1, std::string(60000, 'x')},
+                                    Changed{Properties().set()}};
+  for (int i = 0; i < 2000; ++i) {
     monitor_->added(big);
+    monitor_->effects(big, effects);
+    monitor_->not_found(KeyId{}, "::1");
+    loop_.run_once(Milliseconds(0));
+  }
+  EXPECT_LT(resident_kib(), before + 64 * 1024);
+  EXPECT_TRUE(broken_.empty());
+  int ticks = 1;
+  while (monitor_->ask_alive() && ticks < 10) ++ticks;
+  EXPECT_EQ(ticks, 6);
+  // What it must be told fills the queue in the end.
+  Client gone;
+  gone.name = std::string(60000, 'x');
+  for (int i = 0; i < 2000 && broken_.empty(); ++i) {
+    monitor_->removed(gone);
     loop_.run_once(Milliseconds(0));
   }
   EXPECT_LT(resident_kib(), before + 64 * 1024);

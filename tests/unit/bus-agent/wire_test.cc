@@ -73,9 +73,9 @@ struct WireTest : testing::Test {
     EXPECT_TRUE(ready);
   }
   /// A message as the daemon would hand it on.
-  std::string blob(const char* member, GVariant* body) {
+  std::string blob(const char* member, GVariant* body, const std::string& path = "/") {
     const Message message(
-        g_dbus_message_new_method_call("se.recompile.Mandos", "/", nullptr, member));
+        g_dbus_message_new_method_call("se.recompile.Mandos", path.c_str(), nullptr, member));
     g_dbus_message_set_sender(message.get(), ":1.7");
     g_dbus_message_set_serial(message.get(), 77);
     if (body != nullptr) g_dbus_message_set_body(message.get(), body);
@@ -138,6 +138,89 @@ TEST_F(WireTest, AMessageThatIsTooLongIsAnsweredAndSkipped) {
   EXPECT_EQ(error(), errors::kLimitsExceeded);
   ASSERT_EQ(messages.size(), 1U);
   EXPECT_STREQ(g_dbus_message_get_member(messages[0].get()), "Next");
+}
+
+// The header is part of the message, and may be as long.
+TEST_F(WireTest, AHeaderThatIsTooLongIsAnsweredAndSkipped) {
+  greet();
+  const std::string path = "/" + std::string(5 << 20, 'x');
+  say(blob("Long", nullptr, path) + blob("Next", nullptr));
+  EXPECT_EQ(error(), errors::kLimitsExceeded);
+  // With arguments of every length, so that the message ends anywhere in what is read at once.
+  const std::string shorter = "/" + std::string(400'000, 'x');
+  for (int i = 0; i < 40; ++i) {
+    const std::string text(static_cast<std::size_t>(i * 1000), 'y');
+    say(blob("Long", g_variant_new("(s)", text.c_str()),
+             shorter + std::string(static_cast<std::size_t>(i), 'x')) +
+        blob("Next", nullptr));
+    EXPECT_EQ(error(), errors::kLimitsExceeded) << i;
+  }
+  EXPECT_EQ(messages.size(), 41U);
+  EXPECT_EQ(closed, "");
+}
+
+// A parsed message takes up to a hundred times its length.
+TEST_F(WireTest, OnlyASecretMayBeLong) {
+  greet();
+  const std::string text(1 << 20, 'x');
+  const auto bytes = [&text] {
+    return g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, text.data(), text.size(), 1);
+  };
+  say(blob("Text", g_variant_new("(s)", text.c_str())));
+  EXPECT_EQ(error(), errors::kLimitsExceeded);
+  say(blob("Set", g_variant_new("(ssv)", "", "Host", g_variant_new_string(text.c_str()))));
+  EXPECT_EQ(error(), errors::kLimitsExceeded);
+  say(blob("Set", g_variant_new("(ssv)", "", "Host", bytes())));
+  EXPECT_EQ(error(), errors::kLimitsExceeded);
+  say(blob("Set", g_variant_new("(ssv)", text.c_str(), "Secret", g_variant_new_string("x"))));
+  EXPECT_EQ(error(), errors::kLimitsExceeded);
+  EXPECT_TRUE(messages.empty());
+  say(blob("Set", g_variant_new("(ssv)", "", "Secret", bytes())));
+  ASSERT_EQ(messages.size(), 1U);
+  ASSERT_NE(secret_of(messages[0].get()), nullptr);
+  EXPECT_EQ(secret_of(messages[0].get())->bytes.size(), text.size());
+  // What GetConnectionCredentials may answer of a user in as many groups as there can be.
+  const std::vector<guint32> groups(65536, 1000);
+  say(blob("Groups",
+           g_variant_new("(@au)", g_variant_new_fixed_array(G_VARIANT_TYPE_UINT32, groups.data(),
+                                                            groups.size(), 4))));
+  EXPECT_EQ(messages.size(), 2U);
+  EXPECT_EQ(closed, "");
+}
+
+// "Unknown types must be ignored", D-Bus specification, "Message Format".
+TEST_F(WireTest, AMessageOfAnUnknownTypeIsNoReasonToLeave) {
+  greet();
+  std::string strange = blob("Strange", nullptr);
+  strange[1] = 77;
+  say(strange + blob("Next", nullptr));
+  ASSERT_FALSE(messages.empty());
+  EXPECT_STREQ(g_dbus_message_get_member(messages.back().get()), "Next");
+  EXPECT_EQ(heard(), "");
+  EXPECT_EQ(closed, "");
+}
+
+// The daemon closes the connection of a sender of more.
+TEST_F(WireTest, WhatIsLongerThanTheBusLetsPassIsNotSent) {
+  greet();
+  const std::string text(32 << 20, 'x');
+  const Message signal(g_dbus_message_new_signal("/", "a.b", "C"));
+  g_dbus_message_set_body(signal.get(), g_variant_new("(s)", text.c_str()));
+  EXPECT_EQ(wire->send(signal.get()), 0U);
+  EXPECT_EQ(wire->queued(), 0U);
+}
+
+// They go to the same bus that brings the calls: one who does not read must not fill our memory.
+TEST_F(WireTest, RefusalsThatNobodyReadsAreBounded) {
+  greet();
+  std::string bad = blob("Bad", g_variant_new("(s)", "text"));
+  bad[bad.find("text")] = '\xff';
+  std::string many;
+  for (int i = 0; i < 1000; ++i) many += bad;
+  for (int i = 0; i < 20; ++i) say(many);
+  EXPECT_GT(wire->queued(), 1U << 20);
+  EXPECT_LT(wire->queued(), (1U << 20) + 1024);
+  EXPECT_EQ(closed, "");
 }
 
 // GLib and the daemon do not agree about everything; a caller must not be able to end our
