@@ -144,7 +144,10 @@ void SenderSearch::feed(std::span<const unsigned char> piece) {
       text_ = 0;
       if (type == 's' || type == 'o') {
         left_ = (size + 1 + 7) / 8 * 8;
-        if (field_[0] == kSender && size <= kLongestBusName && sender_.empty()) text_ = size;
+        if (field_[0] == kSender && size <= kLongestBusName) {
+          sender_.clear();
+          text_ = size;
+        }
       } else if (type == 'g') {  // three bytes of it are there
         left_ = (std::max<std::uint64_t>(field_[4] + 2U, 4) - 4 + 7) / 8 * 8;
       } else if (type == 'u') {

@@ -42,6 +42,8 @@ enum Operation : unsigned {
   kListen,      // nothing
   kHangUp,      // nothing
   kElsewhere,   // which (1): a checker ends, a secret is delivered, or a stranger comes
+  kTick,        // nothing: the monitor asks whether it is alive
+  kPong,        // nothing
   kOperations,
 };
 
@@ -55,6 +57,7 @@ class Scene {
     options.settings.set_dbus(true);
     options.on_greeting = [this] { require(!std::exchange(greeted_, true), "greeted once"); };
     options.on_withdrawn = [] {};
+    options.on_alive = [this] { require(asked_, "a Pong answers a Ping"); };
     options.on_broken = [this](const std::string& why) {
       require(!why.empty(), "a reason is given");
       broken_ = true;
@@ -190,6 +193,14 @@ class Scene {
         return listen();
       case kElsewhere:
         return elsewhere(input.below(3));
+      case kTick:
+        // It is given up after a while, as the server would.
+        if (!door_->ask_alive()) return peer_->hang_up(), listen();
+        asked_ = true;
+        return;
+      case kPong:
+        message.mutable_pong();
+        break;
       default:
         peer_->hang_up();
         return listen();
@@ -284,6 +295,7 @@ class Scene {
   std::optional<Peer> peer_;
   bool greeted_ = false;
   bool broken_ = false;
+  bool asked_ = false;
   bool complete_ = false;
   bool certain_ = true;  // what was sent is known, since all of it was well formed
   std::map<std::string, door::bus_agent::Client> mirror_;

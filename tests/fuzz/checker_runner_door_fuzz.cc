@@ -39,6 +39,8 @@ enum Operation : unsigned {
   kHost,        // client (1), length (1), host, how many times (2)
   kListen,      // nothing
   kHangUp,      // nothing
+  kTick,        // nothing: the monitor asks whether it is alive
+  kPong,        // nothing
   kOperations,
 };
 
@@ -48,11 +50,13 @@ class Scene {
     auto pair = make_door();
     require(static_cast<bool>(pair), "socketpair");
     peer_.emplace(std::move(pair->second));
-    door_.emplace(world_.loop, world_.registry, std::move(pair->first), LogLevel::kWarning, false,
-                  [this](const std::string& why) {
-                    require(!why.empty(), "a reason is given");
-                    broken_ = true;
-                  });
+    door_.emplace(
+        world_.loop, world_.registry, std::move(pair->first), LogLevel::kWarning, false,
+        [this](const std::string& why) {
+          require(!why.empty(), "a reason is given");
+          broken_ = true;
+        },
+        [this] { require(asked_, "a Pong answers a Ping"); });
     world_.registry.start();
     listen();
   }
@@ -124,6 +128,16 @@ class Scene {
       }
       case kListen:
         return listen();
+      case kTick:
+        provoked_ = true;
+        // It is given up after a while, as the server would.
+        if (!door_->ask_alive()) return peer_->hang_up(), listen();
+        asked_ = true;
+        return;
+      case kPong:
+        provoked_ = true;
+        message.mutable_pong();
+        break;
       default:
         provoked_ = true;
         peer_->hang_up();
@@ -182,6 +196,7 @@ class Scene {
   std::optional<Peer> peer_;
   bool broken_ = false;
   bool provoked_ = false;
+  bool asked_ = false;
   std::set<std::uint64_t> ran_;
 };
 

@@ -156,7 +156,8 @@ def checker_runner_doors():
             "invented": b"\2" + bytes(12), "junk": b"\0" + byte_sized(b"\xff"), "long": b"\0" + byte_sized(bytes(65)),
             "pong": b"\0" + byte_sized(message((2, b""))), "gone": start + stop + start + b"\x09", "disabled": start + b"\5\0\0" + finished(0, 0),
             "unusable": b"\6\0" + byte_sized(b"%(") + start,
-            "long-host": b"\7\0" + byte_sized(b"'" * 250) + b"\xff\xff" + start, "descriptor": b"\3" + byte_sized(b"x")}.items():
+            "long-host": b"\7\0" + byte_sized(b"'" * 250) + b"\xff\xff" + start, "descriptor": b"\3" + byte_sized(b"x"),
+            "alive": b"\x0a\x0b\x08\x0a\x0b\x08" + start, "hangs": b"\x0a" * 7, "pong-twice": b"\x0a\x0b\x0b"}.items():
         seed("checker_runner_door", name, operations + b"\x08")
 
 
@@ -174,6 +175,7 @@ def bus_agent_doors():
             "waiting": b"\7\1" + request(11, b"\1", 1), "removed-waiting": b"\7\1" + request(13, b"\1", 1),
             "withdraw": b"\5\4", "pong": b"\0" + two_byte_sized(message((5, b""))), "withdrawn-twice": b"\4\4\4", "junk": b"\0" + two_byte_sized(b"\xff"), "gone": b"\x09",
             "descriptor": b"\6" + byte_sized(b"x"), "elsewhere": b"\x0a\2\7\0\x0a\1" + request(6, b"\1") + b"\x0a\0",
+            "alive": b"\x0b\x0c\x08\x0b\x0c\x08" + request(7, b"\0"), "hangs": b"\x0b" * 7, "pong-twice": b"\x0b\x0c\x0c",
             "checking": request(6, b"\1") + request(6, b"\0") + request(7, b"\0")
     }.items():
         seed("bus_agent_door", name, greeting + operations + b"\x08")
@@ -245,5 +247,40 @@ def tls_peers():
     seed("tls_peer", "no-line", b"\0\1" + byte_sized(b"x" * 255) + b"\1" + byte_sized(b"xx"))
 
 
-for write in (networkers, tls_peers, networker_doors, checker_runner_doors, bus_agent_doors, supervisor_doors, log_inlets, version_lines, durations, configurations, expansions, states):
+def bus_message(order, fields, signature=b"", body=b"", kind=1):
+    """As the D-Bus specification has it; `fields` are (code, type, text or number)."""
+    pad = lambda data, to: data + bytes(-len(data) % to)
+    text = lambda value: struct.pack(order + "I", len(value)) + value + b"\0"
+    header = b""
+    for code, type, value in [*fields, *([(8, b"g", signature)] if signature else [])]:
+        header = pad(header, 8) + bytes([code, 1]) + type + b"\0"
+        header += bytes([len(value)]) + value + b"\0" if type == b"g" else \
+            struct.pack(order + "I", value) if type == b"u" else text(value)
+    mark = b"l" if order == "<" else b"B"
+    return pad(mark + bytes([kind, 0, 1]) + struct.pack(order + "III", len(body), 77, len(header)) + header, 8) + body
+
+
+def bus_wires():
+    call = [(1, b"o", b"/clients/one"), (3, b"s", b"Set"), (2, b"s", b"org.freedesktop.DBus.Properties"), (7, b"s", b":1.7")]
+    for name, order in (("little", "<"), ("big", ">")):
+        text = lambda value: struct.pack(order + "I", len(value)) + value + b"\0"
+        put = lambda property, kind, value: text(b"") + bytes(3) + text(property) + bytes(1) + bytes([len(kind)]) + kind + b"\0" + value
+        for property in (b"Secret", b"Hidden"):
+            body = put(property, b"ay", b"")
+            body += bytes(-len(body) % 4) + struct.pack(order + "I", 6) + b"hidden"
+            seed("bus_wire", f"{property.decode().lower()}-{name}", b"\xff\xff" + bus_message(order, call, b"ssv", body))
+        body = put(b"Secret", b"ai", b"")
+        body += bytes(-len(body) % 4) + struct.pack(order + "III", 8, 65, 256)
+        seed("bus_wire", f"integers-{name}", b"\xff\xff" + bus_message(order, call, b"ssv", body))
+        seed("bus_wire", f"reply-{name}", b"\0\0" + bus_message(order, [(5, b"u", 9), (7, b"s", b"org.freedesktop.DBus")], kind=2))
+        seed("bus_wire", f"three-{name}", b"\7\0" + bus_message(order, call) * 2 + bus_message(order, call[:3]))
+        seed("bus_wire", f"strings-{name}", b"\x40\0" + bus_message(order, call, b"as", struct.pack(order + "I", 37) + text(b"") * 1 + (bytes(3) + text(b"")) * 4))
+    seed("bus_wire", "unknown-type", b"\x10\0" + bus_message("<", call, kind=77) + bus_message("<", call))
+    long = bus_message("<", call)
+    seed("bus_wire", "endless-body", b"\xff\0" + long[:4] + struct.pack("<I", 5 << 20) + long[8:] + bytes(300))
+    seed("bus_wire", "endless-header", b"\xff\0" + long[:12] + struct.pack("<I", 5 << 20) + long[16:] + bytes(300))
+    seed("bus_wire", "no-bus", b"\xff\xffHTTP/1.1 400 Bad Request\r\n")
+
+
+for write in (networkers, tls_peers, networker_doors, checker_runner_doors, bus_agent_doors, supervisor_doors, log_inlets, version_lines, durations, configurations, expansions, states, bus_wires):
     write()

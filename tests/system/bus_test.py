@@ -22,7 +22,7 @@ class Listener:
         self.signals = []
         self.ready = threading.Event()
         threading.Thread(target=self._run, daemon=True).start()
-        self.ready.wait(10)
+        h.expect(self.ready.wait(60 * h.SLACK), "the listener is on the bus")
 
     def _run(self):
         self.context.push_thread_default()

@@ -4,6 +4,7 @@
 #include <gio/gio.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <random>
 #include <span>
@@ -133,6 +134,27 @@ TEST(Frame, NothingElseIsTaken) {
     SecretBytes secret;
     EXPECT_FALSE(take(message, secret));
     EXPECT_EQ(message, before);
+  }
+}
+
+TEST(Frame, ASenderIsFoundInAHeaderThatComesInPieces) {
+  for (const auto order : kOrders) {
+    const Bytes message = call(set("Host", g_variant_new_string("x")), order);
+    const auto head = read_head(message);
+    ASSERT_TRUE(head);
+    const auto header = std::span(message).first(head->body_at).subspan(kHeadSize);
+    for (std::size_t size = 1; size <= header.size(); ++size) {
+      SenderSearch search(*head);
+      for (auto rest = header; !rest.empty(); rest = rest.subspan(std::min(size, rest.size()))) {
+        search.feed(rest.first(std::min(size, rest.size())));
+      }
+      EXPECT_EQ(search.sender(), ":1.7") << size;
+    }
+    Bytes other = message;
+    other[kHeadSize + 2] = 'v';  // of a type that no field has
+    SenderSearch search(*head);
+    search.feed(std::span(other).first(head->body_at).subspan(kHeadSize));
+    EXPECT_EQ(search.sender(), "");
   }
 }
 
