@@ -166,7 +166,9 @@ void SenderSearch::feed(std::span<const unsigned char> piece) {
   }
 }
 
-SecretBytes::~SecretBytes() { explicit_bzero(bytes.data(), bytes.size()); }
+SecretBytes::~SecretBytes() {
+  if (!bytes.empty()) explicit_bzero(bytes.data(), bytes.size());
+}
 
 bool may_set_secret(const Fields& fields) { return fields.signature == "ssv"; }
 
