@@ -140,6 +140,11 @@ void Door::send(const google::protobuf::MessageLite& message, std::span<const in
   model::port_of(this)->sent.push_back({message.SerializeAsString(), tail.bytes});
 }
 
+void Door::fail(std::string why) {
+  const OnClosed closed = model::port_of(this)->closed;  // which may destroy us
+  closed(why);
+}
+
 void Door::serve(std::uint32_t) {}
 
 // The log.
