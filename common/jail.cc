@@ -330,6 +330,16 @@ std::vector<SyscallRule> memory_calls() {
   return rules;
 }
 
+void override_permissions(bool allowed) {
+  capng_get_caps_process();
+  for (const unsigned capability : {CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH}) {
+    if (capng_have_capability(CAPNG_PERMITTED, capability) != 0) {
+      capng_update(allowed ? CAPNG_ADD : CAPNG_DROP, CAPNG_EFFECTIVE, capability);
+    }
+  }
+  static_cast<void>(capng_apply(CAPNG_SELECT_CAPS));
+}
+
 bool within_bounds(unsigned capability) { return prctl(PR_CAPBSET_READ, capability, 0, 0, 0) == 1; }
 
 std::vector<SyscallRule> dangerous_calls() {

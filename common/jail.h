@@ -91,6 +91,8 @@ struct Jail {
 
 /// Whether the capability is in the bounding set: without it nobody from here on can have it.
 bool within_bounds(unsigned capability);
+/// Whether root's right to read and write what belongs to others counts, where this process has it.
+void override_permissions(bool allowed);
 
 /// Puts every layer on and verifies each: root directory, capabilities, no_new_privs, undumpable,
 /// limits, Landlock, seccomp last. Descriptors are the caller's affair. Returns one line for the

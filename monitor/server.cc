@@ -31,6 +31,8 @@ constexpr Milliseconds kLookPeriod = std::chrono::seconds(1);
 // less than the five seconds that the supervisor gives us.
 constexpr Milliseconds kWithdrawal = std::chrono::seconds(1);
 constexpr Milliseconds kLastSave = std::chrono::seconds(3);
+// How long a reload that needs a fresh monitor waits for the disk.
+constexpr Milliseconds kYield = std::chrono::seconds(15);
 
 const char* label(Role role) {
   return role == NETWORKER        ? "networker: "
@@ -132,11 +134,17 @@ void Server::begin(const Begin& message, std::vector<UniqueFd> kept) {
   want(CHECKER_RUNNER, 0);
   want(NETWORKER, 0);
 
-  auto loaded = load_settings(command_line_);
+  // The first monitor has every capability. What it could not read without them is what a reload
+  // or the next monitor could not, and so an error now.
+  jail::override_permissions(false);
+  auto loaded = load_settings(
+      command_line_, message.has_settings() ? std::optional(message.settings()) : std::nullopt);
+  settings_ = std::move(loaded.settings);
+  settings_text_ = std::move(loaded.text);
+  if (message.has_settings()) warn_of_new_settings(loaded.warnings);
   for (const auto& warning : loaded.warnings) log_.warning(warning);
   for (const auto& problem : loaded.problems) log_.critical(problem);
   if (!loaded.problems.empty() || !loaded.usage_error.empty()) return fail("wrong settings");
-  settings_ = std::move(loaded.settings);
   log_.set_level(settings_.level);
   restarted_ = message.restarted() || message.renewed();
   unsaved_ = message.unsaved();
@@ -153,7 +161,7 @@ void Server::begin(const Begin& message, std::vector<UniqueFd> kept) {
     listeners_ = std::move(listeners->sockets);
     std::vector<int> descriptors;
     for (const auto& listener : listeners_) descriptors.push_back(listener.get());
-    supervisor_.keep_listeners(descriptors, listeners->inherited);
+    supervisor_.keep(descriptors, listeners->inherited, settings_text_);
   } else {
     listeners_ = std::move(kept);
     if (network_.index != 0) supervisor_.listen(network_.index);
@@ -222,6 +230,7 @@ bool Server::load_clients_first() {
     return false;
   }
   client_folders_ = std::move(loaded.folders);
+  jail::override_permissions(true);  // to take over the state's directory
   std::vector<std::string> warnings;
   bool in_use = false;
   auto kept = open_state(warnings, in_use);
@@ -375,15 +384,37 @@ void Server::greeted(Role role, const std::string& problem) {
   null_.reset();
 }
 
+void Server::warn_of_new_settings(std::vector<std::string>& warnings) const {
+  const auto now = load_settings(command_line_);
+  if (now.problems.empty() && now.text != settings_text_) {
+    warnings.push_back(concat(
+        settings_.configdir, "/mandos.conf: changed since the server started, and read only then"));
+  }
+}
+
+/// A fresh monitor may take over, once everything is on disk.
+void Server::yield(std::uint64_t serial, std::vector<std::string> problems) {
+  registry_.saver().flush([this, serial, problems = std::move(problems)](const Status& saved) {
+    supervisor_.reloaded(serial, false, saved ? problems : std::vector{saved.error()}, bool(saved));
+  });
+  // Whichever is first is the answer.
+  loop_.after(kYield, [this, serial] {
+    supervisor_.reloaded(serial, false,
+                         {"the disk is too slow: the saved state has to be on it before a fresh "
+                          "monitor takes over"});
+  });
+}
+
 void Server::reload(std::uint64_t serial) {
   auto loaded = load_clients(settings_.configdir);
-  // They are logged by the supervisor, unless a fresh monitor finds that it is our jail that is
-  // wrong. The state of clients that were missing is for a fresh one to load.
+  // There are none in the files, so it is our jail that does not reach them. And the state of
+  // clients that were missing at the start is for a fresh monitor to load.
   if (!loaded.problems.empty() || std::ranges::any_of(absent_, [&](const auto& name) {
         return loaded.clients.contains(name);
       })) {
-    return supervisor_.reloaded(serial, false, loaded.problems);
+    return yield(serial, std::move(loaded.problems));
   }
+  warn_of_new_settings(loaded.warnings);
   for (const auto& warning : loaded.warnings) log_.warning(warning);
   clients_are_missing_ = false;
   registry_.reload(loaded.clients, merge);
@@ -417,18 +448,20 @@ bool Server::find_network(bool inherited) {
   return true;
 }
 
-// At once, and then once in a while: however often the network changes, each look takes time.
+// At once, and then once in a while: however often the network changes, each look takes time. And
+// once more after the last change, since the kernel tells of an address before its route is there.
 void Server::network_event() {
   network_watch_->drain();
-  if (std::exchange(look_is_due_, true)) return;
+  if (std::exchange(looks_due_, 2) > 0) return;
   loop_.at(std::max(BootClock::now(), looked_ + kLookPeriod), [this] { look_at_network(); });
 }
 
 void Server::look_at_network() {
-  look_is_due_ = false;
   looked_ = BootClock::now();
   const auto view = network_watch_->look();
-  if (!view) return network_event();
+  if (!view) looks_due_ = 2;
+  if (--looks_due_ > 0) loop_.at(looked_ + kLookPeriod, [this] { look_at_network(); });
+  if (!view) return;
   const auto before = std::exchange(network_, *view);
   if (network_ == before) return;
   if (network_.index == 0 && before.index != 0) {

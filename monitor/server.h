@@ -58,9 +58,11 @@ class Server {
   void greeted(Role role, const std::string& problem);
   bool announce();
   bool load_clients_first();
+  void warn_of_new_settings(std::vector<std::string>& warnings) const;
   Result<StateStore::Loaded> open_state(std::vector<std::string>& warnings, bool& in_use);
   void judge_locked_memory();
   void reload(std::uint64_t serial);
+  void yield(std::uint64_t serial, std::vector<std::string> problems);
   bool find_network(bool inherited);
   void network_event();
   void look_at_network();
@@ -78,6 +80,7 @@ class Server {
   Log& log_;
   CommandLine command_line_;
   Settings settings_;
+  std::string settings_text_;  // mandos.conf as it was when the server started
   std::vector<UniqueFd> listeners_;
   Families families_;  // theirs
   UniqueFd null_;      // /dev/null, from the jail until everybody is served
@@ -97,7 +100,7 @@ class Server {
   std::optional<NetworkWatch> network_watch_;
   NetworkWatch::View network_;
   Instant looked_{};
-  bool look_is_due_ = false;
+  unsigned looks_due_ = 0;
   bool restarted_ = false;
   bool unsaved_ = false;          // started without restoring, and could not set the state aside
   std::set<std::string> absent_;  // clients without a section whose state is kept

@@ -222,7 +222,8 @@ Result<CommandLine> parse_command_line(int argc, char* const argv[]) {
   return out;
 }
 
-LoadedSettings load_settings(const CommandLine& command_line) {
+LoadedSettings load_settings(const CommandLine& command_line,
+                             const std::optional<std::string>& kept) {
   LoadedSettings out;
   Settings& settings = out.settings;
   settings.configdir = command_line.configdir;
@@ -230,9 +231,15 @@ LoadedSettings load_settings(const CommandLine& command_line) {
   std::string address_place = "--address: ";
   try {
     Ini ini;
-    auto content = read_file(path, {});
+    using Content = decltype(read_file(path, {}));
+    auto content = kept ? Content(SecretString(std::string_view(*kept), &secret_memory()))
+                        : read_file(path, {});
     if (!content) out.problems.push_back(content.error());
-    if (content && *content) ini.read(path, std::move(**content), out.problems);
+    if (content && *content) {
+      out.text = std::string_view(**content);
+      if (out.text.size() > kMostSettings) out.problems.push_back(path + ": longer than 64 KiB");
+      ini.read(path, std::move(**content), out.problems);
+    }
     for (const auto& [name, section] : ini.sections()) {
       out.warnings.push_back(Ini::where(section.place, name, "") + "ignored, as all but [DEFAULT]");
     }

@@ -5,7 +5,9 @@
 
 #include <array>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -79,9 +81,16 @@ struct LoadedSettings {
   std::vector<std::string> warnings;
   /// The settings contradict each other in a way that is a usage error; empty: they do not.
   std::string usage_error;
+  /// Of mandos.conf; empty: there is none.
+  std::string text;
 };
 
-/// Reads CONFIGDIR/mandos.conf, which may be absent, under the command line's overrides.
-LoadedSettings load_settings(const CommandLine& command_line);
+/// mandos.conf is not longer, in octets.
+inline constexpr std::size_t kMostSettings = 64UL * 1024;
+
+/// Reads CONFIGDIR/mandos.conf, which may be absent, under the command line's overrides. `kept`:
+/// its text as it was, which is used instead of the file.
+LoadedSettings load_settings(const CommandLine& command_line,
+                             const std::optional<std::string>& kept = std::nullopt);
 
 }  // namespace mandos::monitor

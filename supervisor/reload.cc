@@ -68,6 +68,7 @@ Reloads::Reloads(EventLoop& loop, Log& log, Hooks hooks)
     : loop_(loop), log_(log), hooks_(std::move(hooks)) {
   // A reload in which nobody ran has not taken any longer.
   loop_.on_gap([this](Milliseconds late) {
+    over_ += late;
     if (deadline_) set_deadline(deadline_->first + late);
   });
 }
@@ -123,22 +124,38 @@ void Reloads::request() {
 
 void Reloads::next() {
   if (!wanted_ || (state_ != State::kIdle && state_ != State::kWaiting)) return;
-  if (state_ == State::kIdle) set_deadline(BootClock::now() + kLongestReload);
+  if (state_ == State::kIdle) set_deadline(over_ = BootClock::now() + kLongestReload);
   state_ = State::kWaiting;
   for (auto& requester : newcomers_) answering_.push_back(std::move(requester));
   newcomers_.clear();
   if (!monitor_is_ready_) return;
   wanted_ = false;
-  state_ = State::kReading;
-  hooks_.ask(++serial_);
+  inspect();
+}
+
+void Reloads::tick() {
+  if (!socket_ || access(MANDOS_CONTROL_SOCKET, F_OK) == 0) return;
+  loop_.unwatch(socket_.get());
+  socket_.reset();
+  const auto again = listen();
+  log_.warning(MANDOS_CONTROL_SOCKET " was removed: ", again ? "made anew" : again.error());
 }
 
 void Reloads::set_deadline(Instant when) {
   if (deadline_) loop_.cancel(*deadline_);
-  deadline_ = loop_.at(when, [this] {
-    deadline_.reset();
-    finish(false, concat("no answer within ", kLongestReload.count() / 1000, " s\n"));
-  });
+  deadline_ = loop_.at(when, [this] { too_late(); });
+}
+
+void Reloads::too_late() {
+  deadline_.reset();
+  if (state_ == State::kInspecting) {
+    return finish(false, concat("nothing was changed: reading the configuration took longer than ",
+                                kLongestInspection.count() / 1000, " s; is its disk slow?\n"));
+  }
+  const bool renewing = state_ == State::kRenewing || state_ == State::kStarting;
+  finish(false,
+         concat(renewing ? "the fresh monitor does not serve yet after " : "no answer within ",
+                kLongestReload.count() / 1000, renewing ? " s: see the log\n" : " s\n"));
 }
 
 void Reloads::monitor_ready() {
@@ -158,22 +175,24 @@ void Reloads::monitor_ended() {
   }
 }
 
-void Reloads::answered(std::uint64_t serial, bool ok, std::string_view text) {
+void Reloads::answered(std::uint64_t serial, bool ok, bool yields, std::string_view text) {
   if (state_ != State::kReading || serial != serial_) return;
-  if (ok) return finish(true, std::string(text));
-  inspect(text);
+  if (ok || !yields) return finish(ok, std::string(text));
+  state_ = State::kRenewing;
+  hooks_.renew();
 }
 
-/// Has the files judged outside the monitor's jail. `otherwise`: what is wrong if that cannot be.
-void Reloads::inspect(std::string_view otherwise) {
+/// Has the files judged by a process of its own.
+void Reloads::inspect() {
   std::array<int, 2> ends{};
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
-    return finish(false, std::string(otherwise));
+    return finish(false, concat(errno_error(errno, "socketpair").text, '\n'));
   report_.reset(ends[0]);
   const UniqueFd output(ends[1]);
   const auto pid = hooks_.inspect(output.get());
-  if (!pid) return finish(false, concat(otherwise, pid.error(), '\n'));
+  if (!pid) return finish(false, concat(pid.error(), '\n'));
   inspector_ = *pid;
+  set_deadline(std::min(over_, BootClock::now() + kLongestInspection));
   reported_.clear();
   state_ = State::kInspecting;
   loop_.watch(report_.get(), EPOLLIN, [this](std::uint32_t) { read_report(); });
@@ -195,8 +214,9 @@ bool Reloads::ended(pid_t pid, int wait_status) {
   if (state_ != State::kInspecting) return true;
   read_report();
   if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == EXIT_SUCCESS) {
-    state_ = State::kRenewing;
-    hooks_.renew();
+    state_ = State::kReading;
+    set_deadline(over_);
+    hooks_.ask(++serial_);
   } else {
     finish(false, bad_lines(reported_) + "nothing was changed: the configuration has errors\n");
   }
@@ -228,13 +248,16 @@ int ask_for_reload() {
     return EXIT_FAILURE;
   };
   const UniqueFd server(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  // Connecting waits too, for a server that is stopped and has a queue of others who ask.
+  const timeval longest{.tv_sec = 2 * kLongestReload.count() / 1000, .tv_usec = 0};
+  setsockopt(server.get(), SOL_SOCKET, SO_SNDTIMEO, &longest, sizeof longest);
+  setsockopt(server.get(), SOL_SOCKET, SO_RCVTIMEO, &longest, sizeof longest);
   const int failed = connect_to_control(server.get());
   if (failed == ENOENT || failed == ECONNREFUSED) {
     return complain("no server runs that could reload: " MANDOS_CONTROL_SOCKET);
   }
+  if (failed == EAGAIN) return complain("the server gave no answer");
   if (failed != 0) return complain(errno_error(failed, MANDOS_CONTROL_SOCKET).text);
-  const timeval longest{.tv_sec = 3 * kLongestReload.count() / 1000, .tv_usec = 0};
-  setsockopt(server.get(), SOL_SOCKET, SO_RCVTIMEO, &longest, sizeof longest);
   std::string text;
   std::array<char, 4096> buffer{};
   ssize_t size = 0;

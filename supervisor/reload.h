@@ -2,10 +2,11 @@
 // Has the configuration read again and tells those who asked what became of it. Whoever connects to
 // the control socket asks; no byte is read from there.
 //
-// The monitor reads first, in its jail. When it finds errors, a process of its own without the jail
-// (--check) judges the same files. What it finds is why the reload failed; when it finds nothing,
-// it is the jail that does not reach the files any more, and a fresh monitor takes over. So errors
-// change nothing, and files that moved are read where they are now.
+// A process of its own (--check) reads the files first. What it finds wrong is why the reload
+// failed. A disk that is slow keeps nobody waiting but that process, and a reload that took it too
+// long has failed. When nothing is wrong the monitor reads them, in its jail. If it finds something
+// all the same, it is the jail that does not reach the files any more, and a fresh monitor takes
+// over. So errors change nothing, and files that moved are read where they are now.
 #pragma once
 
 #include <sys/types.h>
@@ -28,6 +29,8 @@ namespace mandos::supervisor {
 /// A reload is over so soon, whatever happens. Twice as long, for one that has to wait for another,
 /// is less than a service manager waits.
 inline constexpr Milliseconds kLongestReload = std::chrono::seconds(40);
+/// Of a reload, the part in which the files are judged. A monitor is given 30 s to read them.
+inline constexpr Milliseconds kLongestInspection = std::chrono::seconds(12);
 
 class Reloads {
  public:
@@ -49,18 +52,21 @@ class Reloads {
 
   void monitor_ready();
   void monitor_ended();
-  void answered(std::uint64_t serial, bool ok, std::string_view text);
+  void answered(std::uint64_t serial, bool ok, bool yields, std::string_view text);
+  /// Once in a while: makes the control socket anew if somebody removed it.
+  void tick();
   /// Whether the process that ended was ours.
   bool ended(pid_t pid, int wait_status);
   pid_t inspector() const { return inspector_; }
 
  private:
-  enum class State { kIdle, kWaiting, kReading, kInspecting, kRenewing, kStarting };
+  enum class State { kIdle, kWaiting, kInspecting, kReading, kRenewing, kStarting };
 
   void accept();
   void next();
   void set_deadline(Instant when);
-  void inspect(std::string_view otherwise);
+  void too_late();
+  void inspect();
   void read_report();
   void finish(bool ok, std::string text);
 
@@ -74,6 +80,7 @@ class Reloads {
   std::vector<UniqueFd> newcomers_;
   std::vector<UniqueFd> answering_;
   std::uint64_t serial_ = 0;
+  Instant over_{};  // when it is, at the latest
   std::optional<EventLoop::TimerId> deadline_;
   pid_t inspector_ = -1;
   UniqueFd report_;  // its output

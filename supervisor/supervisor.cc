@@ -21,7 +21,8 @@
 namespace mandos::supervisor {
 namespace {
 
-constexpr Channel::Limits kMonitorDoor{.receive = 16384, .queue = 65536, .descriptors = 16};
+constexpr Channel::Limits kMonitorDoor{
+    .receive = 80 * 1024, .queue = 160 * 1024, .descriptors = 16};
 constexpr Milliseconds kFirstDelay(20);
 constexpr Milliseconds kLongestDelay = std::chrono::seconds(10);
 // A process that ran so long is started again without delay.
@@ -182,6 +183,7 @@ void Supervisor::adopt_monitor(pid_t pid, UniqueFd door) {
   begin.mutable_begin()->set_renewed(std::exchange(renewing_, false));
   begin.mutable_begin()->set_inherited(listeners_inherited_);
   begin.mutable_begin()->set_unsaved(unsaved_);
+  if (settings_) begin.mutable_begin()->set_settings(*settings_);
   std::vector<int> descriptors;
   for (const auto& listener : listeners_) descriptors.push_back(listener.get());
   send(begin, descriptors);
@@ -344,16 +346,17 @@ void Supervisor::from_monitor(Channel::Datagram datagram) {
       }
       break;
     }
-    case ToSupervisor::kKeepListeners:
+    case ToSupervisor::kKeep:
       listeners_ = std::move(datagram.descriptors);
-      listeners_inherited_ = message.keep_listeners().inherited();
+      listeners_inherited_ = message.keep().inherited();
+      settings_ = message.keep().settings();
       break;
     case ToSupervisor::kListen:
       listen_on(message.listen().interface());
       break;
     case ToSupervisor::kReloaded:
       reloads_.answered(message.reloaded().serial(), message.reloaded().ok(),
-                        message.reloaded().text());
+                        message.reloaded().yields(), message.reloaded().text());
       break;
     case ToSupervisor::kReady:
       monitor_process_.serves = true;
@@ -387,6 +390,7 @@ unsigned Supervisor::ticks(Milliseconds duration) const {
 void Supervisor::tick() {
   ++tick_number_;
   loop_.after(tick_, [this] { tick(); });
+  reloads_.tick();
   if (end_monitor_at_ && tick_number_ == *end_monitor_at_) end(monitor_process_);
   if (!was_ready_ || stopping_ || monitor_process_.pid < 0) return;
   const auto verdict = heartbeat_.tick();

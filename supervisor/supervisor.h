@@ -110,6 +110,7 @@ class Supervisor {
   std::map<ChildKey, Child> children_;
   std::vector<UniqueFd> listeners_;
   bool listeners_inherited_ = false;
+  std::optional<std::string> settings_;  // mandos.conf, which is not ours to read
   Reloads reloads_;
   std::string status_text_;
   // Every patience is counted in ticks: time in which we did not run is charged to nobody.

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <utility>
 
+#include "monitor/settings.h"
+
 namespace mandos::monitor {
 
 using door::supervisor::ToMonitor;
@@ -19,7 +21,8 @@ constexpr std::size_t kMostText = 12UL * 1024;
 SupervisorDoor::SupervisorDoor(EventLoop& loop, UniqueFd door, Handlers handlers)
     : handlers_(std::move(handlers)),
       door_(
-          loop, std::move(door), {.receive = 256, .queue = 65536, .descriptors = 16},
+          loop, std::move(door),
+          {.receive = kMostSettings + 256, .queue = 2 * kMostSettings, .descriptors = 16},
           [this](Channel::Datagram datagram) { on_datagram(std::move(datagram)); },
           [this](const std::string&) { handlers_.stop(); }) {}
 
@@ -74,14 +77,16 @@ void SupervisorDoor::serves(Role role, std::uint32_t index, pid_t pid) {
   door_.send(message);
 }
 
-void SupervisorDoor::keep_listeners(const std::vector<int>& listeners, bool inherited) {
+void SupervisorDoor::keep(const std::vector<int>& listeners, bool inherited,
+                          std::string_view settings) {
   ToSupervisor message;
-  message.mutable_keep_listeners()->set_inherited(inherited);
+  message.mutable_keep()->set_inherited(inherited);
+  message.mutable_keep()->set_settings(std::string(settings));
   door_.send(message, listeners);
 }
 
-void SupervisorDoor::reloaded(std::uint64_t serial, bool ok,
-                              const std::vector<std::string>& lines) {
+void SupervisorDoor::reloaded(std::uint64_t serial, bool ok, const std::vector<std::string>& lines,
+                              bool yields) {
   std::string text;
   for (const auto& line : lines) {
     if (text.size() + line.size() > kMostText) {
@@ -94,6 +99,7 @@ void SupervisorDoor::reloaded(std::uint64_t serial, bool ok,
   message.mutable_reloaded()->set_serial(serial);
   message.mutable_reloaded()->set_ok(ok);
   message.mutable_reloaded()->set_text(text);
+  message.mutable_reloaded()->set_yields(yields);
   door_.send(message);
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/channel.h"
@@ -35,7 +36,7 @@ class SupervisorDoor {
   void start(Role role, std::uint32_t index);
   void restart(Role role, std::uint32_t index, pid_t pid, bool hangs);
   void serves(Role role, std::uint32_t index, pid_t pid);
-  void keep_listeners(const std::vector<int>& listeners, bool inherited);
+  void keep(const std::vector<int>& listeners, bool inherited, std::string_view settings);
   /// The interface that they are bound to has this index.
   void listen(unsigned interface) {
     tell([&](auto& message) { message.mutable_listen()->set_interface(interface); });
@@ -46,7 +47,9 @@ class SupervisorDoor {
   void ready(bool unsaved) {
     tell([&](auto& message) { message.mutable_ready()->set_unsaved(unsaved); });
   }
-  void reloaded(std::uint64_t serial, bool ok, const std::vector<std::string>& lines);
+  /// `yields`: everything is on disk, and a fresh monitor may take over.
+  void reloaded(std::uint64_t serial, bool ok, const std::vector<std::string>& lines,
+                bool yields = false);
 
  private:
   void on_datagram(Channel::Datagram datagram);

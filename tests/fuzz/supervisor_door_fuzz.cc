@@ -63,7 +63,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       door->start(door::supervisor::NETWORKER, 0);
       door->restart(door::supervisor::BUS_AGENT, 0, 1, true);
       door->serves(door::supervisor::NETWORKER, 0, 1);
-      door->keep_listeners({peer.fd()}, false);
+      door->keep({peer.fd()}, false, "[DEFAULT]\n");
       door->listen(1);
       door->status_text("status");
       door->ready();

@@ -118,6 +118,26 @@ def _():
             peer.expect_served("10.9.9.1", key, "served again")
 
 
+@case("a monitor that comes later serves the interface of the start, whatever mandos.conf says then")
+def _():
+    config, key = configured(interface="vpn0")
+    with Peer() as peer:
+        peer.connect("10.9.9.1/24")
+        with Server(config, address="::") as server:
+            del config.server_options["interface"]
+            config.write()
+            monitor = server.pid("monitor")
+            os.kill(monitor, signal.SIGKILL)
+            server.pid("monitor", other_than=monitor)
+            peer.expect_served("10.9.9.1", key, "served")
+            server.log.wait_for("mandos.conf: changed since the server started")
+            start = len(server.log.lines)
+            ip("link", "delete", "vpn0")
+            server.log.wait_for("interface vpn0 is gone", start=start)
+            peer.connect("10.9.9.1/24")
+            peer.expect_served("10.9.9.1", key, "served again")
+
+
 @case("an interface that is exchanged while the monitor is away is served all the same")
 def _():
     config, key = configured(interface="vpn0")

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reloads: what became of one is told to who asked, and the files are read where they are now,
 however an administrator put others in their place."""
-import contextlib, os, pathlib, re, shutil, signal, socket, stat, subprocess, tempfile
+import contextlib, os, pathlib, re, shutil, signal, socket, stat, subprocess, sys, tempfile
 
 import harness
 from harness import Configuration, Server, case, expect, expect_equal, fetch, temporary, wait_until
@@ -248,7 +248,7 @@ def _():
         said = expect_refused("timeout.*soon", "nothing was changed")
         expect("Permission denied" not in said, said)
         exchange.expect_before()
-        # The fresh monitor would read mandos.conf too.
+        # It is not read now, but it would be at the next start.
         (place / "clients.conf").write_text(good)
         (place / "mandos.conf").write_text("[DEFAULT]\nport = many\n")
         expect_refused("port.*many", "nothing was changed")
@@ -264,6 +264,69 @@ def _():
         (place / "clients.conf").chmod(0o600)
         expect_reloaded()
         exchange.expect_after()
+
+
+@case("mandos.conf is read once: state stays where it is, whatever monitor comes")
+def _():
+    stolen, stolen_id = harness.test_key()
+    config = Configuration().client("stolen", stolen_id, b"s", checker="false", interval="PT1S",
+                                    timeout="PT2S")
+    config.server_options["statedir"] = config.state
+    # The harness's --statedir would outweigh the file.
+    script = ("import os, sys; a = sys.argv[1:]; i = a.index('--statedir'); del a[i:i + 2]; "
+              f"os.execv('{MANDOS}', ['mandos', *a])")
+    with Server(config, command=[sys.executable, "-c", script]) as server:
+        # What happens in the first seconds is gathered: it has expired when it is first saved.
+        wait_until((config.state / "stolen.client").exists, "it is saved", 30)
+        expect_unknown(stolen)
+        place = config.directory
+        place.rename(f"{place}.old")
+        config.server_options["statedir"] = tempfile.mkdtemp(dir=temporary())
+        place.mkdir(mode=0o700)
+        config.write()
+        start = len(server.log.lines)
+        expect_reloaded()
+        server.log.wait_for("mandos.conf: changed since the server started", start=start)
+        expect_unknown(stolen)
+        monitor = server.pid("monitor")
+        os.kill(monitor, signal.SIGKILL)
+        server.pid("monitor", other_than=monitor)
+        expect_reloaded()
+        expect_unknown(stolen)
+        expect_equal(os.listdir(config.server_options["statedir"]), [], "what lies in the new place")
+
+
+@case("an ordinary reload says that mandos.conf has changed, and is not used")
+def _():
+    config = Configuration().client("one", harness.test_key()[1], b"one")
+    with Server(config):
+        expect("mandos.conf" not in expect_reloaded(), "nothing changed yet")
+        config.server_options["max_connections"] = 100
+        config.write()
+        said = expect_reloaded()
+        expect("mandos.conf: changed since the server started" in said, said)
+
+
+@case("a control socket that somebody removed is made anew")
+def _():
+    with Server(Configuration().client("one", harness.test_key()[1], b"one")) as server:
+        os.unlink(CONTROL)
+        wait_until(lambda: os.path.exists(CONTROL), "it is there again", 10)
+        server.log.wait_for("control was removed: made anew")
+        expect_reloaded()
+
+
+@case("what only root's override of permissions could read is an error at the start, too")
+def _():
+    theirs = temporary() / "theirs"
+    theirs.mkdir(mode=0o700)
+    (theirs / "blob").write_bytes(b"filed")
+    (theirs / "blob").chmod(0o600)
+    os.chown(theirs, 64700, 64700)
+    config = Configuration().client("filed", harness.test_key()[1], secfile=theirs / "blob")
+    server = Server(config, wait=False)
+    expect_equal(server.wait(30), 1, "exit status")
+    server.log.wait_for("secfile.*Permission denied")
 
 
 @case("clients.conf and clients.d are links to elsewhere, in which files are replaced")

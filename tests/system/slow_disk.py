@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A disk whose syncs take as long as a test likes: a file system in memory that speaks the kernel's
+"""A disk whose syncs, or opens, take as long as a test likes: a file system in memory that speaks the kernel's
 FUSE protocol (linux/fuse.h) itself, from a thread of the test. What it shows is the kernel's own
 path of an fsync that does not end; only the disk below is made up."""
 import ctypes, errno, os, stat, struct, threading
@@ -14,7 +14,7 @@ SILENT = (FORGET, INTERRUPT, BATCH_FORGET)
 
 
 class SlowDisk:
-    """Mounted on a folder. After stall() no sync ends until release()."""
+    """Mounted on a folder. After stall() no sync ends until release(); or none of other calls."""
 
     def __init__(self, folder):
         self.folder = os.fspath(folder)
@@ -29,21 +29,21 @@ class SlowDisk:
         self.nodes = {1: [stat.S_IFDIR | 0o700, 0, b""]}  # number: mode, owner, content
         self.names = {}
         self.next = 2
-        self.stalled, self.held, self.lock = False, [], threading.Lock()
+        self.stalled, self.held, self.lock = (), [], threading.Lock()
         self.syncs = 0
         threading.Thread(target=self.serve, daemon=True).start()
 
-    def stall(self):
+    def stall(self, *opcodes):
         with self.lock:
-            self.stalled = True
+            self.stalled = opcodes or (FSYNC, FSYNCDIR)
 
     def release(self):
-        """Every sync that waits has ended, and the later ones end at once."""
+        """Everything that waits has ended, and the later ones end at once."""
         with self.lock:
-            self.stalled = False
+            self.stalled = ()
             held, self.held = self.held, []
-        for unique in held:
-            self.answer(unique)
+        for unique, opcode, node, body in held:
+            self.answer(unique, self.handle(opcode, node, body))
 
     def serve(self):
         while True:
@@ -55,12 +55,11 @@ class SlowDisk:
                 return  # unmounted
             _, opcode, unique, node, *_ = IN.unpack_from(request)
             body = request[IN.size:]
-            if opcode in (FSYNC, FSYNCDIR):
-                with self.lock:
-                    self.syncs += 1
-                    if self.stalled:
-                        self.held.append(unique)
-                        continue
+            with self.lock:
+                self.syncs += opcode in (FSYNC, FSYNCDIR)
+                if opcode in self.stalled:
+                    self.held.append((unique, opcode, node, body))
+                    continue
             try:
                 answer = self.handle(opcode, node, body)
             except OSError as problem:

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The server on a disk whose syncs do not end: it goes on serving, and what it confirmed is kept."""
-import os, sys, time
+import os, subprocess, sys, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import *
-from slow_disk import SlowDisk
+from slow_disk import OPEN, SlowDisk
 
 
 def configuration():
@@ -36,6 +36,56 @@ def serving():
         expect(not (config.state / "a.client").exists(), "nothing has its place before it is synced")
         disk.release()
         wait_until((config.state / "a.client").exists, "the state is on disk", 20)
+
+
+def refused_reload(server, key):
+    """What --reload says of one that fails, during which clients are served by the same monitor."""
+    monitor = server.pid("monitor")
+    asking = subprocess.Popen([PREFIX / "sbin/mandos", "--reload"], stderr=subprocess.PIPE, text=True)
+    slowest, end = 0, time.monotonic() + 60 * SLACK
+    while asking.poll() is None:
+        expect(time.monotonic() < end, "the reload is over")
+        began = time.monotonic()
+        expect_equal(fetch(key=key).blob, b"a", "served")
+        slowest = max(slowest, time.monotonic() - began)
+        time.sleep(0.2)
+    expect_equal(asking.returncode, 1, "status of --reload")
+    expect(slowest < 5 * SLACK, f"the slowest was served in {slowest:.1f} s")
+    expect_equal(server.pid("monitor"), monitor, "the monitor is the same")
+    return asking.stderr.read()
+
+
+@case("a reload that needs a fresh monitor waits for the disk, and fails rather than stop serving")
+def renewing():
+    config, key, disk = configuration()
+    with Server(config) as server:
+        disk.stall()
+        wait_until(lambda: disk.held, "a sync is under way", 20)
+        # Another folder in the place of the one that the monitor may read.
+        directory = config.directory
+        directory.rename(f"{directory}.old")
+        config.directory = directory
+        directory.mkdir(mode=0o700)
+        config.write()
+        said = refused_reload(server, key)
+        expect("the disk is too slow" in said, said)
+        disk.release()
+        wait_until(lambda: subprocess.run([PREFIX / "sbin/mandos", "--reload"],
+                                          capture_output=True).returncode == 0, "then it works", 60)
+        expect_equal(fetch(key=key).blob, b"a", "served")
+
+
+@case("a reload of files that cannot be opened for long fails, and nobody else waits for them")
+def reading():
+    key, key_id = test_key()
+    config = Configuration()
+    disk = SlowDisk(config.directory)
+    config.client("a", key_id, b"a")
+    with Server(config) as server:
+        disk.stall(OPEN)
+        said = refused_reload(server, key)
+        expect("reading the configuration took longer than" in said, said)
+        disk.release()
 
 
 @case("a stop waits for the disk no longer than three seconds, and says what is missing")

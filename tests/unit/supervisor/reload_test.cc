@@ -52,6 +52,8 @@ class ReloadsTest : public testing::Test {
     }
     return lines;
   }
+  /// The files are good.
+  void judged() { EXPECT_TRUE(reloads_.ended(kInspector, kGood)); }
   void pass(Milliseconds time) {
     virtual_now += time;
     loop_.run_once(Milliseconds(0));
@@ -77,22 +79,30 @@ class ReloadsTest : public testing::Test {
                     .renew = [this] { ++renewals_; }}};
 };
 
-TEST_F(ReloadsTest, AskedForTheMonitorReadsOnce) {
+TEST_F(ReloadsTest, TheFilesAreJudgedAndThenTheMonitorReadsOnce) {
   reloads_.request();
+  EXPECT_EQ(inspections_, 1);
+  EXPECT_THAT(asked_, IsEmpty());
+  EXPECT_FALSE(reloads_.ended(kInspector + 1, kGood));
+  EXPECT_TRUE(reloads_.ended(kInspector, kGood));
   EXPECT_THAT(asked_, ElementsAre(1));
-  reloads_.answered(1, true, "");
+  reloads_.answered(1, true, false, "");
   pass(kLongestReload * 2);
   EXPECT_THAT(asked_, ElementsAre(1));
-  EXPECT_EQ(inspections_ + renewals_, 0);
+  EXPECT_EQ(inspections_, 1);
+  EXPECT_EQ(renewals_, 0);
   EXPECT_THAT(log(), IsEmpty());
 }
 
 TEST_F(ReloadsTest, WhoeverAsksWhileTheFilesAreReadIsServedByTheNext) {
   for (int i = 0; i < 3; ++i) reloads_.request();
-  EXPECT_THAT(asked_, ElementsAre(1));
-  reloads_.answered(1, true, "");
-  EXPECT_THAT(asked_, ElementsAre(1, 2));
-  reloads_.answered(2, true, "");
+  EXPECT_EQ(inspections_, 1);
+  judged();
+  reloads_.answered(1, true, false, "");
+  EXPECT_EQ(inspections_, 2);
+  judged();
+  reloads_.answered(2, true, false, "");
+  EXPECT_EQ(inspections_, 2);
   EXPECT_THAT(asked_, ElementsAre(1, 2));
 }
 
@@ -100,68 +110,97 @@ TEST_F(ReloadsTest, AMonitorThatIsNotReadyIsAskedWhenItIs) {
   reloads_.monitor_ended();
   reloads_.request();
   reloads_.monitor_ended();
-  EXPECT_THAT(asked_, IsEmpty());
+  EXPECT_EQ(inspections_, 0);
   reloads_.monitor_ready();
+  judged();
   EXPECT_THAT(asked_, ElementsAre(1));
 }
 
-TEST_F(ReloadsTest, WhatTheMonitorCannotReadIsJudgedOutsideAndRenewsIt) {
+TEST_F(ReloadsTest, WhatTheMonitorCannotReadRenewsItOnceItYields) {
   reloads_.request();
   report_ = "ok: all\n";
-  reloads_.answered(1, false, "Permission denied\n");
-  EXPECT_EQ(inspections_, 1);
+  judged();
   EXPECT_EQ(renewals_, 0);
-  EXPECT_FALSE(reloads_.ended(kInspector + 1, kGood));
-  EXPECT_TRUE(reloads_.ended(kInspector, kGood));
+  reloads_.answered(1, false, true, "Permission denied\n");
   EXPECT_EQ(renewals_, 1);
+  reloads_.answered(1, false, false, "the disk is too slow\n");  // the other answer, too late
   reloads_.monitor_ended();
   reloads_.monitor_ready();
   EXPECT_THAT(log(), IsEmpty());
   EXPECT_THAT(asked_, ElementsAre(1));
   reloads_.request();
+  judged();
   EXPECT_THAT(asked_, ElementsAre(1, 2));
 }
 
-TEST_F(ReloadsTest, ErrorsRenewNothingAndAreLogged) {
+TEST_F(ReloadsTest, AMonitorThatDoesNotYieldStaysAndSaysWhy) {
   reloads_.request();
+  judged();
+  reloads_.answered(1, false, false, "the disk is too slow\n");
+  EXPECT_EQ(renewals_, 0);
+  EXPECT_THAT(log(), ElementsAre("the disk is too slow"));
+}
+
+TEST_F(ReloadsTest, ErrorsAskNobodyAndAreLogged) {
   report_ = "ok: one\nwarning: two\nFAILED: three\nFAILED: four";
-  reloads_.answered(1, false, "Permission denied\n");
+  reloads_.request();
   EXPECT_TRUE(reloads_.ended(kInspector, kBad));
+  EXPECT_THAT(asked_, IsEmpty());
   EXPECT_EQ(renewals_, 0);
   EXPECT_THAT(log(), ElementsAre("warning: two", "three", "four",
                                  "nothing was changed: the configuration has errors"));
   reloads_.request();
-  EXPECT_THAT(asked_, ElementsAre(1, 2));
+  judged();
+  EXPECT_THAT(asked_, ElementsAre(1));
 }
 
-TEST_F(ReloadsTest, AnInspectionThatIsKilledRenewsNothing) {
+TEST_F(ReloadsTest, AnInspectionThatIsKilledChangesNothing) {
   reloads_.request();
-  reloads_.answered(1, false, "");
   EXPECT_TRUE(reloads_.ended(kInspector, SIGKILL));
+  EXPECT_THAT(asked_, IsEmpty());
   EXPECT_EQ(renewals_, 0);
 }
 
-TEST_F(ReloadsTest, AnInspectionThatCannotBeStartedLeavesTheMonitorsWord) {
+TEST_F(ReloadsTest, AnInspectionThatCannotBeStartedChangesNothing) {
   can_inspect_ = false;
   reloads_.request();
-  reloads_.answered(1, false, "Permission denied\n");
-  EXPECT_EQ(renewals_, 0);
-  EXPECT_THAT(log(), ElementsAre("Permission denied", "cannot be started"));
+  EXPECT_THAT(asked_, IsEmpty());
+  EXPECT_THAT(log(), ElementsAre("cannot be started"));
+}
+
+TEST_F(ReloadsTest, AnInspectionThatTakesLongChangesNothing) {
+  reloads_.request();
+  pass(kLongestInspection - Milliseconds(1));
+  EXPECT_THAT(log(), IsEmpty());
+  pass(Milliseconds(1));
+  EXPECT_THAT(log(), ElementsAre(HasSubstr("longer than 12 s")));
+  // What it would have said has no say any more.
+  EXPECT_FALSE(reloads_.ended(kInspector, kGood));
+  EXPECT_EQ(reloads_.inspector(), -1);
+  EXPECT_THAT(asked_, IsEmpty());
 }
 
 TEST_F(ReloadsTest, AReportIsReadToItsEndAndBounded) {
-  reloads_.request();
   report_ = "FAILED: " + std::string(100'000, 'x') + "\n";
-  reloads_.answered(1, false, "");
+  reloads_.request();
   loop_.run_once(Milliseconds(0));
   EXPECT_TRUE(reloads_.ended(kInspector, kBad));
   EXPECT_EQ(log().size(), 2);
 }
 
+TEST_F(ReloadsTest, AReportIsNoLongerThanAllowed) {
+  for (int line = 0; line < 40; ++line) report_ += "FAILED: " + std::string(1000, 'x') + "\n";
+  reloads_.request();
+  loop_.run_once(Milliseconds(0));
+  EXPECT_TRUE(reloads_.ended(kInspector, kBad));
+  // 16 KiB of it, the last line cut, and the verdict.
+  EXPECT_EQ(log().size(), 18U);
+}
+
 TEST_F(ReloadsTest, AFreshMonitorThatCannotStartIsAFailure) {
   reloads_.request();
-  reloads_.answered(1, false, "");
-  reloads_.ended(kInspector, kGood);
+  judged();
+  reloads_.answered(1, false, true, "");
   reloads_.monitor_ended();
   EXPECT_THAT(log(), IsEmpty());
   reloads_.monitor_ended();
@@ -170,11 +209,11 @@ TEST_F(ReloadsTest, AFreshMonitorThatCannotStartIsAFailure) {
 
 TEST_F(ReloadsTest, AMonitorThatEndsWhileItReadsOrWhileOthersJudgeIsAFailure) {
   reloads_.request();
+  judged();
   reloads_.monitor_ended();
   EXPECT_THAT(log(), ElementsAre("the monitor ended meanwhile"));
   reloads_.monitor_ready();
   reloads_.request();
-  reloads_.answered(2, false, "");
   reloads_.monitor_ended();
   EXPECT_THAT(log(), ElementsAre("the monitor ended meanwhile"));
   // What it would have said has no say any more.
@@ -185,22 +224,24 @@ TEST_F(ReloadsTest, AMonitorThatEndsWhileItReadsOrWhileOthersJudgeIsAFailure) {
 
 TEST_F(ReloadsTest, IsOverAtItsDeadlineInEveryState) {
   reloads_.request();
+  judged();
   pass(kLongestReload - Milliseconds(1));
   EXPECT_THAT(log(), IsEmpty());
   pass(Milliseconds(1));
   EXPECT_THAT(log(), ElementsAre("no answer within 40 s"));
   // The late answer is to the question of that time.
   reloads_.request();
+  judged();
+  EXPECT_THAT(asked_, ElementsAre(1, 2));
   reloads_.request();
-  EXPECT_THAT(asked_, ElementsAre(1, 2));
-  reloads_.answered(1, true, "");
-  EXPECT_THAT(asked_, ElementsAre(1, 2));
-  reloads_.answered(2, true, "");
-  EXPECT_THAT(asked_, ElementsAre(1, 2, 3));
-  reloads_.answered(3, false, "");
+  reloads_.answered(1, true, false, "");
+  EXPECT_EQ(inspections_, 2);
+  reloads_.answered(2, true, false, "");
+  EXPECT_EQ(inspections_, 3);
+  judged();
+  reloads_.answered(3, false, true, "");
   pass(kLongestReload);
-  EXPECT_THAT(log(), ElementsAre("no answer within 40 s"));
-  EXPECT_FALSE(reloads_.ended(kInspector, kGood));
+  EXPECT_THAT(log(), ElementsAre(HasSubstr("does not serve yet after 40 s")));
   reloads_.monitor_ended();
   reloads_.request();
   pass(kLongestReload);
@@ -210,10 +251,18 @@ TEST_F(ReloadsTest, IsOverAtItsDeadlineInEveryState) {
 TEST_F(ReloadsTest, TimeInWhichNobodyRanDoesNotCount) {
   reloads_.request();
   const Milliseconds tick(1000);  // by which the gap is noticed
-  loop_.after(tick, [] {});
-  pass(kLongestReload * 10);
+  const auto asleep = [&] {
+    loop_.after(tick, [] {});
+    pass(kLongestReload * 10);
+    EXPECT_THAT(log(), IsEmpty());
+  };
+  asleep();
+  pass(kLongestInspection - tick * 2);
+  judged();
+  asleep();
+  pass(kLongestReload - kLongestInspection - Milliseconds(1));
   EXPECT_THAT(log(), IsEmpty());
-  pass(kLongestReload - tick);
+  pass(tick);
   EXPECT_THAT(log(), ElementsAre("no answer within 40 s"));
 }
 
