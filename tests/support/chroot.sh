@@ -57,7 +57,8 @@ over() {
     touch "$top/root/dev/$node"
     mount --bind "/dev/$node" "$top/root/dev/$node"
   done
-  mkdir "$top/root/dev/shm" "$top/root/dev/pts"
+  mkdir "$top/root/dev/pts"
+  mkdir -m 1777 "$top/root/dev/shm"
   mount -t devpts -o newinstance,ptmxmode=666 devpts "$top/root/dev/pts"
   ln -s pts/ptmx "$top/root/dev/ptmx"
   ln -s /proc/self/fd "$top/root/dev/fd"

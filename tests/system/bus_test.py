@@ -138,11 +138,17 @@ def server(config, original=False, *arguments, **options):
         caller.close()
 
 
+def original_policy():
+    # Below /usr since version 1.8.19.
+    places = [pathlib.Path(folder, "dbus-1/system.d/mandos.conf") for folder in ("/usr/share", "/etc")]
+    return next(place for place in places if place.exists()).read_text()
+
+
 def both(run, make_config=three_clients, **options):
     """What `run` gives with the original and with ours."""
     results = []
     for original in (True, False):
-        policy = pathlib.Path("/etc/dbus-1/system.d/mandos.conf").read_text() if original else POLICY
+        policy = original_policy() if original else POLICY
         with Bus(policy), server(make_config(), original, **options) as started:
             results.append(run(started))
     return results
@@ -399,7 +405,7 @@ def _():
     call = " ".join(dbus_send(OURS, "/clients/one", CLIENT + ".Disable"))
     checker = f"{call} > {place}/out 2>&1; echo $? > {place}/status"
     # The original's policy, installed next to ours or instead of it, lets the whole group in.
-    loose = pathlib.Path("/etc/dbus-1/system.d/mandos.conf").read_text()
+    loose = original_policy()
     may_own = ('<policy user="_mandos-bus"><allow own="*"/></policy>'
                '<policy context="default"><allow send_destination="*"/></policy>')
     for by, policy, extra in (("the policy", POLICY, ""),
