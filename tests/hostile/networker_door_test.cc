@@ -602,6 +602,10 @@ TEST_F(NetworkerDoorTest, NothingIsHeardAfterWhatBreaksTheDoor) {
   send(proof(1, transcript(nonce, good_key_)));
   expect_broken("not allowed in this state");
   EXPECT_EQ(broken_.size(), 1U);
+  ToMonitor more = about(9);
+  more.mutable_open();
+  send(more);
+  EXPECT_FALSE(receive()) << "a nonce";
 }
 
 TEST_F(NetworkerDoorTest, ADatagramHoldsFewMessages) {

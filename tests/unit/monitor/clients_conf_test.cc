@@ -289,6 +289,17 @@ TEST_F(ClientsConfTest, RefusesAnOptionThatCannotBeExpandedThoughItIsUnknown) {
   EXPECT_THAT(load(section("stray = 50%\n")).problems, ElementsAre(HasSubstr("[foo] stray: ")));
 }
 
+TEST_F(ClientsConfTest, AKeyIdHasSixtyFourDigits) {
+  const std::string digits(kKey);
+  const auto problems = [this](const std::string& key_id) {
+    return load(concat("[foo]\nkey_id = ", key_id, "\nsecret = QUJD\n")).problems;
+  };
+  EXPECT_THAT(problems(digits), IsEmpty());
+  for (const auto& wrong : {digits.substr(1), digits + '0', "g" + digits.substr(1)}) {
+    EXPECT_THAT(problems(wrong), ElementsAre(HasSubstr("64 hexadecimal digits"))) << wrong;
+  }
+}
+
 TEST_F(ClientsConfTest, AKeyIdBelongsToOneClient) {
   EXPECT_THAT(load(section("") + section("", "bar")).problems,
               ElementsAre(AllOf(HasSubstr("clients.conf:2: [foo] key_id"),
