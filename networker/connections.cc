@@ -72,6 +72,7 @@ Connections::Connections(EventLoop& loop, Log& log, Door& monitor, Tls& tls, Cra
                               const sockaddr_storage& peer) { accepted(std::move(fd), peer); }}) {
   loop_.on_gap([this](Milliseconds) { missed(); });
   const Instant now = BootClock::now();
+  for (const auto& proof : crash_note_.proofs(now)) penalties_.proved(proof.source, proof.last);
   for (const auto& deadly : crash_note_.take(now)) {
     std::optional<Milliseconds> refused;
     if (!exempt_.cover(deadly.source)) {
@@ -86,7 +87,8 @@ Connections::Connections(EventLoop& loop, Log& log, Door& monitor, Tls& tls, Cra
 
 Connections::~Connections() {
   if (grace_timer_) loop_.cancel(*grace_timer_);
-  for (const auto* complaint : {&full_, &source_full_, &crowded_, &penalized_, &exhausted_}) {
+  for (const auto* complaint :
+       {&full_, &source_full_, &crowded_, &penalized_, &unlogged_, &exhausted_}) {
     if (complaint->again) loop_.cancel(*complaint->again);
   }
   if (tick_) loop_.cancel(*tick_);
@@ -325,13 +327,11 @@ void Connections::punish(const Source& source, Offense offense, std::string_view
   const Instant now = BootClock::now();
   const auto refused = penalties_.add(source, offense, now);
   if (!refused) return;
-  if (!penalty_lines_.take(now)) return static_cast<void>(++penalty_lines_left_out_);
-  const auto left_out = std::exchange(penalty_lines_left_out_, 0);
+  if (!penalty_lines_.take(now)) return complain(unlogged_, source_text(source));
   log_.warning("refusing ", source_text(source), " for ", in_seconds(*refused),
                " after repeated offenses, the last: ", why,
                "; see source_penalty_time, source_penalty_threshold and source_penalty_exempt in "
-               "mandos.conf(5)",
-               left_out > 0 ? concat(" (lines left out: ", left_out, ")") : "");
+               "mandos.conf(5)");
 }
 
 /// We did not run for a while: nobody is ended for what we could not hear.
@@ -412,7 +412,9 @@ bool Connections::part(std::uint32_t number, Bytes bytes, bool last) {
   if (guest == nullptr) return true;
   if (!guest->connection.wants_part()) return false;
   const CrashNote::Handling noted(crash_note_, guest->source);
-  penalties_.proved(guest->source, BootClock::now());
+  const Instant now = BootClock::now();
+  penalties_.proved(guest->source, now);
+  crash_note_.proved(guest->source, now);
   handle(*guest, guest->connection.part(bytes, last, tls_));
   return true;
 }

@@ -37,7 +37,7 @@ class Connections {
     Exemptions exempt;
   };
   /// All references must outlive this, and `loop` must not run after it. A source that `crash_note`
-  /// holds is refused from the start.
+  /// holds is refused from the start, or never refused altogether.
   Connections(EventLoop& loop, Log& log, Door& monitor, Tls& tls, CrashNote& crash_note,
               const Policy& policy, std::vector<UniqueFd> listeners);
   ~Connections();
@@ -115,9 +115,7 @@ class Connections {
   Admission admission_;
   Penalties penalties_;
   const Exemptions exempt_;
-  // Lines about who is refused from now on, and how many were left out.
-  TokenBucket penalty_lines_;
-  unsigned long penalty_lines_left_out_ = 0;
+  TokenBucket penalty_lines_;  // about who is refused from now on
   std::vector<Slot> slots_;
   // First in, first out, so that a number rests as long as possible before it is used again.
   std::deque<std::uint32_t> free_slots_;
@@ -139,6 +137,7 @@ class Connections {
       "limit of connections that wait for their secret reached "
       "(twice max_connections or max_connections_per_source): closing others"};
   Complaint penalized_{"refused connections from sources under a penalty"};
+  Complaint unlogged_{"more sources are refused after repeated offenses"};
   Complaint exhausted_{"no descriptor or memory for another connection"};
   Acceptor acceptor_;
 };

@@ -8,21 +8,36 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 namespace mandos::networker {
 namespace {
 
 constexpr std::uint32_t kMostDeadly = 64;
+// Proofs lie in a set that their source determines, where a new one takes the oldest one's place.
+// On average eight of 16,384 share a set.
+constexpr std::size_t kSets = 2048;
+constexpr std::size_t kProofsInSet = 16;
+
+/// FNV-1a. Whoever finds sources for one set needs a valid key at each of them.
+std::size_t set_of(const Source& source) {
+  std::uint64_t hash = 0xcbf29ce484222325;
+  const auto add = [&hash](std::uint32_t part) { hash = (hash ^ part) * 0x100000001b3; };
+  for (const unsigned char byte : source.address) add(byte);
+  add(source.scope);
+  return (hash ^ hash >> 32) % kSets;
+}
 
 }  // namespace
 
-// A new file is all zeros: no note, and nobody deadly.
+// A new file is all zeros: no note, nobody deadly, and no proof.
 struct CrashNote::Record {
   Source source;
   std::atomic<std::uint32_t> written;
   std::uint32_t found;  // so many ever, the last of them below
   std::array<Deadly, kMostDeadly> deadly;
+  std::array<std::array<Proof, kProofsInSet>, kSets> proofs;
 };
 
 CrashNote::CrashNote(int fd) {
@@ -51,6 +66,25 @@ std::vector<CrashNote::Deadly> CrashNote::take(Instant now) {
     Deadly& each = record_->deadly.at((found - back) % kMostDeadly);
     each.found = std::min(each.found, now);
     all.push_back(each);
+  }
+  return all;
+}
+
+void CrashNote::proved(const Source& source, Instant now) {
+  if (record_ == nullptr) return;
+  auto& set = record_->proofs.at(set_of(source));
+  auto* place = std::ranges::find(set, source, &Proof::source);
+  if (place == set.end()) place = std::ranges::min_element(set, {}, &Proof::last);
+  *place = {source, now};
+}
+
+std::vector<CrashNote::Proof> CrashNote::proofs(Instant now) const {
+  std::vector<Proof> all;
+  if (record_ == nullptr) return all;
+  for (const auto& set : record_->proofs) {
+    for (const Proof& proof : set) {
+      if (proof.last != Instant()) all.push_back({proof.source, std::min(proof.last, now)});
+    }
   }
   return all;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Whose bytes this process is handling, noted where it outlives the process: when it dies of them,
-// those that follow know whom to refuse.
+// What outlives a networker, for those that follow: whose bytes it is handling, so that they know
+// whom to refuse when it dies of them, and which sources proved a key, whom they must not refuse.
 #pragma once
 
 #include <vector>
@@ -28,6 +28,16 @@ class CrashNote {
   /// The latest of them, oldest first. If the process just before us died so, that is the last and
   /// was found `now`: once only. Claims: those processes may have been taken over.
   std::vector<Deadly> take(Instant now);
+
+  /// A source where a client got its secret, and when that last was.
+  struct Proof {
+    Source source;
+    Instant last;
+  };
+  void proved(const Source& source, Instant now);
+  /// All that are kept, also of this process: at least the last 16 and usually all of 16,384. None
+  /// is later than `now`. Claims, as above.
+  std::vector<Proof> proofs(Instant now) const;
 
   /// While it lives, the note names `source`; of nested ones the inner's end is the note's.
   class Handling {

@@ -333,10 +333,16 @@ TEST_F(ConnectionsTest, ManyOffendersCannotFillTheLog) {
   policy_.penalties.threshold = 1;
   start();
   for (int i = 1; i <= 100; ++i) offend(concat("127.4.1.", i).c_str());
-  EXPECT_THAT(log_lines(), SizeIs(5));
-  pass(seconds(10));
+  auto logged = log_lines();
+  ASSERT_THAT(logged, SizeIs(6));
+  EXPECT_THAT(logged.back(), AllOf(HasSubstr("more sources are refused"), HasSubstr("times: 1")));
+  // The number is told although nobody offends again.
+  pass(seconds(60));
+  EXPECT_THAT(log_lines(), ElementsAre(AllOf(HasSubstr("times: 94"), HasSubstr("127.4.1.100"))));
+  pass(seconds(60));
+  EXPECT_THAT(log_lines(), IsEmpty());
   offend("127.4.2.1");
-  EXPECT_THAT(log_lines(), ElementsAre(HasSubstr("lines left out: 95")));
+  EXPECT_THAT(log_lines(), ElementsAre(HasSubstr("refusing 127.4.2.1")));
 }
 
 TEST_F(ConnectionsTest, EachViolationCounts) {
@@ -399,6 +405,24 @@ TEST_F(ConnectionsTest, WhereAKeyWasProvedAFloodDoesNotKeepOthersOut) {
   EXPECT_FALSE(is_served("127.4.0.1")) << "the allowance has an end";
   pass(milliseconds(100));
   EXPECT_TRUE(is_served("127.4.0.1"));
+}
+
+TEST_F(ConnectionsTest, WhatAKeyWasProvedForOutlivesTheNetworker) {
+  start();
+  EXPECT_TRUE(is_served("127.4.0.1"));
+  connections_.reset();
+  start();
+  for (unsigned i = 0; i < kThreshold; ++i) offend("127.4.0.1");
+  for (unsigned i = 0; i < kThreshold; ++i) offend("127.4.0.2");
+  EXPECT_THAT(log_lines(), SizeIs(2));
+  EXPECT_TRUE(is_served("127.4.0.1"));
+  EXPECT_FALSE(is_served("127.4.0.2"));
+  // For as long as before.
+  pass(Penalties::kProofRemembered);
+  connections_.reset();
+  start();
+  for (unsigned i = 0; i < kThreshold; ++i) offend("127.4.0.1");
+  EXPECT_FALSE(is_served("127.4.0.1"));
 }
 
 TEST_F(ConnectionsTest, WhoseBytesANetworkerDiedOfIsRefused) {

@@ -104,6 +104,50 @@ TEST_F(CrashNoteTest, KeptUntilSomebodyAsks) {
   EXPECT_EQ(told(), Sources({kOne}));
 }
 
+TEST_F(CrashNoteTest, ProofsAreKeptForThoseThatFollow) {
+  die([](CrashNote& note) {
+    note.proved(kOne, kNow);
+    note.proved({.address = {4}, .scope = 0}, kNow);
+    note.proved(kOne, kNow + Milliseconds(5));
+    raise(SIGKILL);
+  });
+  const auto proofs = CrashNote(file_.get()).proofs(kNow + Milliseconds(9));
+  ASSERT_EQ(proofs.size(), 2U);
+  for (const auto& proof : proofs) {
+    EXPECT_EQ(proof.last, proof.source == kOne ? kNow + Milliseconds(5) : kNow);
+  }
+  // A clock of somebody else's making.
+  for (const auto& proof : CrashNote(file_.get()).proofs(kNow - Milliseconds(5))) {
+    EXPECT_EQ(proof.last, kNow - Milliseconds(5));
+  }
+  EXPECT_EQ(told(), Sources()) << "nobody died of these";
+}
+
+TEST_F(CrashNoteTest, ProofsAreBoundedAndTheOldestGoFirst) {
+  CrashNote note(file_.get());
+  constexpr unsigned kMany = 16384;
+  const auto nth = [](unsigned number) {
+    Source source;
+    source.address[6] = static_cast<unsigned char>(number >> 8);
+    source.address[7] = static_cast<unsigned char>(number);
+    return source;
+  };
+  for (unsigned number = 0; number < kMany; ++number) {
+    note.proved(nth(number), kNow + Milliseconds(number));
+  }
+  EXPECT_GT(note.proofs(kNow + Milliseconds(kMany)).size(), kMany * 99 / 100);
+  for (unsigned number = kMany; number < 4 * kMany; ++number) {
+    note.proved(nth(number), kNow + Milliseconds(number));
+  }
+  const auto proofs = note.proofs(kNow + Milliseconds(4 * kMany));
+  EXPECT_EQ(proofs.size(), 2 * kMany);
+  std::size_t recent = 0;
+  for (const auto& proof : proofs) {
+    recent += proof.last >= kNow + Milliseconds(3 * kMany) ? 1 : 0;
+  }
+  EXPECT_GT(recent, kMany * 99 / 100);
+}
+
 TEST_F(CrashNoteTest, WithoutMemoryNothingIsNoted) {
   const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   const UniqueFd sealed(memfd_create("sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING));
@@ -113,6 +157,8 @@ TEST_F(CrashNoteTest, WithoutMemoryNothingIsNoted) {
     EXPECT_FALSE(note.kept());
     { const CrashNote::Handling handling(note, kOne); }
     EXPECT_TRUE(note.take(kNow).empty());
+    note.proved(kOne, kNow);
+    EXPECT_TRUE(note.proofs(kNow).empty());
   }
 }
 
