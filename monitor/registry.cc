@@ -117,8 +117,11 @@ bool Registry::may_go_on(const Proven& proven) {
   Slot* slot = holder(proven);
   if (slot != nullptr) deliver(*slot, Due{});
   if (slot != nullptr && slot->client.enabled()) return true;
-  audit(false, slot != nullptr ? &slot->client : nullptr, proven.key.text(), proven.address,
-        "Revoked while it was sent");
+  if (slot != nullptr ? may_tell(slot->refusals, slot->suppressed)
+                      : may_tell(stranger_lines_, suppressed_lines_)) {
+    audit(false, slot != nullptr ? &slot->client : nullptr, proven.key.text(), proven.address,
+          "Revoked while it was sent");
+  }
   return false;
 }
 
@@ -150,6 +153,7 @@ void Registry::keep_removal(const Entry& entry) {
 void Registry::drop(Slot& slot) {
   if (!slot.client.removed) deliver(slot, Removed{});
   outlets_.removed(slot.client);
+  suppressed_lines_ += slot.suppressed;
   saver_.changed(slot.client.name);
   std::erase_if(by_key_, [&slot](const auto& key) { return key.second == &slot; });
   by_number_.erase(slot.client.number);
@@ -237,8 +241,8 @@ void Registry::report_suppressed() {
   report_is_due_ = false;
   const auto report = [this](unsigned long& lines, std::string_view whose) {
     if (lines > 0)
-      log_.write(LogLevel::kInfo, concat("audit: ", lines, " lines were suppressed", whose));
-    lines = 0;
+      log_.write(LogLevel::kInfo,
+                 concat("audit: ", std::exchange(lines, 0), " lines were suppressed", whose));
   };
   report(suppressed_lines_, "");
   for (const auto& [name, slot] : by_name_) {

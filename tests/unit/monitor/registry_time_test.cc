@@ -137,6 +137,31 @@ TEST_F(RegistryTimeTest, TheKeyOfADisabledClientFillsNeitherLogNorBus) {
   EXPECT_EQ(count(lines(), "verdict=refused client=\"disabled\""), 1);
 }
 
+TEST_F(RegistryTimeTest, WhatWasSuppressedOfAClientIsToldWhenItIsRemoved) {
+  for (ConnectionId id = 0; id < 1000; ++id) ask(disabled_key_, id);
+  EXPECT_EQ(count(lines(), "verdict=refused client=\"disabled\""), 20);
+  clients_->remove("disabled", [](const Status&) {});
+  pass(seconds(11));
+  EXPECT_EQ(count(lines(), "audit: 980 lines were suppressed"), 1);
+}
+
+TEST_F(RegistryTimeTest, SecretsThatAreNotSentToTheirEndFillNoLog) {
+  Proven proven{key_id(good_key_), "2001:db8::1"};
+  clients_->request(1, proven);
+  clients_->change("good", Set{Property::kEnabled, false}, [](const Status&) {});
+  lines();
+  for (int i = 0; i < 1000; ++i) EXPECT_FALSE(clients_->may_go_on(proven));
+  EXPECT_EQ(count(lines(), "Revoked while it was sent"), 20);
+  pass(seconds(11));
+  EXPECT_EQ(count(lines(), "audit: 980 lines were suppressed of client=\"good\""), 1);
+  // Nobody's, too.
+  clients_->remove("good", [](const Status&) {});
+  for (int i = 0; i < 1000; ++i) EXPECT_FALSE(clients_->may_go_on(proven));
+  EXPECT_EQ(count(lines(), "Revoked while it was sent"), 100);
+  pass(seconds(11));
+  EXPECT_EQ(count(lines(), "audit: 900 lines were suppressed"), 1);
+}
+
 TEST_F(RegistryTimeTest, StrangersFillNeitherLogNorBus) {
   for (int i = 0; i < 1000; ++i) clients_->not_found(key_id(unknown_key_), "2001:db8::1");
   for (int i = 0; i < 1000; ++i) clients_->proof_refused("2001:db8::1", "nonsense");
