@@ -24,6 +24,12 @@ constexpr std::size_t kMostOutstanding = 64;
 constexpr double kRequestsPerSecond = 2000;  // the monitor allows more
 constexpr unsigned kRateWaitMs = 10;
 constexpr int kDatagramsPerRound = 64;
+constexpr unsigned kLateMs = 1000;
+// Lines about attempts without authority: an administrator sees the first few at once.
+constexpr double kAttemptLinesPerSecond = 0.1;
+constexpr double kMostAttemptLines = 5;
+// How long what was left out is counted before its number is logged.
+constexpr unsigned kReportMs = 10'000;
 
 }  // namespace
 
@@ -40,6 +46,7 @@ Agent::Agent(Log& log, UniqueFd door, std::string bus_path, Access access,
       announcer_(log, bus_),
       emit_([this](const std::string& path, const char* interface, const char* member,
                    GVariant* parameters) { bus_.emit(path, interface, member, parameters); }),
+      attempt_lines_(kAttemptLinesPerSecond, kMostAttemptLines),
       rate_(kRequestsPerSecond, kRequestsPerSecond / 10) {
   watch();
   ToMonitor greeting;
@@ -108,17 +115,26 @@ bool Agent::obey(const ToBusAgent& message) {
       return true;
     case ToBusAgent::kChanged:
       if (const auto client = mirror_.change(message.changed())) {
-        emit_changed(*client, message.changed(), emit_);
+        if (pace_.admits(message.changed(), BootClock::now())) {
+          emit_changed(*client, message.changed(), emit_);
+        } else {
+          emit_later();
+        }
       }
       return true;
     case ToBusAgent::kRemoved:
+      pace_.forget(message.removed().name());
       if (const auto client = mirror_.remove(message.removed().name())) {
         emit_removed(*client, emit_);
       }
       return true;
     case ToBusAgent::kSignal:
       if (const auto client = mirror_.by_name(message.signal().name())) {
-        emit_signal(*client, message.signal(), emit_);
+        if (pace_.admits(message.signal(), BootClock::now())) {
+          emit_signal(*client, message.signal(), emit_);
+        } else {
+          report_later();
+        }
       }
       return true;
     case ToBusAgent::kNotFound:
@@ -154,6 +170,37 @@ bool Agent::obey(const ToBusAgent& message) {
   return false;
 }
 
+void Agent::emit_later() {
+  if (std::exchange(late_is_due_, true)) return;
+  run_after(kLateMs, [this] {
+    late_is_due_ = false;
+    pace_.take_late([this](const Client& change) {
+      if (const auto client = mirror_.by_name(change.name())) emit_changed(*client, change, emit_);
+    });
+  });
+}
+
+void Agent::attempted(guint32 user, const char* what) {
+  if (attempt_lines_.take(BootClock::now())) return log_.warning("user ", user, what);
+  ++attempts_left_out_;
+  report_later();
+}
+
+void Agent::report_later() {
+  if (!std::exchange(report_is_due_, true)) run_after(kReportMs, [this] { report(); });
+}
+
+void Agent::report() {
+  report_is_due_ = false;
+  if (attempts_left_out_ > 0) {
+    log_.warning("attempts without authority that were not logged: ",
+                 std::exchange(attempts_left_out_, 0));
+  }
+  pace_.take_left_out([this](const std::string& name, unsigned long count) {
+    log_.warning(count, " signals were suppressed of client=\"", escaped(name), "\"");
+  });
+}
+
 void Agent::send(const ToMonitor& message, Channel::Tail tail) {
   if (!channel_.send(message, {}, std::move(tail))) return on_end_(1);
   watch();
@@ -163,7 +210,7 @@ Bus::Handled Agent::handle(Message& call) {
   const Bus::Caller* caller = bus_.caller_of(call.get());
   if (caller == nullptr) return Bus::Handled::kUnsure;
   if (!caller->may_read) {
-    log_.info("user ", caller->user, " has no authority on the bus and was refused");
+    attempted(caller->user, " has no authority on the bus and was refused");
     bus_.refuse(std::move(call), errors::kAccessDenied, "this account has no authority here");
     return Bus::Handled::kYes;
   }
@@ -184,7 +231,7 @@ Bus::Handled Agent::handle(Message& call) {
   }
   auto& change = std::get<Change>(outcome);
   if (!caller->may_change) {
-    log_.info("user ", caller->user, " was refused a change");
+    attempted(caller->user, " was refused a change");
     bus_.refuse(std::move(call), errors::kAccessDenied, "only administrators may change this");
     return Bus::Handled::kYes;
   }

@@ -14,6 +14,7 @@
 #include "bus-agent/bus.h"
 #include "bus-agent/mirror.h"
 #include "bus-agent/outcome.h"
+#include "bus-agent/pace.h"
 #include "common/channel.h"
 #include "common/log.h"
 #include "common/token_bucket.h"
@@ -41,6 +42,12 @@ class Agent {
   void send(const ToMonitor& message, Channel::Tail tail = {});
   void send_secret(SecretBytes& secret);
   void replied(const ToBusAgent::Reply& reply);
+  /// Emits what was held back of changes, a second after the first of them.
+  void emit_later();
+  /// Logs an attempt without authority, or counts it.
+  void attempted(guint32 user, const char* what);
+  void report_later();
+  void report();
 
   Log& log_;
   Channel channel_;
@@ -49,6 +56,11 @@ class Agent {
   Bus bus_;
   Announcer announcer_;
   Emit emit_;
+  Pace pace_;
+  bool late_is_due_ = false;
+  TokenBucket attempt_lines_;
+  unsigned long attempts_left_out_ = 0;
+  bool report_is_due_ = false;
   bool dbus_ = false;
   bool complete_ = false;
   guint watch_ = 0;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <gio/gio.h>
+#include <pwd.h>
 
 #include <array>
 #include <cstddef>
@@ -27,9 +28,12 @@ inline constexpr char kBusName[] = "org.freedesktop.DBus";
 struct Access {
   std::vector<guint32> refused;  // users
   guint32 group = 0;             // 0: none
+  /// One of the accounts to refuse, if it was not found: then only root is served, since whoever
+  /// calls might be that one.
+  std::string missing{};
 };
 /// From the accounts that the build was given; must be called before the jail is on.
-Access find_access();
+Access find_access(passwd* (*find_user)(const char* name) = getpwnam);
 /// Where the system bus listens, from the environment or the usual place.
 std::string find_system_bus();
 

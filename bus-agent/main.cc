@@ -46,6 +46,11 @@ int run() {
   g_unsetenv("GIO_EXTRA_MODULES");
   // Whatever reads a file, before there are none. No thread is started by any of this.
   Access access = find_access();
+  if (!access.missing.empty()) {
+    log.error("there is no user ", access.missing,
+              " whom to refuse on the bus: only root is served ",
+              "there, until the user exists and the server is restarted");
+  }
   const std::string bus = find_system_bus();
   g_type_ensure(G_TYPE_DBUS_MESSAGE);
   GMainLoop* loop = g_main_loop_new(nullptr, FALSE);

@@ -414,7 +414,7 @@ def _():
                               ("the bus-agent", loose, may_own)):
         config = three_clients()
         config.clients["foo.bar-1"]["checker"] = checker
-        with Bus(policy, extra), server(config):
+        with Bus(policy, extra), server(config) as started:
             caller = Caller()
             with contextlib.suppress(FileNotFoundError):
                 (place / "status").unlink()
@@ -429,7 +429,18 @@ def _():
                         ran = as_user(user, dbus_send(OURS, *call), groups)
                         h.expect("AccessDenied" in ran.stderr and ran.stdout == "",
                                  f"{user} {groups} {call}, by {by}: {ran.stdout}{ran.stderr}")
+                for name in (OURS, OLD) if policy == POLICY else ():
+                    ran = as_user(user, dbus_send("org.freedesktop.DBus", "/org/freedesktop/DBus",
+                                                  "org.freedesktop.DBus.RequestName",
+                                                  f"string:{name}", "uint32:0"), "--groups=_mandos")
+                    h.expect(user == "_mandos-bus" or "AccessDenied" in ran.stderr,
+                             f"{user} asks for {name}, by {by}: {ran.stdout}{ran.stderr}")
             h.expect_equal(caller.get("/clients/one", "Enabled"), True, "still enabled")
+            attempts = [line for line in started.log.lines if "no authority on the bus" in line]
+            h.expect(len(attempts) in (range(1, 30) if by == "the bus-agent" else (0,)),
+                     f"attempts that reached the server, by {by}: {attempts}")
+            if by == "the bus-agent":
+                started.log.wait_for("attempts without authority that were not logged", 30)
             # Those who have authority keep it.
             for call in CALLS:
                 ran = as_user("games", dbus_send(OURS, *call), "--groups=_mandos")
@@ -463,7 +474,8 @@ def _():
     with Bus(), server(three_clients()):
         heard = {}
         for user, groups in (("games", "--groups=_mandos"), ("games", "--clear-groups"),
-                             ("_mandos", "--groups=_mandos"), ("_mandos-net", "--clear-groups")):
+                             ("_mandos", "--groups=_mandos"), ("_mandos-net", "--clear-groups"),
+                             ("_mandos-bus", "--groups=_mandos")):
             heard[user, groups] = subprocess.Popen(
                 ["setpriv", f"--reuid={user}", f"--regid={user}", groups, *WATCH],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -474,6 +486,30 @@ def _():
             member = (user, groups) == ("games", "--groups=_mandos")
             h.expect_equal(each.communicate("\n", timeout=60 * h.SLACK)[0],
                            "heard\n" if member else "nothing\n", f"{user} {groups}")
+
+
+@h.case("a client that asks and hangs up without end does not fill the bus, and the log says so")
+def _():
+    key, key_id = h.test_key()
+    config = three_clients().client("asks", key_id, b"blob", host="asks.example",
+                                    approval_delay="PT1H", approved_by_default="False")
+    with Bus(), server(config) as started:
+        listener, asked = Listener(), 0
+        while not any('signals were suppressed of client="asks"' in line
+                      for line in started.log.lines):
+            asking = [h.start_fetch("--hang-up", "waiting", "--wait", 0.3, "--timeout", 60, key=key)
+                      for _ in range(25)]
+            asked += sum(h.finish_fetch(each).outcome == "hung-up" for each in asking)
+            h.expect(asked < 2000, "the number of signals that were left out is logged")
+
+        def told(text):
+            return [each for each in listener.signals if text in str(each)]
+        h.expect(len(told("NeedApproval")) < 2 * asked, f"fewer signals than {asked} requests")
+        # What was held back of the properties comes a second later.
+        h.wait_until(lambda: "('ApprovalPending', False)" in str(told("ApprovalPending")[-2:]) or
+                     "{'ApprovalPending': False" in str(told("ApprovalPending")[-1:]),
+                     "the last that is told of it is that nobody waits", 20)
+        h.expect_equal(Caller().get("/clients/asks", "ApprovalPending"), False, "ApprovalPending")
 
 
 @h.case("only root and the group are served; a loose policy does not help others to change")

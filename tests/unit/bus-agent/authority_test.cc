@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include <gtest/gtest.h>
+#include <pwd.h>
+#include <sys/types.h>
 
+#include <cstring>
 #include <vector>
 
 #include "bus-agent/bus.h"
 #include "bus-agent/outcome.h"
+#include "config.h"
 
 namespace mandos::bus_agent {
 namespace {
@@ -47,6 +51,34 @@ TEST(Authority, OurOwnAccountsHaveNoneEvenInTheGroup) {
     const Variant ours = about(user, {kGroup});
     EXPECT_FALSE(judge(ours.get(), kAccess).may_read);
     EXPECT_FALSE(judge(ours.get(), kAccess).may_change);
+  }
+}
+
+// An account that cannot be found now may be found by whoever calls as it in a moment.
+TEST(Authority, IsRootsAloneUntilAllAccountsToRefuseAreKnown) {
+  const Access all = find_access([](const char* name) -> passwd* {
+    static passwd user{};
+    user.pw_uid = kChecker + static_cast<uid_t>(std::strlen(name));
+    return &user;
+  });
+  EXPECT_EQ(all.missing, "");
+  EXPECT_EQ(all.refused.size(), 3U);
+  for (const char* const unknown : {MANDOS_CHECKER_USER, MANDOS_NETWORKER_USER, MANDOS_BUS_USER}) {
+    static const char* missing = nullptr;
+    missing = unknown;
+    Access access = find_access([](const char* name) -> passwd* {
+      static passwd user{};
+      return std::strcmp(name, missing) == 0 ? nullptr : &user;
+    });
+    EXPECT_EQ(access.missing, unknown);
+    access.group = kGroup;
+    const Variant member = about(kSomebody, {kGroup});
+    EXPECT_FALSE(judge(member.get(), access).may_read);
+    EXPECT_FALSE(judge(member.get(), access).may_change);
+    access.refused = {kChecker};
+    const Variant root = about(0, {});
+    EXPECT_TRUE(judge(root.get(), access).may_read);
+    EXPECT_TRUE(judge(root.get(), access).may_change);
   }
 }
 
