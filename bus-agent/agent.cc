@@ -197,7 +197,7 @@ void Agent::report() {
                  std::exchange(attempts_left_out_, 0));
   }
   pace_.take_left_out([this](const std::string& name, unsigned long count) {
-    log_.warning(count, " signals were suppressed of client=\"", escaped(name), "\"");
+    log_.warning(count, " signals of client ", escaped(name), " were suppressed");
   });
 }
 

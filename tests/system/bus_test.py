@@ -495,7 +495,7 @@ def _():
                                     approval_delay="PT1H", approved_by_default="False")
     with Bus(), server(config) as started:
         listener, asked = Listener(), 0
-        while not any('signals were suppressed of client="asks"' in line
+        while not any("signals of client asks were suppressed" in line
                       for line in started.log.lines):
             asking = [h.start_fetch("--hang-up", "waiting", "--wait", 0.3, "--timeout", 60, key=key)
                       for _ in range(25)]
