@@ -113,10 +113,13 @@ void Registry::request(ConnectionId connection, Proven& proven) {
   deliver(*found->second, Requested{connection});
 }
 
-bool Registry::may_go_on(const Proven& proven) {
+bool Registry::may_go_on(const Proven& proven, const SecretPtr& secret) {
   Slot* slot = holder(proven);
   if (slot != nullptr) deliver(*slot, Due{});
-  if (slot != nullptr && slot->client.enabled()) return true;
+  // A change to an equal secret keeps the object.
+  if (slot != nullptr && slot->client.enabled() && slot->client.settings.secret == secret) {
+    return true;
+  }
   if (slot != nullptr ? may_tell(slot->refusals, slot->suppressed)
                       : may_tell(stranger_lines_, suppressed_lines_)) {
     audit(false, slot != nullptr ? &slot->client : nullptr, proven.key.text(), proven.address,

@@ -84,9 +84,10 @@ class Registry {
   void hung_up(ConnectionId connection, const Proven& proven) {
     if (Slot* slot = of_number(proven.client)) deliver(*slot, HungUp{connection});
   }
-  /// Whether a granted connection may have the next part of its secret: not after its client was
-  /// disabled or removed or has another key.
-  bool may_go_on(const Proven& proven);
+  /// Whether a granted connection may have the next part of `secret`: not after its client was
+  /// disabled or removed, or has another key or another secret. So nobody gets the rest of a secret
+  /// that was replaced.
+  bool may_go_on(const Proven& proven, const SecretPtr& secret);
   void delivered(const Proven& proven) {
     if (Slot* slot = holder(proven)) deliver(*slot, Delivered{});
   }

@@ -177,7 +177,9 @@ void NetworkerDoor::send_refusal(std::uint32_t number, Connection& connection) {
 void NetworkerDoor::next_part(const ToMonitor& message) {
   const std::uint32_t number = message.connection();
   Connection& connection = connections_.at(number);
-  if (registry_.may_go_on(connection.proven)) return send_part(number, connection);
+  if (registry_.may_go_on(connection.proven, connection.secret)) {
+    return send_part(number, connection);
+  }
   connection.secret.reset();
   send_refusal(number, connection);
 }

@@ -754,28 +754,35 @@ TEST_F(NetworkerDoorTest, ANewKeyEndsTheWaitOfWhoProvedTheOldOne) {
 }
 
 TEST_F(NetworkerDoorTest, ASecretThatIsBeingSentIsRevoked) {
-  enum Why { kDisabled, kNewKey, kRemoved, kNothing };
-  for (const Why why : {kNothing, kDisabled, kNewKey, kRemoved}) {
+  enum Why { kNothing, kSameSecret, kDisabled, kNewKey, kNewSecret, kSecretOverTheBus, kRemoved };
+  const auto secret = [](char byte) {
+    return SecretPtr(std::make_shared<const Secret>(as_bytes(std::string(40000, byte))));
+  };
+  for (const Why why :
+       {kNothing, kSameSecret, kDisabled, kNewKey, kNewSecret, kSecretOverTheBus, kRemoved}) {
     ASSERT_TRUE(change("good", Set{Property::kEnabled, true}));
-    ASSERT_TRUE(change("good", Set{Property::kSecret, SecretPtr(std::make_shared<const Secret>(
-                                                          as_bytes(std::string(40000, 's'))))}));
+    ASSERT_TRUE(change("good", Set{Property::kSecret, secret('s')}));
+    ClientSettings file = registry_.find("good")->client.settings;
+    reload(file);
     auto answer = prove(1, transcript(open(1), good_key_));
     ASSERT_TRUE(answer && answer->has_part() && !answer->part().last());
-    ClientSettings file = registry_.find("good")->file();
+    ClientSettings changed = file;
     if (why == kDisabled) change("good", Set{Property::kEnabled, false});
-    if (why == kNewKey) file.key_id = KeyId{};
-    if (why == kNewKey) reload(file);
+    if (why == kNewKey) changed.key_id = KeyId{};
+    if (why == kSameSecret) changed.secret = secret('s');
+    if (why == kNewSecret) changed.secret = secret('t');
+    if (why == kSecretOverTheBus) change("good", Set{Property::kSecret, secret('t')});
     if (why == kRemoved) registry_.remove("good", [](const Status&) {});
+    if (why == kSameSecret || why == kNewKey || why == kNewSecret) reload(changed);
     ToMonitor next = about(1);
     next.mutable_next_part();
     send(next);
     answer = receive();
-    EXPECT_TRUE(answer && answer->has_part() == (why == kNothing)) << why;
-    EXPECT_TRUE(answer && answer->has_refused() == (why != kNothing)) << why;
+    const bool goes_on = why == kNothing || why == kSameSecret;
+    EXPECT_TRUE(answer && answer->has_part() == goes_on) << why;
+    EXPECT_TRUE(answer && answer->has_refused() == !goes_on) << why;
     send(closed(1));
-    if (why == kRemoved) break;
-    file.key_id = key_id(good_key_);
-    reload(file);
+    if (why != kRemoved) reload(file);
   }
 }
 

@@ -66,9 +66,13 @@ constexpr std::array<const char*, kSettings> kSettingTexts = {
 constexpr std::array<const char*, kClaims> kClaimTexts = {
     "proves again", "asks for a part that it may not have", "opens again",
     "closes, and claims the delivery of what it never got"};
-constexpr std::array<const char*, kSections> kSectionTexts = {
-    "as at first", "with a new key and secret", "without a key",
-    "gone",        "with the other's key",      "renamed"};
+constexpr std::array<const char*, kSections> kSectionTexts = {"as at first",
+                                                              "with a new key and secret",
+                                                              "with a new secret",
+                                                              "without a key",
+                                                              "gone",
+                                                              "with the other's key",
+                                                              "renamed"};
 
 const std::set<int> kAnySecret = {0, 1, 2, 3, 4};
 
@@ -157,6 +161,7 @@ std::string World::name_of(int number) const {
 std::optional<std::uint8_t> World::key_of(int number) const {
   switch (sections_.at(static_cast<std::size_t>(number))) {
     case kOriginal:
+    case kNewSecret:
     case kRenamed:
       return number;
     case kNewKey:
@@ -169,7 +174,8 @@ std::optional<std::uint8_t> World::key_of(int number) const {
 }
 
 int World::secret_of(int number) const {
-  return sections_.at(static_cast<std::size_t>(number)) == kNewKey ? 2 + number : number;
+  const auto section = sections_.at(static_cast<std::size_t>(number));
+  return section == kNewKey || section == kNewSecret ? 2 + number : number;
 }
 
 std::map<std::string, ClientSettings> World::file() const {
@@ -431,6 +437,8 @@ void World::hear_networker(const Port::Sent& sent) {
     if (own.empty() ? text != 'A' + secret_of(i) : !own.contains(text - 'A')) {
       return fail("the secret of another client, or another time");
     }
+    if (first) connection.secret = text;
+    if (connection.secret != text) return fail("half of one secret, and half of another");
     if (!holder->enabled()) return fail("a secret of a client that is disabled");
     if (*holder->expires <= now) return fail("a secret of a client that is past its expiry");
     if (first && holder->decision && !holder->decision->approved) {
@@ -545,6 +553,7 @@ std::vector<Happening> World::possible() {
     for (int next = 0; next < kSections; ++next) {
       if (next == section) continue;
       if (scene_.clients == 1 && (next == kOthersKey || next == kRenamed)) continue;
+      if (next == kNewSecret && !scene_.two_parts) continue;
       if (i == 1 && (next == kNewKey || next == kNoKey || next == kRenamed)) continue;
       const auto before = sections_;
       sections_.at(static_cast<std::size_t>(i)) = static_cast<std::uint8_t>(next);
@@ -877,7 +886,7 @@ std::uint64_t World::hash() {
   hash << default_edited_;
   for (const auto& name : absent_) hash << name;
   for (const auto& connection : connections_) {
-    hash << connection.state << connection.key << connection.part_wanted;
+    hash << connection.state << connection.key << connection.secret << connection.part_wanted;
   }
   std::map<std::uint32_t, std::string> names;
   registry_->for_each([&](const Client& each) {

@@ -68,6 +68,7 @@ struct Happening {
 enum Section : std::uint8_t {
   kOriginal,
   kNewKey,
+  kNewSecret,
   kNoKey,
   kAbsent,
   kOthersKey,
@@ -112,6 +113,7 @@ class World {
     std::uint32_t number = 0;
     monitor::Nonce nonce{};
     std::uint8_t key = 0;
+    unsigned char secret = 0;  // of which it has a part
     bool part_wanted = false;
   };
   struct Checker {
