@@ -9,7 +9,6 @@
 
 #include <array>
 #include <cerrno>
-#include <climits>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -24,7 +23,6 @@ namespace {
 constexpr int kFirstListenFd = 3;  // SD_LISTEN_FDS_START
 constexpr int kMostListenFds = 16;
 constexpr unsigned kLoopback = 1;  // LOOPBACK_IFINDEX: the same in every network namespace
-constexpr int kNoInterface = INT_MAX;
 
 Result<UniqueFd> adopt(int fd) {
   const int inherited = fd <= STDERR_FILENO ? inspection::kMovedSockets + fd : fd;

@@ -3,6 +3,7 @@
 
 #include <netinet/in.h>
 
+#include <climits>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -19,6 +20,9 @@ namespace mandos::monitor {
 std::optional<in6_addr> address_of(const Settings& settings);
 /// The interface that the server is bound to: `interface`, else the zone of `address`, else none.
 std::string interface_of(const Settings& settings);
+
+/// The index of no interface: what is bound to it hears nothing.
+inline constexpr int kNoInterface = INT_MAX;
 
 /// Whether somebody else made the sockets: by --socket or LISTEN_FDS.
 bool are_inherited(const Settings& settings);

@@ -164,7 +164,7 @@ void Server::begin(const Begin& message, std::vector<UniqueFd> kept) {
     supervisor_.keep(descriptors, listeners->inherited, settings_text_);
   } else {
     listeners_ = std::move(kept);
-    if (network_.index != 0) supervisor_.listen(network_.index);
+    if (!interface_.empty()) supervisor_.listen(network_.index);
   }
   families_ = families_of(listeners_);
   for (std::uint32_t index = 1; index < settings_.networkers; ++index) want(NETWORKER, index);
@@ -319,7 +319,10 @@ void Server::open_door(Arrival arrival) {
   } else {
     BusAgentDoor::Options options{.settings = {},
                                   .on_greeting = [this] { greeted(BUS_AGENT, ""); },
-                                  .on_withdrawn = [this] { finish(0); },
+                                  .on_withdrawn =
+                                      [this] {
+                                        if (stopping_) finish(0);
+                                      },
                                   .on_alive = on_alive,
                                   .on_broken = on_broken};
     options.settings.set_log_level(static_cast<std::uint32_t>(settings_.level));
@@ -332,7 +335,11 @@ void Server::open_door(Arrival arrival) {
 }
 
 bool Server::announce() {
-  if (!settings_.zeroconf || !bus_agent_ || stopping_ || !awaited().empty()) return false;
+  if (!settings_.zeroconf || !bus_agent_ || stopping_) return false;
+  if (!awaited().empty()) {
+    bus_agent_->withdraw();
+    return false;
+  }
   door::bus_agent::ToBusAgent::Announce announcement;
   announcement.set_service(settings_.servicename);
   announcement.set_port(families_.port);
@@ -464,12 +471,12 @@ void Server::look_at_network() {
   if (!view) return;
   const auto before = std::exchange(network_, *view);
   if (network_ == before) return;
-  if (network_.index == 0 && before.index != 0) {
+  if (network_.index != before.index) {
     log_.warning("the interface ", escaped(interface_),
-                 " is gone: no client reaches the server until it is back");
-  } else if (network_.index != before.index) {
-    log_.warning("the interface ", escaped(interface_), " is there, with index ", network_.index,
-                 ": listening on it");
+                 network_.index == 0
+                     ? " is gone: no client reaches the server until it is back"
+                     : concat(" is there, with index ", network_.index, ": listening on it"));
+    // Of one that is gone as well: it may have another name by now, and still be there.
     supervisor_.listen(network_.index);
   }
   if (network_.address_exists != before.address_exists && network_.index == before.index) {

@@ -215,8 +215,8 @@ void Supervisor::renew_monitor(const std::string& why) {
   if (!end_monitor_at_) end_monitor_at_ = tick_number_ + ticks(kStopGrace);
 }
 
-/// The interface that the listening sockets are bound to has been made anew. The networkers share
-/// them, and so need not be told.
+/// The interface that the listening sockets are bound to is another one now, or gone. The networkers
+/// share the sockets, and so need not be told.
 void Supervisor::listen_on(unsigned interface) {
   for (const auto& listener : listeners_) {
     const int index = static_cast<int>(interface);

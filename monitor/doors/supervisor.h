@@ -12,6 +12,7 @@
 
 #include "common/channel.h"
 #include "common/event_loop.h"
+#include "monitor/listeners.h"
 
 namespace mandos::monitor {
 
@@ -37,9 +38,11 @@ class SupervisorDoor {
   void restart(Role role, std::uint32_t index, pid_t pid, bool hangs);
   void serves(Role role, std::uint32_t index, pid_t pid);
   void keep(const std::vector<int>& listeners, bool inherited, std::string_view settings);
-  /// The interface that they are bound to has this index.
+  /// The interface that they are bound to has this index; 0: there is none, and they turn deaf.
   void listen(unsigned interface) {
-    tell([&](auto& message) { message.mutable_listen()->set_interface(interface); });
+    tell([&](auto& message) {
+      message.mutable_listen()->set_interface(interface != 0 ? interface : unsigned{kNoInterface});
+    });
   }
   void status_text(const std::string& text) {
     tell([&](auto& message) { message.mutable_status_text()->set_text(text); });

@@ -1263,6 +1263,22 @@ def _():
         h.wait_until(lambda: after in indices(), "announced on the new index", 30)
 
 
+@h.case("an address that is gone is not announced; once it is back it is")
+def _():
+    address = lambda verb: subprocess.run(["ip", "address", verb, "10.8.8.8/32", "dev", "veth0"], check=True)
+    with Bus(), Avahi():
+        address("add")
+        with running(three_clients(), without=(), address="::ffff:10.8.8.8") as started:
+            browser = Browser()
+            h.wait_until(lambda: browser.now() != [], "announced", 20)
+            address("delete")
+            started.log.wait_for("10.8.8.8 is gone")
+            h.wait_until(lambda: browser.now() == [], "the announcement is taken back", 20)
+            address("add")
+            h.wait_until(lambda: browser.now() != [], "announced again", 30)
+            address("delete")
+
+
 @h.case("both daemons killed and started again: announced again; --no-ipv6 says IPv4")
 def _():
     with Bus() as bus, Avahi() as avahi:

@@ -166,6 +166,36 @@ def _():
             peer.expect_served("10.9.9.1", key, "served again")
 
 
+@case("an interface that is renamed is not served by its new name, with any monitor; named back it is")
+def _():
+    config, key = configured(interface="vpn0")
+    name = lambda before, after: [ip("link", "set", before, "down"), ip("link", "set", before, "name", after),
+                                  ip("link", "set", after, "up")]
+    with Peer() as peer:
+        peer.connect("10.9.9.1/24")
+        with Server(config, address="::") as server:
+            deaf = lambda: peer.fetch("10.9.9.1", key) == b""
+            monitor = server.pid("monitor")
+            peer.expect_served("10.9.9.1", key, "served at first")
+            name("vpn0", "old0")
+            server.log.wait_for("interface vpn0 is gone")
+            wait_until(deaf, "not served by another name")
+            wait_until(lambda: "Waiting for the interface vpn0" in status(server), "said in the status")
+            name("old0", "vpn0")
+            peer.expect_served("10.9.9.1", key, "served again")
+            # And the same while there is no monitor.
+            os.kill(monitor, signal.SIGSTOP)
+            name("vpn0", "old0")
+            os.kill(monitor, signal.SIGKILL)
+            server.log.wait_for("waiting for the interface vpn0")
+            server.pid("monitor", other_than=monitor)
+            wait_until(lambda: "Waiting for the interface vpn0" in status(server), "said in the status again")
+            wait_until(deaf, "not served by the next monitor")
+            name("old0", "vpn0")
+            peer.expect_served("10.9.9.1", key, "served in the end")
+            wait_until(lambda: "Serving 1 clients" in status(server), "said in the status")
+
+
 @case("a link-local address follows its interface")
 def _():
     config, key = configured()
