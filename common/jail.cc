@@ -121,10 +121,8 @@ Status check_unprivileged() {
 }
 
 Status keep_capabilities(const std::vector<unsigned>& kept) {
-  constexpr auto kSets = static_cast<capng_type_t>(
-      CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_INHERITABLE | CAPNG_BOUNDING_SET | CAPNG_AMBIENT);
   capng_clear(CAPNG_SELECT_ALL);
-  for (const unsigned capability : kept) capng_update(CAPNG_ADD, kSets, capability);
+  for (const unsigned capability : kept) capng_update(CAPNG_ADD, kCapabilitySets, capability);
   // The bounding set first: afterwards the right to change it is gone. Without that right it may be
   // as it should be already, which is verified below.
   const bool bounded = capng_apply(CAPNG_SELECT_BOUNDS) == 0;

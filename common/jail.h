@@ -3,6 +3,7 @@
 // Each process has its own table of them in its folder (FOLDER/jail.cc).
 #pragma once
 
+#include <cap-ng.h>
 #include <seccomp.h>
 #include <sys/resource.h>
 
@@ -14,6 +15,9 @@
 #include "common/result.h"
 
 namespace mandos::jail {
+
+inline constexpr auto kCapabilitySets = static_cast<capng_type_t>(
+    CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_INHERITABLE | CAPNG_BOUNDING_SET | CAPNG_AMBIENT);
 
 /// What the system calls of an operation have in common, and which they are: on every architecture
 /// and with every C library it is one of these. 32-bit machines have mmap2 for mmap, 64-bit times

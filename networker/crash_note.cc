@@ -33,14 +33,16 @@ std::size_t set_of(const Source& source) {
 
 // A new file is all zeros: no note, nobody deadly, and no proof.
 struct CrashNote::Record {
-  Source source;
+  // First, since the supervisor clears the first 32 bits to take a note back.
   std::atomic<std::uint32_t> written;
+  Source source;
   std::uint32_t found;  // so many ever, the last of them below
   std::array<Deadly, kMostDeadly> deadly;
   std::array<std::array<Proof, kProofsInSet>, kSets> proofs;
 };
 
 CrashNote::CrashNote(int fd) {
+  static_assert(offsetof(Record, written) == 0 && sizeof Record::written == 4);
   constexpr off_t kSize = sizeof(Record);
   struct stat file {};
   // Beyond the end of a file there is memory that kills whoever touches it.

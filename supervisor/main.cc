@@ -39,14 +39,12 @@ int complain(const std::string& what) {
 /// own that ends before anything else begins. Its exit status: inspection::kForeground or
 /// kBackground to go on, kReload, else ours.
 int inspect(const std::vector<std::string>& arguments) {
-  const Program monitor{.file = "mandos-monitor",
-                        .name = inspection::kName,
-                        .capabilities = nullptr,
-                        .parent_death_signal = SIGKILL};
   const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
-  const auto pid = spawn(monitor, arguments, {.door = null.get(), .quiet = false, .inherit = true});
+  const auto pid = spawn(monitor_program(inspection::kName), arguments,
+                         {.door = null.get(), .quiet = false, .inherit = true});
   if (!pid) return complain(pid.error());
   int status = 0;
+  // Not bounded: there is no server yet, and whoever waits for one may end us.
   TEMP_FAILURE_RETRY(waitpid(*pid, &status, 0));
   return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "supervisor/processes.h"
 
+#include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,7 +17,15 @@ void Processes::end(pid_t pid) {
 }
 
 pid_t Processes::reap(int& wait_status, bool wait) {
-  return waitpid(-1, &wait_status, wait ? 0 : WNOHANG);
+  const pid_t ended = waitpid(-1, &wait_status, WNOHANG);
+  if (ended == 0 && wait) poll(nullptr, 0, 10);
+  return ended;
+}
+
+std::string Processes::name(pid_t pid) {
+  std::string name;
+  std::getline(std::ifstream(concat("/proc/", pid, "/comm")), name);
+  return escaped(name);
 }
 
 // proc(5), /proc/PID/task/TID/children.

@@ -22,8 +22,11 @@ class Processes {
   }
   /// SIGKILL; never for a process group or everybody, kill(2) takes 0 and -1 for that.
   virtual void end(pid_t pid);
-  /// A child that ended, and its wait status; with `wait` the next that does. Not positive: none.
+  /// A child that ended, and its wait status. Not positive: none. With `wait` a moment passes then,
+  /// for a caller that asks until one has.
   virtual pid_t reap(int& wait_status, bool wait);
+  /// As ps(1) shows it, for a log line; empty if that cannot be read.
+  virtual std::string name(pid_t pid);
   /// Every process whose parent we are, adopted orphans too.
   virtual std::vector<pid_t> children();
 };

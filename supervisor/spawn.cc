@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "common/descriptors.h"
 #include "common/jail.h"
@@ -31,11 +32,9 @@ constexpr int kFailed = 127;
 }
 
 void drop(const Program& program, int complaints) {
-  constexpr auto kSets = static_cast<capng_type_t>(
-      CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_INHERITABLE | CAPNG_BOUNDING_SET | CAPNG_AMBIENT);
   capng_clear(CAPNG_SELECT_ALL);
   for (const unsigned capability : *program.capabilities) {
-    if (jail::within_bounds(capability)) capng_update(CAPNG_ADD, kSets, capability);
+    if (jail::within_bounds(capability)) capng_update(CAPNG_ADD, jail::kCapabilitySets, capability);
   }
   if (capng_apply(CAPNG_SELECT_BOUNDS) != 0) fail(complaints, program, "bounding set");
   if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0) fail(complaints, program, "PR_SET_KEEPCAPS");
@@ -72,6 +71,13 @@ void place(const Program& program, const Descriptors& descriptors, int complaint
 }
 
 }  // namespace
+
+Program monitor_program(std::string name) {
+  return {.file = "mandos-monitor",
+          .name = std::move(name),
+          .capabilities = nullptr,
+          .parent_death_signal = SIGKILL};
+}
 
 Result<pid_t> spawn(const Program& program, const std::vector<std::string>& arguments,
                     const Descriptors& descriptors) {

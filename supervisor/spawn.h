@@ -28,6 +28,9 @@ struct Program {
   int parent_death_signal;
 };
 
+/// The monitor's program, as root with all that we have.
+Program monitor_program(std::string name);
+
 struct Descriptors {
   int door;
   int log = -1;          // -1: the program has none, and its door is descriptor 0

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -28,6 +29,8 @@ constexpr Milliseconds kLongestDelay = std::chrono::seconds(10);
 // A process that ran so long is started again without delay.
 constexpr Milliseconds kLongRun = std::chrono::seconds(60);
 constexpr Milliseconds kStopGrace = std::chrono::seconds(6);
+// For those that were killed. One that is in the kernel (state D) ends when the kernel lets it.
+constexpr Milliseconds kLastWait = std::chrono::seconds(5);
 // Of a child that ended because the monitor closed its door: the monitor's own end must follow.
 constexpr Milliseconds kLastWord = std::chrono::seconds(1);
 // A process whose every start failed for so long ends the server: what is installed now may need
@@ -95,13 +98,9 @@ std::string told(int wait_status) {
 
 /// The monitor's program with --check.
 Result<pid_t> start_check(Processes& processes, std::vector<std::string> arguments, int output) {
-  const Program monitor{.file = "mandos-monitor",
-                        .name = inspection::kName,
-                        .capabilities = nullptr,
-                        .parent_death_signal = SIGKILL};
   const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   arguments.emplace_back("--check");
-  return processes.start(monitor, arguments,
+  return processes.start(monitor_program(inspection::kName), arguments,
                          {.door = null.get(), .output = output, .quiet = false});
 }
 
@@ -156,12 +155,9 @@ Supervisor::Supervisor(EventLoop& loop, Log& log, Processes& processes, Notify n
 Result<pid_t> Supervisor::start_monitor(Processes& processes,
                                         const std::vector<std::string>& arguments, int door,
                                         bool first) {
-  const Program monitor{.file = "mandos-monitor",
-                        .name = "mandos-monitor",
-                        .capabilities = nullptr,
-                        .parent_death_signal = SIGKILL};
   // It turns to /dev/null itself once nobody waits for its first words.
-  return processes.start(monitor, arguments, {.door = door, .quiet = false, .inherit = first});
+  return processes.start(monitor_program("mandos-monitor"), arguments,
+                         {.door = door, .quiet = false, .inherit = first});
 }
 
 void Supervisor::adopt_monitor(pid_t pid, UniqueFd door) {
@@ -209,14 +205,18 @@ void Supervisor::renew_monitor(const std::string& why) {
   log_.warning("a fresh monitor takes over: ", why);
   renewing_ = true;
   monitor_process_.serves = true;  // it ends for no failure of its own
+  tell_monitor_to_stop();
+}
+
+void Supervisor::tell_monitor_to_stop() {
   ToMonitor message;
   message.mutable_stop();
   send(message);
-  if (!end_monitor_at_) end_monitor_at_ = tick_number_ + ticks(kStopGrace);
+  end_monitor_at_ = tick_number_ + ticks(kStopGrace);
 }
 
-/// The interface that the listening sockets are bound to is another one now, or gone. The networkers
-/// share the sockets, and so need not be told.
+/// The interface that the listening sockets are bound to is another one now, or gone. The
+/// networkers share the sockets, and so need not be told.
 void Supervisor::listen_on(unsigned interface) {
   for (const auto& listener : listeners_) {
     const int index = static_cast<int>(interface);
@@ -280,9 +280,13 @@ void Supervisor::start_later(Child& child, const std::string& why) {
   const auto delay = back_off(child, find_kind(child.role)->file, why);
   if (!delay) return;
   loop_.after(*delay, [this, key = ChildKey(child.role, child.index)] {
-    const auto found = children_.find(key);
-    if (found != children_.end() && found->second.pid < 0 && !stopping_) start(found->second);
+    if (Child* const waiting = stopping_ ? nullptr : this->child(key, -1)) start(*waiting);
   });
+}
+
+Supervisor::Child* Supervisor::child(const ChildKey& key, pid_t pid) {
+  const auto found = children_.find(key);
+  return found != children_.end() && found->second.pid == pid ? &found->second : nullptr;
 }
 
 // How long to wait before the next start. Nothing: starts have failed for too long, and the server
@@ -329,20 +333,22 @@ void Supervisor::from_monitor(Channel::Datagram datagram) {
       break;
     }
     case ToSupervisor::kRestart: {
-      const auto found = children_.find({message.restart().role(), message.restart().index()});
-      if (found != children_.end() && found->second.pid == message.restart().pid()) {
-        found->second.hangs = message.restart().hangs();
-        end(found->second);
+      if (Child* const bad = child({message.restart().role(), message.restart().index()},
+                                   message.restart().pid())) {
+        bad->hangs = message.restart().hangs();
+        // One that broke the rules may have written anything there.
+        if (!bad->hangs) bad->memory.reset();
+        end(*bad);
       }
       break;
     }
     case ToSupervisor::kServes: {
-      const auto found = children_.find({message.serves().role(), message.serves().index()});
-      if (found == children_.end() || found->second.pid != message.serves().pid()) break;
-      found->second.serves = true;
-      if (found->second.failing_since) {
-        found->second.failing_since.reset();
-        notify_.send(concat("STATUS=", status_text_));
+      if (Child* const good =
+              child({message.serves().role(), message.serves().index()}, message.serves().pid())) {
+        good->serves = true;
+        if (std::exchange(good->failing_since, std::nullopt)) {
+          notify_.send(concat("STATUS=", status_text_));
+        }
       }
       break;
     }
@@ -360,7 +366,6 @@ void Supervisor::from_monitor(Channel::Datagram datagram) {
       break;
     case ToSupervisor::kReady:
       monitor_process_.serves = true;
-      monitor_process_.failing_since.reset();
       unsaved_ = message.ready().unsaved();
       if (!was_ready_) {
         was_ready_ = true;
@@ -391,7 +396,11 @@ void Supervisor::tick() {
   ++tick_number_;
   loop_.after(tick_, [this] { tick(); });
   reloads_.tick();
-  if (end_monitor_at_ && tick_number_ == *end_monitor_at_) end(monitor_process_);
+  if (end_monitor_at_ && tick_number_ == *end_monitor_at_) {
+    end(monitor_process_);
+    // It is waited for with the others, and no longer.
+    if (stopping_) loop_.stop(status_);
+  }
   if (!was_ready_ || stopping_ || monitor_process_.pid < 0) return;
   const auto verdict = heartbeat_.tick();
   if (verdict == Heartbeat::Verdict::kPing) {
@@ -427,9 +436,12 @@ void Supervisor::ended(pid_t pid, int wait_status) {
   if (found == children_.end()) return;  // an orphan of somebody who ended
   Child& child = found->second;
   child.pid = -1;
-  // Somebody's decision, and no crash: it leaves no note of whom it died of. One that hung does,
+  // Somebody's decision (the kernel's, when memory is short), and no crash: the note of whose bytes
+  // it was handling is taken back, and what was known before stays. One that hung leaves its note,
   // since that was no better than a crash.
-  if (WTERMSIG(wait_status) == SIGKILL && !child.hangs) child.memory.reset();
+  if (WTERMSIG(wait_status) == SIGKILL && !child.hangs) {
+    static_cast<void>(!pwrite(child.memory.get(), "\0\0\0", 4, 0));
+  }
   if (stopping_ || renewing_) return;  // on purpose, with the monitor
   if (wait_status != 0) return replace(child, pid, wait_status);
   // The monitor closed its door. If it has failed it is the one to be blamed, though it may take
@@ -437,7 +449,7 @@ void Supervisor::ended(pid_t pid, int wait_status) {
   loop_.after(kLastWord,
               [this, pid, wait_status, key = found->first, monitor = monitor_process_.pid] {
                 if (!stopping_ && !renewing_ && monitor_process_.pid == monitor) {
-                  replace(children_.at(key), pid, wait_status);
+                  if (Child* const ended = this->child(key, -1)) replace(*ended, pid, wait_status);
                 }
               });
 }
@@ -477,22 +489,28 @@ void Supervisor::stop(int status) {
     stopping_ = true;
     status_ = status;
     notify_.send("STOPPING=1");
+    // It says what it knows of a failure, brings its state to disk and exits; monitor_ended() comes
+    // back here.
+    tell_monitor_to_stop();
   }
-  if (monitor_process_.pid < 0) return loop_.stop(status_);
-  // It says what it knows of a failure, brings its state to disk and exits; monitor_ended() comes
-  // back here.
-  ToMonitor message;
-  message.mutable_stop();
-  send(message);
-  if (!end_monitor_at_) end_monitor_at_ = tick_number_ + ticks(kStopGrace);
+  if (monitor_process_.pid < 0) loop_.stop(status_);
 }
 
-// Until no child is left, since one that ends may leave us its own.
+// Until no child is left, since one that ends may leave us its own, or until it takes too long.
 void Supervisor::kill_everything() {
   int status = 0;
-  for (auto pids = processes_.children(); !pids.empty(); pids = processes_.children()) {
+  const Instant late = BootClock::now() + kLastWait;
+  for (auto pids = processes_.children(); !pids.empty() && BootClock::now() < late;
+       pids = processes_.children()) {
     for (const pid_t pid : pids) processes_.end(pid);
     processes_.reap(status, true);
+  }
+  // If it was late because we did not run, they may have ended meanwhile.
+  while (processes_.reap(status, false) > 0) {
+  }
+  for (const pid_t pid : processes_.children()) {
+    log_.critical(processes_.name(pid), "[", pid, "] was killed and does not end within ",
+                  kLastWait / std::chrono::seconds(1), " s: it is left behind");
   }
 }
 

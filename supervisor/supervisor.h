@@ -77,12 +77,16 @@ class Supervisor {
     bool hangs = false;         // and is ended for that
     std::optional<unsigned long>
         failing_since{};  // the first of the starts that all failed: a tick
-    UniqueFd memory{};    // outlives the process; never looked at here
+    // Outlives the process; never looked at here. The first 32 bits say whether a note is there.
+    UniqueFd memory{};
   };
   using ChildKey = std::pair<Role, std::uint32_t>;
 
+  /// The child if `pid` is its process; -1: it has none.
+  Child* child(const ChildKey& key, pid_t pid);
   void restart_monitor();
   void renew_monitor(const std::string& why);
+  void tell_monitor_to_stop();
   void listen_on(unsigned interface);
   void start(Child& child);
   void start_later(Child& child, const std::string& why);

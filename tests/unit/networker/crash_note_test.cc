@@ -10,6 +10,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "common/unique_fd.h"
@@ -148,6 +149,16 @@ TEST_F(CrashNoteTest, ProofsAreBoundedAndTheOldestGoFirst) {
     recent += proof.last >= kNow + Milliseconds(3 * kMany) ? 1 : 0;
   }
   EXPECT_GT(recent, kMany * 99 / 100);
+}
+
+// As the supervisor does it, Supervisor::ended().
+TEST_F(CrashNoteTest, TheNoteCanBeTakenBackByWhoKnowsNothingElse) {
+  die_of(kOne);
+  EXPECT_EQ(told(), Sources({kOne}));
+  die_of({.address = {4}, .scope = 0});
+  const std::uint32_t none = 0;
+  ASSERT_EQ(pwrite(file_.get(), &none, sizeof none, 0), 4);
+  EXPECT_EQ(told(), Sources({kOne}));
 }
 
 TEST_F(CrashNoteTest, WithoutMemoryNothingIsNoted) {

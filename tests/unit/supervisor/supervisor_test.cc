@@ -16,6 +16,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -55,6 +56,7 @@ class Table : public Processes {
     pid_t pid;
     UniqueFd door;
     ino_t memory;
+    UniqueFd note;  // the same memory
   };
 
   Result<pid_t> start(const Program& program, const std::vector<std::string>&,
@@ -63,23 +65,32 @@ class Table : public Processes {
     struct stat memory {};
     if (descriptors.input >= 0) fstat(descriptors.input, &memory);
     const pid_t pid = next_++;
-    started.push_back(
-        {program.file, pid, UniqueFd(fcntl(descriptors.door, F_DUPFD_CLOEXEC, 0)), memory.st_ino});
+    started.push_back({program.file, pid, UniqueFd(fcntl(descriptors.door, F_DUPFD_CLOEXEC, 0)),
+                       memory.st_ino, UniqueFd(fcntl(descriptors.input, F_DUPFD_CLOEXEC, 0))});
     running.push_back(pid);
     return pid;
   }
   void end(pid_t pid) override {
     killed.push_back(pid);
-    if (std::erase(running, pid) > 0) ended_.emplace_back(pid, SIGKILL);
+    if (pid != stuck && std::erase(running, pid) > 0) ended_.emplace_back(pid, SIGKILL);
   }
-  pid_t reap(int& wait_status, bool) override {
-    if (ended_.empty()) return -1;
+  pid_t reap(int& wait_status, bool wait) override {
+    if (ended_.empty()) {
+      if (wait) virtual_now += kWait;
+      if (wait) on_wait();
+      return running.empty() ? -1 : 0;
+    }
     const auto [pid, status] = ended_.front();
     ended_.erase(ended_.begin());
     wait_status = status;
     return pid;
   }
-  std::vector<pid_t> children() override { return running; }
+  std::vector<pid_t> children() override {
+    std::vector<pid_t> all = running;
+    for (const auto& [zombie, status] : ended_) all.push_back(zombie);
+    return all;
+  }
+  std::string name(pid_t) override { return "its-name"; }
 
   void ends(pid_t pid, int wait_status) {
     std::erase(running, pid);
@@ -90,8 +101,11 @@ class Table : public Processes {
   std::vector<pid_t> running;
   std::vector<pid_t> killed;
   std::string refusal;  // of the next starts
+  pid_t stuck = -1;     // in the kernel (state D), so that no signal ends it
+  std::function<void()> on_wait = [] {};
 
  private:
+  static constexpr Milliseconds kWait{100};
   pid_t next_ = kMonitor + 1;
   std::vector<std::pair<pid_t, int>> ended_;
 };
@@ -381,6 +395,63 @@ TEST_F(SupervisorTest, TheMonitorHasSixSecondsToEndAndThenIsEnded) {
   EXPECT_EQ(supervisor_->run(), 0);
 }
 
+TEST_F(SupervisorTest, AChildThatCannotBeEndedDelaysTheEndByFiveSecondsAndIsNamed) {
+  start(NETWORKER);
+  ready();
+  table_.stuck = 501;  // a checker, say
+  table_.running.push_back(table_.stuck);
+  kill(getpid(), SIGTERM);
+  rounds();
+  ends(kMonitor, 0);
+  const Instant before = virtual_now;
+  EXPECT_EQ(supervisor_->run(), 0);
+  EXPECT_GE(virtual_now - before, seconds(5));
+  EXPECT_LE(virtual_now - before, seconds(6));
+  EXPECT_EQ(table_.running, std::vector<pid_t>{501});
+  EXPECT_THAT(log(), HasSubstr("its-name[501]"));
+}
+
+TEST_F(SupervisorTest, AMonitorThatCannotBeEndedDelaysTheEndByFiveSecondsAndIsNamed) {
+  const pid_t networker = start(NETWORKER);
+  ready();
+  table_.stuck = kMonitor;
+  kill(getpid(), SIGTERM);
+  pass(seconds(8));
+  ASSERT_THAT(table_.killed, Contains(kMonitor));
+  const Instant before = virtual_now;
+  EXPECT_EQ(supervisor_->run(), 0);
+  EXPECT_GE(virtual_now - before, seconds(5));
+  EXPECT_LE(virtual_now - before, seconds(6));
+  EXPECT_THAT(table_.killed, Contains(networker));
+  EXPECT_THAT(log(), HasSubstr("its-name[100]"));
+}
+
+TEST_F(SupervisorTest, AChildThatCannotBeEndedKeepsNoMonitorFromStarting) {
+  table_.stuck = start(NETWORKER);
+  ready();
+  ends(kMonitor, SIGSEGV);
+  pass(seconds(1));
+  EXPECT_EQ(table_.started.back().file, "mandos-monitor");
+  EXPECT_THAT(log(), HasSubstr("its-name[101]"));
+  // It ends in the end, and that is nobody's failure.
+  ends(table_.stuck, SIGKILL);
+  EXPECT_EQ(table_.started.back().file, "mandos-monitor");
+}
+
+TEST_F(SupervisorTest, WhoEndsAfterAStopOfOursIsNotNamed) {
+  ready();
+  table_.stuck = start(NETWORKER);
+  table_.on_wait = [this] {
+    virtual_now += std::chrono::hours(1);
+    table_.ends(std::exchange(table_.stuck, -1), SIGKILL);
+  };
+  kill(getpid(), SIGTERM);
+  rounds();
+  ends(kMonitor, 0);
+  EXPECT_EQ(supervisor_->run(), 0);
+  EXPECT_THAT(log(), Not(HasSubstr("its-name")));
+}
+
 TEST_F(SupervisorTest, AMonitorThatClosedItsDoorHasAsLong) {
   ready();
   monitor_.reset();
@@ -520,24 +591,55 @@ TEST_F(SupervisorTest, AnotherChildsEndEndsNoChecker) {
   EXPECT_TRUE(table_.killed.empty());
 }
 
-TEST_F(SupervisorTest, TheNoteOfACrashOrAHangReachesTheNextNetworkerAndNoOther) {
-  const auto memory = [this] { return table_.started.back().memory; };
+class CrashNoteMemoryTest : public SupervisorTest {
+ protected:
+  ino_t memory() const { return table_.started.back().memory; }
+  /// As networker/crash_note.cc has it: first whether a note is there, then what is known.
+  void write(const std::string& bytes) const {
+    EXPECT_EQ(pwrite(table_.started.back().note.get(), bytes.data(), bytes.size(), 0),
+              static_cast<ssize_t>(bytes.size()));
+  }
+  std::string read() const {
+    std::string bytes(100, '\0');
+    const auto size = pread(table_.started.back().note.get(), bytes.data(), bytes.size(), 0);
+    return bytes.substr(0, static_cast<std::size_t>(size));
+  }
+};
+
+TEST_F(CrashNoteMemoryTest, TheNoteOfACrashOrAHangReachesTheNextNetworker) {
   start(NETWORKER);
   ready();
   const ino_t first = memory();
+  write("note and known sources");
   delay_after(SIGSEGV);
   EXPECT_EQ(memory(), first);
   restart(NETWORKER, table_.started.back().pid, true);
   pass(seconds(1));
   EXPECT_EQ(table_.started.size(), 3U);
   EXPECT_EQ(memory(), first);
+  EXPECT_EQ(read(), "note and known sources");
+}
+
+TEST_F(CrashNoteMemoryTest, AKillByOthersTakesTheNoteAndNothingThatWasKnown) {
+  start(NETWORKER);
+  ready();
+  const ino_t first = memory();
+  delay_after(SIGKILL);
+  EXPECT_EQ(memory(), first);
+  write("note and known sources");
+  delay_after(SIGKILL);
+  EXPECT_EQ(memory(), first);
+  EXPECT_EQ(read(), std::string(4, '\0') + " and known sources");
+}
+
+TEST_F(CrashNoteMemoryTest, OneThatBrokeTheRulesLeavesNothing) {
+  start(NETWORKER);
+  ready();
+  const ino_t first = memory();
   restart(NETWORKER, table_.started.back().pid, false);
   pass(seconds(1));
-  EXPECT_EQ(table_.started.size(), 4U);
+  EXPECT_EQ(table_.started.size(), 2U);
   EXPECT_NE(memory(), first);
-  const ino_t second = memory();
-  delay_after(SIGKILL);
-  EXPECT_NE(memory(), second);
 }
 
 TEST_F(SupervisorTest, AProcessThatWasReplacedAlreadyIsLeftAlone) {
