@@ -10,6 +10,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstddef>
+#include <span>
 #include <system_error>
 
 namespace mandos {
@@ -45,7 +46,7 @@ void EventLoop::watch(int fd, std::uint32_t events, Ready ready) {
 void EventLoop::rewatch(int fd, std::uint32_t events) {
   epoll_event event{};
   event.events = events;
-  event.data.ptr = watches_.at(fd).get();
+  event.data.ptr = watches_.at(fd).get();  // rewatch() is for what is watched
   if (epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event) != 0) fail("epoll_ctl(MOD)");
 }
 
@@ -104,7 +105,6 @@ void EventLoop::notice_gap(Instant now) {
 }
 
 void EventLoop::run_due() {
-  if (timers_.empty()) return;
   const Instant now = BootClock::now();
   notice_gap(now);  // one that came while descriptors were served
   while (!timers_.empty() && timers_.begin()->first.first <= now && !stopped_) {
@@ -121,10 +121,9 @@ void EventLoop::run_once(Milliseconds longest) {
                                static_cast<int>(longest.count()));
   if (count < 0 && errno != EINTR) fail("epoll_wait");
   notice_gap(BootClock::now());
-  for (int i = 0; i < count && !stopped_; ++i) {
-    const auto& event = events.at(static_cast<std::size_t>(i));
+  for (const auto& event : std::span(events).first(static_cast<std::size_t>(std::max(count, 0)))) {
     auto* entry = static_cast<Watch*>(event.data.ptr);
-    if (entry->fd >= 0) entry->ready(event.events);
+    if (entry->fd >= 0 && !stopped_) entry->ready(event.events);
   }
   retired_.clear();
   if (!stopped_) run_due();

@@ -4,7 +4,6 @@
 namespace mandos {
 
 std::string escaped(std::string_view bytes, std::size_t limit) {
-  static constexpr std::string_view kHex = "0123456789abcdef";
   std::string out;
   for (const char c : bytes) {
     const auto byte = static_cast<unsigned char>(c);
@@ -13,7 +12,7 @@ std::string escaped(std::string_view bytes, std::size_t limit) {
     if (plain) {
       out += c;
     } else {
-      out += {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
+      out += {'\\', 'x', kLowerHex[byte >> 4], kLowerHex[byte & 15]};
     }
   }
   return out;

@@ -11,6 +11,9 @@
 
 namespace mandos {
 
+inline constexpr std::string_view kLowerHex = "0123456789abcdef";
+inline constexpr std::string_view kUpperHex = "0123456789ABCDEF";
+
 inline void append(std::string& out, std::string_view part) { out += part; }
 inline void append(std::string& out, char part) { out += part; }
 template <std::integral Number>

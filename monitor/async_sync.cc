@@ -6,10 +6,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <utility>
 
 namespace mandos::monitor {
@@ -78,8 +80,7 @@ void AsyncSync::completed() {
   static_cast<void>(!read(event_.get(), &count, sizeof count));
   std::array<io_event, kMost> events{};
   const long got = syscall(SYS_io_getevents, context_, 0L, long{kMost}, events.data(), nullptr);
-  for (long i = 0; i < got; ++i) {
-    const auto& event = events.at(static_cast<std::size_t>(i));
+  for (const auto& event : std::span(events).first(static_cast<std::size_t>(std::max(got, 0L)))) {
     ended(event.data, event.res < 0 ? static_cast<int>(-event.res) : 0);
   }
 }

@@ -39,8 +39,10 @@ class AsyncSync {
   void fall_back(int error);
   void by_hand();
   void completed();
+  // The index is ours even where the kernel gives it back, and of this transaction: the next one
+  // does not begin before `left_` is 0.
   void ended(std::size_t index, int error) {
-    errors_.at(index) = error;
+    errors_[index] = error;
     if (--left_ == 0) finish();
   }
   void finish() {

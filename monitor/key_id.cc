@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "monitor/key_id.h"
 
+#include "common/text.h"
+
 namespace mandos::monitor {
 
 const KeyId kKeyIdOfNothing =
@@ -13,7 +15,7 @@ std::optional<KeyId> KeyId::parse(std::string_view text) {
     if (c == ' ' || (c >= '\t' && c <= '\r')) continue;
     const auto value = std::string_view("0123456789ABCDEFabcdef").find(c);
     if (value == text.npos || digits == 2 * id.bytes.size()) return std::nullopt;
-    auto& byte = id.bytes.at(digits / 2);
+    auto& byte = id.bytes[digits / 2];
     byte = static_cast<std::uint8_t>(byte << 4 | (value < 16 ? value : value - 6));
     ++digits;
   }
@@ -22,9 +24,8 @@ std::optional<KeyId> KeyId::parse(std::string_view text) {
 }
 
 std::string KeyId::text() const {
-  static constexpr std::string_view kHex = "0123456789ABCDEF";
   std::string out;
-  for (const auto byte : bytes) out += {kHex[byte >> 4], kHex[byte & 15]};
+  for (const auto byte : bytes) out += {kUpperHex[byte >> 4], kUpperHex[byte & 15]};
   return out;
 }
 

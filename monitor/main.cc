@@ -49,7 +49,8 @@ int serve(CommandLine command_line) {
   EventLoop loop;
   // Until the settings are known: what goes wrong at start is for the eyes of the caller too.
   Log log = Log::to_system("mandos", LogLevel::kWarning, true);
-  return Server(loop, log, std::move(command_line), UniqueFd(STDIN_FILENO)).run();
+  static auto& server = *new Server(loop, log, std::move(command_line), UniqueFd(STDIN_FILENO));
+  return server.run();
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 
 #include <string_view>
 
+#include "common/text.h"
+
 namespace mandos::monitor {
 namespace {
 
@@ -11,7 +13,6 @@ bool letter_or_digit(char c) {
 }
 
 std::string path(std::string_view name, std::string_view as_underscore) {
-  constexpr std::string_view kHex = "0123456789abcdef";
   std::string out = "/clients/";
   for (const char c : name) {
     const auto byte = static_cast<unsigned char>(c);
@@ -20,7 +21,7 @@ std::string path(std::string_view name, std::string_view as_underscore) {
     } else if (as_underscore.find(c) != std::string_view::npos) {
       out += '_';
     } else {
-      out += {'_', kHex[byte >> 4], kHex[byte & 15]};
+      out += {'_', kLowerHex[byte >> 4], kLowerHex[byte & 15]};
     }
   }
   return out;

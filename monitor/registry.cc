@@ -32,10 +32,9 @@ void Registry::missed(Milliseconds late) {
   log_.warning("did not run for ", late.count() / 1000,
                " s: deadlines are moved, and clients whose ",
                "last check succeeded are checked before they expire");
-  // A second more, for what was said to us meanwhile.
-  late += EventLoop::kGap;
   missed_ += late;
-  for (const auto& [name, slot] : by_name_) deliver(*slot, Missed{late});
+  // A second more for each who waits, for what was said to us meanwhile.
+  for (const auto& [name, slot] : by_name_) deliver(*slot, Missed{late + EventLoop::kGap});
 }
 
 void Registry::add(Entry entry) {
@@ -120,8 +119,7 @@ bool Registry::may_go_on(const Proven& proven, const SecretPtr& secret) {
   if (slot != nullptr && slot->client.enabled() && slot->client.settings.secret == secret) {
     return true;
   }
-  if (slot != nullptr ? may_tell(slot->refusals, slot->suppressed)
-                      : may_tell(stranger_lines_, suppressed_lines_)) {
+  if (may_tell(slot != nullptr ? slot->refusals : stranger_lines_)) {
     audit(false, slot != nullptr ? &slot->client : nullptr, proven.key.text(), proven.address,
           "Revoked while it was sent");
   }
@@ -156,7 +154,7 @@ void Registry::keep_removal(const Entry& entry) {
 void Registry::drop(Slot& slot) {
   if (!slot.client.removed) deliver(slot, Removed{});
   outlets_.removed(slot.client);
-  suppressed_lines_ += slot.suppressed;
+  stranger_lines_.suppressed += slot.refusals.suppressed;
   saver_.changed(slot.client.name);
   std::erase_if(by_key_, [&slot](const auto& key) { return key.second == &slot; });
   by_number_.erase(slot.client.number);
@@ -200,7 +198,7 @@ void Registry::carry_out(Slot& slot, Effect& effect) {
       if (!now.enabled()) decided->verdict = Verdict::kDisabled;
     }
     const bool granted_now = granted(decided->verdict);
-    decided->shown = granted_now || may_tell(slot.refusals, slot.suppressed);
+    decided->shown = granted_now || may_tell(slot.refusals);
     if (decided->shown) {
       audit(granted_now, &slot.client, connection->key.text(), connection->address,
             text(decided->verdict));
@@ -227,30 +225,34 @@ void Registry::schedule(Slot& slot) {
   if (slot.timer) loop_.cancel(*slot.timer);
   slot.timer.reset();
   if (!next) return;
-  slot.timer = loop_.at(*next, [this, &slot] {
-    slot.timer.reset();
-    deliver(slot, Due{});
+  slot.timer = loop_.at(*next, [this, number = slot.client.number] {
+    if (Slot* const due = of_number(number)) {
+      due->timer.reset();
+      deliver(*due, Due{});
+    }
   });
 }
 
-bool Registry::may_tell(TokenBucket& rate, unsigned long& suppressed) {
-  if (rate.take(BootClock::now())) return true;
-  ++suppressed;
+bool Registry::may_tell(Lines& lines) {
+  if (lines.rate.take(BootClock::now())) return true;
+  ++lines.suppressed;
   if (!std::exchange(report_is_due_, true)) loop_.after(kReport, [this] { report_suppressed(); });
   return false;
 }
 
 void Registry::report_suppressed() {
   report_is_due_ = false;
-  const auto report = [this](unsigned long& lines, std::string_view whose) {
-    if (lines > 0)
-      log_.write(LogLevel::kInfo,
-                 concat("audit: ", std::exchange(lines, 0), " lines were suppressed", whose));
+  const auto report = [this](const char* of, Lines& lines, const std::string& whose = "") {
+    if (const auto count = std::exchange(lines.suppressed, 0)) {
+      log_.write(LogLevel::kInfo, concat(of, count, " lines were suppressed", whose));
+    }
   };
-  report(suppressed_lines_, "");
+  report("audit: ", stranger_lines_);
+  report("bus: ", bus_lines_);
   for (const auto& [name, slot] : by_name_) {
-    if (slot->suppressed > 0)
-      report(slot->suppressed, concat(" of client=\"", escaped(name), "\""));
+    if (slot->refusals.suppressed > 0) {
+      report("audit: ", slot->refusals, concat(" of client=\"", escaped(name), "\""));
+    }
   }
 }
 

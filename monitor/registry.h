@@ -92,12 +92,12 @@ class Registry {
     if (Slot* slot = holder(proven)) deliver(*slot, Delivered{});
   }
   void not_found(const KeyId& key_id, const std::string& address) {
-    if (!may_tell(stranger_lines_, suppressed_lines_)) return;
+    if (!may_tell(stranger_lines_)) return;
     audit(false, nullptr, key_id.text(), address, "Unknown key");
     outlets_.not_found(key_id, address);
   }
   void proof_refused(const std::string& address, const char* reason) {
-    if (!may_tell(stranger_lines_, suppressed_lines_)) return;
+    if (!may_tell(stranger_lines_)) return;
     audit(false, nullptr, "none", address, concat("No proof: ", reason));
   }
 
@@ -111,6 +111,9 @@ class Registry {
   void checker_lost(CheckerId checker) {
     if (Slot* slot = owner(checker)) deliver(*slot, CheckerLost{checker});
   }
+
+  /// Whether a request over the bus may be logged; else it is counted.
+  bool may_tell_request() { return log_.level() >= LogLevel::kInfo && may_tell(bus_lines_); }
 
   // From the bus. The Status is about the disk: the change is in force either way.
   using Done = Saver::Done;
@@ -126,10 +129,13 @@ class Registry {
   }
 
  private:
+  struct Lines {
+    TokenBucket rate;
+    unsigned long suppressed = 0;
+  };
   struct Slot : Entry {
     std::optional<EventLoop::TimerId> timer;
-    TokenBucket refusals{1, 20};  // that are logged and signaled
-    unsigned long suppressed = 0;
+    Lines refusals{{1, 20}};  // that are logged and signaled
   };
 
   void missed(Milliseconds late);
@@ -162,7 +168,7 @@ class Registry {
   void audit(bool granted, const Client* client, const std::string& key_id,
              const std::string& address, std::string_view reason);
   /// Whether a refusal may be logged and signaled; else it is counted for report_suppressed().
-  bool may_tell(TokenBucket& rate, unsigned long& suppressed);
+  bool may_tell(Lines& lines);
   void report_suppressed();
   double fraction() { return std::uniform_real_distribution<>(0, 1)(random_); }
 
@@ -175,8 +181,8 @@ class Registry {
   std::unordered_map<std::uint32_t, Slot*> by_number_;
   std::uint32_t next_number_ = 1;
   std::mt19937_64 random_{std::random_device{}()};  // only spreads checkers over time
-  TokenBucket stranger_lines_{10, 100};
-  unsigned long suppressed_lines_ = 0;
+  Lines stranger_lines_{{10, 100}};
+  Lines bus_lines_{{10, 100}};
   bool report_is_due_ = false;
   Milliseconds missed_{0};  // in all
   Saver saver_;

@@ -335,11 +335,7 @@ void Server::open_door(Arrival arrival) {
 }
 
 bool Server::announce() {
-  if (!settings_.zeroconf || !bus_agent_ || stopping_) return false;
-  if (!awaited().empty()) {
-    bus_agent_->withdraw();
-    return false;
-  }
+  if (!settings_.zeroconf || !bus_agent_ || stopping_ || !awaited().empty()) return false;
   door::bus_agent::ToBusAgent::Announce announcement;
   announcement.set_service(settings_.servicename);
   announcement.set_port(families_.port);
@@ -487,6 +483,7 @@ void Server::look_at_network() {
   }
   if (!ready_) return;
   tell_status();
+  if (bus_agent_ && !awaited().empty()) bus_agent_->withdraw();
   if (announce() && !interface_.empty()) {
     log_.warning("announcing on the interface ", escaped(interface_), ", index ", network_.index);
   }

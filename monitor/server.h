@@ -33,6 +33,8 @@ namespace mandos::monitor {
 class Server {
  public:
   Server(EventLoop& loop, Log& log, CommandLine command_line, UniqueFd supervisor_door);
+  /// It lasts as long as the process: members that are destroyed would call those that are gone.
+  ~Server() = delete;
 
   /// Until the supervisor says stop (0), or it cannot serve (1; the log says why).
   int run() { return loop_.run(); }

@@ -43,7 +43,6 @@ std::array<std::uint8_t, 32> sha256(std::initializer_list<std::span<const unsign
 std::string state_file_name(std::string_view client) {
   static constexpr std::string_view kPlain =
       "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.";
-  static constexpr std::string_view kHex = "0123456789ABCDEF";
   constexpr std::size_t kLongest = 200;  // of the 255 that a file system allows
   std::string name;
   for (const char c : client) {
@@ -51,7 +50,7 @@ std::string state_file_name(std::string_view client) {
     if (kPlain.find(c) != std::string_view::npos) {
       name += c;
     } else {
-      name += {'%', kHex[byte >> 4], kHex[byte & 15]};
+      name += {'%', kUpperHex[byte >> 4], kUpperHex[byte & 15]};
     }
   }
   if (name.size() > kLongest) {

@@ -102,7 +102,7 @@ void NetworkerDoor::open(const ToMonitor& message) {
 
 void NetworkerDoor::proof(const ToMonitor& message) {
   const std::uint32_t number = message.connection();
-  Connection& connection = connections_.at(number);
+  Connection& connection = connections_.at(number);  // state_of() has found it; so below
   const std::string address = message.proof().address().substr(0, kLongestAddress);
   // Used up by this attempt, whatever comes of it.
   const Nonce nonce = std::exchange(connection.nonce, Nonce{});
@@ -130,26 +130,29 @@ void NetworkerDoor::proof(const ToMonitor& message) {
   send_refusal(number, connection);
 }
 
-const Proven* NetworkerDoor::waiting(ConnectionId id) const {
+NetworkerDoor::Connection* NetworkerDoor::undecided(ConnectionId id) {
   const auto found = connections_.find(static_cast<std::uint32_t>(id));
   const bool waits = found != connections_.end() && found->second.state == kWaiting;
-  return waits ? &found->second.proven : nullptr;
+  return waits ? &found->second : nullptr;
+}
+
+const Proven* NetworkerDoor::waiting(ConnectionId id) {
+  const Connection* const connection = undecided(id);
+  return connection != nullptr ? &connection->proven : nullptr;
 }
 
 void NetworkerDoor::grant(ConnectionId id, SecretPtr secret) {
-  const auto number = static_cast<std::uint32_t>(id);
-  const auto found = connections_.find(number);
-  if (found == connections_.end() || found->second.state != kWaiting) return;
-  found->second.state = kSending;
-  found->second.secret = std::move(secret);
-  send_part(number, found->second);
+  if (Connection* const connection = undecided(id)) {
+    connection->state = kSending;
+    connection->secret = std::move(secret);
+    send_part(static_cast<std::uint32_t>(id), *connection);
+  }
 }
 
 void NetworkerDoor::refuse(ConnectionId id) {
-  const auto number = static_cast<std::uint32_t>(id);
-  const auto found = connections_.find(number);
-  if (found == connections_.end() || found->second.state != kWaiting) return;
-  send_refusal(number, found->second);
+  if (Connection* const connection = undecided(id)) {
+    send_refusal(static_cast<std::uint32_t>(id), *connection);
+  }
 }
 
 void NetworkerDoor::send_part(std::uint32_t number, Connection& connection) {

@@ -39,7 +39,7 @@ class NetworkerDoor
   ~NetworkerDoor() { abandon(); }
 
   /// The connection if it waits for the registry's decision, else null.
-  const Proven* waiting(ConnectionId id) const;
+  const Proven* waiting(ConnectionId id);
   /// That decision.
   void grant(ConnectionId id, SecretPtr secret);
   void refuse(ConnectionId id);
@@ -86,6 +86,7 @@ class NetworkerDoor
   ConnectionId id_of(std::uint32_t number) const {
     return ConnectionId{options_.index} << 32 | number;
   }
+  Connection* undecided(ConnectionId id);
   void send_part(std::uint32_t number, Connection& connection);
   void send_refusal(std::uint32_t number, Connection& connection);
 

@@ -43,46 +43,45 @@ void SupervisorDoor::on_datagram(Channel::Datagram datagram) {
       return handlers_.reload(message.reload().serial());
     case ToMonitor::kStop:
       return handlers_.stop();
-    case ToMonitor::kPing: {
-      ToSupervisor answer;
-      answer.mutable_pong();
-      return door_.send(answer);
-    }
+    case ToMonitor::kPing:
+      return tell([](auto& answer) { answer.mutable_pong(); });
     case ToMonitor::MESSAGE_NOT_SET:
       return;
   }
 }
 
 void SupervisorDoor::start(Role role, std::uint32_t index) {
-  ToSupervisor message;
-  message.mutable_start()->set_role(role);
-  message.mutable_start()->set_index(index);
-  door_.send(message);
+  tell([&](auto& message) {
+    message.mutable_start()->set_role(role);
+    message.mutable_start()->set_index(index);
+  });
 }
 
 void SupervisorDoor::restart(Role role, std::uint32_t index, pid_t pid, bool hangs) {
-  ToSupervisor message;
-  message.mutable_restart()->set_role(role);
-  message.mutable_restart()->set_index(index);
-  message.mutable_restart()->set_pid(pid);
-  message.mutable_restart()->set_hangs(hangs);
-  door_.send(message);
+  tell([&](auto& message) {
+    message.mutable_restart()->set_role(role);
+    message.mutable_restart()->set_index(index);
+    message.mutable_restart()->set_pid(pid);
+    message.mutable_restart()->set_hangs(hangs);
+  });
 }
 
 void SupervisorDoor::serves(Role role, std::uint32_t index, pid_t pid) {
-  ToSupervisor message;
-  message.mutable_serves()->set_role(role);
-  message.mutable_serves()->set_index(index);
-  message.mutable_serves()->set_pid(pid);
-  door_.send(message);
+  tell([&](auto& message) {
+    message.mutable_serves()->set_role(role);
+    message.mutable_serves()->set_index(index);
+    message.mutable_serves()->set_pid(pid);
+  });
 }
 
 void SupervisorDoor::keep(const std::vector<int>& listeners, bool inherited,
                           std::string_view settings) {
-  ToSupervisor message;
-  message.mutable_keep()->set_inherited(inherited);
-  message.mutable_keep()->set_settings(std::string(settings));
-  door_.send(message, listeners);
+  tell(
+      [&](auto& message) {
+        message.mutable_keep()->set_inherited(inherited);
+        message.mutable_keep()->set_settings(std::string(settings));
+      },
+      listeners);
 }
 
 void SupervisorDoor::reloaded(std::uint64_t serial, bool ok, const std::vector<std::string>& lines,
@@ -95,12 +94,12 @@ void SupervisorDoor::reloaded(std::uint64_t serial, bool ok, const std::vector<s
     }
     text += line + '\n';
   }
-  ToSupervisor message;
-  message.mutable_reloaded()->set_serial(serial);
-  message.mutable_reloaded()->set_ok(ok);
-  message.mutable_reloaded()->set_text(text);
-  message.mutable_reloaded()->set_yields(yields);
-  door_.send(message);
+  tell([&](auto& message) {
+    message.mutable_reloaded()->set_serial(serial);
+    message.mutable_reloaded()->set_ok(ok);
+    message.mutable_reloaded()->set_text(text);
+    message.mutable_reloaded()->set_yields(yields);
+  });
 }
 
 }  // namespace mandos::monitor

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -57,10 +58,10 @@ class SupervisorDoor {
  private:
   void on_datagram(Channel::Datagram datagram);
   template <class Fill>
-  void tell(Fill fill) {
+  void tell(Fill fill, std::span<const int> descriptors = {}) {
     door::supervisor::ToSupervisor message;
     fill(message);
-    door_.send(message);
+    door_.send(message, descriptors);
   }
 
   Handlers handlers_;

@@ -6,6 +6,7 @@
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -150,16 +151,47 @@ TEST_F(RegistryTimeTest, SecretsThatAreNotSentToTheirEndFillNoLog) {
   clients_->request(1, proven);
   clients_->change("good", Set{Property::kEnabled, false}, [](const Status&) {});
   lines();
-  for (int i = 0; i < 1000; ++i) EXPECT_FALSE(clients_->may_go_on(proven));
+  for (int i = 0; i < 1000; ++i) EXPECT_FALSE(clients_->may_go_on(proven, nullptr));
   EXPECT_EQ(count(lines(), "Revoked while it was sent"), 20);
   pass(seconds(11));
   EXPECT_EQ(count(lines(), "audit: 980 lines were suppressed of client=\"good\""), 1);
   // Nobody's, too.
   clients_->remove("good", [](const Status&) {});
-  for (int i = 0; i < 1000; ++i) EXPECT_FALSE(clients_->may_go_on(proven));
+  for (int i = 0; i < 1000; ++i) EXPECT_FALSE(clients_->may_go_on(proven, nullptr));
   EXPECT_EQ(count(lines(), "Revoked while it was sent"), 100);
   pass(seconds(11));
   EXPECT_EQ(count(lines(), "audit: 900 lines were suppressed"), 1);
+}
+
+TEST_F(RegistryTimeTest, RequestsOverTheBusDoNotFillTheLog) {
+  int told = 0;
+  for (int i = 0; i < 1000; ++i) told += clients_->may_tell_request() ? 1 : 0;
+  EXPECT_EQ(told, 100);
+  pass(seconds(11));
+  EXPECT_EQ(count(lines(), "bus: 900 lines were suppressed"), 1);
+  // Below that level there is nothing to count.
+  log_.set_level(LogLevel::kWarning);
+  for (int i = 0; i < 1000; ++i) EXPECT_FALSE(clients_->may_tell_request());
+  pass(seconds(11));
+  EXPECT_EQ(count(lines(), "suppressed"), 0);
+}
+
+// What nonces are judged by, NetworkerDoor::proof().
+TEST_F(RegistryTimeTest, TheTimeServedIsThatInWhichWeRan) {
+  std::function<void()> tick = [&] { loop_.after(seconds(1), tick); };
+  tick();
+  const Instant begin = clients_->time_served();
+  seconds ran{0};
+  for (int i = 0; i < 30; ++i) {
+    pass(seconds(1));
+    const Instant before = clients_->time_served();
+    stop(seconds(40));
+    EXPECT_GE(clients_->time_served(), before);
+    ran += seconds(1);
+  }
+  EXPECT_GE(clients_->time_served() - begin, ran);
+  EXPECT_LE(clients_->time_served() - begin, ran * 2)
+      << "a stop is noticed by a timer that is late";
 }
 
 TEST_F(RegistryTimeTest, StrangersFillNeitherLogNorBus) {

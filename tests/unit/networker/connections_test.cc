@@ -566,6 +566,26 @@ TEST_F(ConnectionsTest, WithoutDescriptorsItWaitsATenthOfASecond) {
   EXPECT_TRUE(is_served(first));
 }
 
+TEST_F(ConnectionsTest, AMonitorThatIsBehindGetsNobodyNewAndIsLookedAtEveryTenMilliseconds) {
+  start();
+  settle();
+  ToMonitor pong;
+  pong.mutable_pong();
+  door::networker::Datagram many;
+  for (int i = 0; i < 100; ++i) many.add_messages(pong.SerializeAsString());
+  while (door_->drained()) door_->send(many);
+  Client first = connect("127.4.0.1", "1\r\n");
+  for (int i = 0; i < 5; ++i) loop_.run_once(Milliseconds(0));  // and the monitor does nothing
+  settle();
+  EXPECT_TRUE(door_->drained());
+  pass(milliseconds(9));
+  first.read_all(true);
+  EXPECT_EQ(first.tls->blob(), "");
+  EXPECT_EQ(delivered_, 0);
+  virtual_now += milliseconds(1);
+  EXPECT_TRUE(is_served(first));
+}
+
 // ---------------------------------------------------------------- time that stops
 
 class GapTest : public ConnectionsTest {
