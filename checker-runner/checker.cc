@@ -21,7 +21,6 @@
 namespace mandos::checker_runner {
 namespace {
 
-constexpr int kNotStarted = W_EXITCODE(127, 0);
 // Our children are listed so rarely because the list grows with the number of running checkers.
 constexpr Milliseconds kSearchDelay(100);
 // A process in an uninterruptible wait does not end by SIGKILL.
@@ -91,11 +90,11 @@ Status Checkers::prepare() {
 void Checkers::run(std::uint64_t checker, const std::string& command) {
   if (running_.size() >= kMost) {
     log_.warning("checker not started: ", kMost, " run already");
-    return finished_(checker, kNotStarted);
+    return finished_(checker, std::nullopt);
   }
   if (command.find('\0') != std::string::npos) {
     log_.warning("checker not started: a zero byte in its command");
-    return finished_(checker, kNotStarted);
+    return finished_(checker, std::nullopt);
   }
   if (tag_ > 0) --tag_;
   const rlimit tag{tag_, tag_};
@@ -108,7 +107,7 @@ void Checkers::run(std::uint64_t checker, const std::string& command) {
                                  &attributes_, arguments.data(), environ);
   if (failed != 0) {
     log_.warning("checker not started: ", std::strerror(failed));
-    return finished_(checker, kNotStarted);
+    return finished_(checker, std::nullopt);
   }
   running_.emplace(pid, Running{checker, tag_});
   pids_.emplace(checker, pid);

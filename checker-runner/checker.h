@@ -35,11 +35,10 @@ std::vector<pid_t> parse_children(std::string_view list);
 /// since Linux 2.4.25, never raised again, and so free to carry a number for each checker.
 class Checkers {
  public:
-  /// `wait_status` as wait(2) gives it; that of exit code 127 when the command could not be
-  /// started.
-  using Finished = std::function<void(std::uint64_t checker, int wait_status)>;
+  /// `wait_status` as wait(2) gives it; none when the command could not be started.
+  using Finished = std::function<void(std::uint64_t checker, std::optional<int> wait_status)>;
 
-  /// Most checkers at a time; more are answered as those that could not be started.
+  /// Most checkers at a time; more are not started.
   static constexpr std::size_t kMost = 4096;
 
   Checkers(EventLoop& loop, Log& log, Finished finished);

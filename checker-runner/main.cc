@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -84,10 +85,10 @@ bool obey(const ToCheckerRunner& message, Checkers& checkers, Log& log, Door& mo
 int serve(Log& log) {
   EventLoop loop;
   std::unique_ptr<Door> monitor;
-  Checkers checkers(loop, log, [&](std::uint64_t checker, int wait_status) {
+  Checkers checkers(loop, log, [&](std::uint64_t checker, std::optional<int> wait_status) {
     ToMonitor message;
     message.mutable_finished()->set_checker(checker);
-    message.mutable_finished()->set_wait_status(wait_status);
+    if (wait_status) message.mutable_finished()->set_wait_status(*wait_status);
     monitor->send(message);
   });
   if (auto prepared = checkers.prepare(); !prepared) {

@@ -63,14 +63,8 @@ class Reaction {
     const Instant latest = from_now(std::max(c_.settings.timeout, c_.settings.extended_timeout));
     if (*c_.expires > latest) expire_at(latest);
     c_.next_check = part_of_interval(event.fraction);
-    grace();
-    const auto left = *c_.expires - now_.boot;
-    if (left <= left.zero()) return disable();
-    // Without a grace there is time for a check nevertheless.
-    if (*c_.expires < *c_.next_check + step()) {
-      const double most = std::chrono::duration<double>(left) / (2 * step());
-      c_.next_check = part_of_interval(event.fraction * most);
-    }
+    allow_a_check();
+    if (*c_.expires <= now_.boot) return disable();
   }
 
   void operator()(const CheckerFinished& event) {
@@ -102,8 +96,11 @@ class Reaction {
   }
 
   void operator()(const Missed& event) {
-    for (auto& waiting : c_.waiting) waiting.deadline += event.late;
-    grace();
+    // A second more, for what was said to us meanwhile.
+    for (auto& waiting : c_.waiting) waiting.deadline += event.late + std::chrono::seconds(1);
+    if (!c_.next_check) return;
+    *c_.next_check += event.late;  // all clients alike, so that they stay spread out
+    allow_a_check();
   }
 
   void operator()(const Unsaved& event) {
@@ -209,6 +206,7 @@ class Reaction {
   void checker_status(std::int16_t status) {
     if (c_.last_checker_status != status) touch(Property::kLastCheckerStatus);
     c_.last_checker_status = status;
+    c_.unjudged = false;
     save_ = true;
   }
   void expire_at(std::optional<Instant> when) {
@@ -222,6 +220,7 @@ class Reaction {
 
   /// A new cycle: the client has until one interval after its first check.
   void first_check(double fraction) {
+    c_.unjudged = true;
     c_.next_check = part_of_interval(fraction);
     expire_at(*c_.next_check + step());
   }
@@ -234,13 +233,21 @@ class Reaction {
     first_check(fraction);
   }
   void grace() {
-    const bool vouched = c_.last_checked_ok && c_.last_checker_status == 0;
-    if (!c_.expires || !c_.next_check || !vouched || c_.graces >= kMostGraces) return;
+    const bool failed = !c_.unjudged && (!c_.last_checked_ok || c_.last_checker_status != 0);
+    if (!c_.next_check || failed || c_.graces >= kMostGraces) return;
     Instant least = std::max(*c_.next_check, now_.boot) + step();
     if (*c_.expires <= now_.boot) least = std::max(least, from_now(c_.settings.timeout));
     if (*c_.expires >= least) return;
     ++c_.graces;
     expire_at(least);
+  }
+  /// Without a grace there is time for a check nevertheless, if any is left.
+  void allow_a_check() {
+    grace();
+    if (*c_.expires >= *c_.next_check + step()) return;
+    const std::chrono::duration<double> left = *c_.expires - now_.boot;
+    const std::chrono::duration<double> wait = *c_.next_check - now_.boot;
+    c_.next_check = part_of_interval(wait / step() * (left / (2 * step())));
   }
   void disable() {
     if (!c_.enabled()) return;

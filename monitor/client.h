@@ -77,6 +77,8 @@ struct Client {
   /// -2 before any checker has finished, -1 when the last was killed by a signal, else its exit
   /// status.
   std::int16_t last_checker_status = -2;
+  /// Since it was added or enabled no check has completed, so nothing is known of it.
+  bool unjudged = false;
   /// When the client will be disabled: none unless enabled.
   std::optional<Instant> expires;
   /// The same for people, as the wall clock stood when it was set.
@@ -126,13 +128,15 @@ struct CheckerFinished {
   CheckerId checker;
   int wait_status;
 };
-/// The checker-runner died, and the checker with it: this says nothing of the client.
+/// The checker could not be started, or died with the checker-runner: this says nothing of the
+/// client.
 struct CheckerLost {
   CheckerId checker;
 };
-/// This process did not run for so long. Connections wait so much longer. A client whose last check
-/// succeeded gets a grace: it does not expire before one more check could decide, and if its expiry
-/// has passed, not before its timeout. The same after Started and CheckerLost. Others get none.
+/// This process did not run for so long. Connections wait, and checks come, so much later. A client
+/// gets a grace unless its last check failed: it does not expire before one more check could
+/// decide, and if its expiry has passed, not before its timeout. The same after Started and
+/// CheckerLost.
 struct Missed {
   Milliseconds late;
 };

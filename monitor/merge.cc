@@ -99,6 +99,7 @@ Saved to_saved(const Client& client, const ClientSettings& file, const Moment& n
   to.set_removed(client.removed);
   if (client.removed) to.set_section_sha256(bytes(client.settings.section));
   to.set_graces(client.graces);
+  to.set_unjudged(client.unjudged);
   return saved;
 }
 
@@ -127,6 +128,7 @@ Client from_saved(const Saved& saved, const ClientSettings& file_now, const Mome
     return client;
   }
   client.removed = from.removed();
+  client.unjudged = from.unjudged();
   client.graces = std::min(from.graces(), kMostGraces);
   client.settings = merge(file_then, file_now, current);
   client.settings.section = file_now.section;

@@ -67,8 +67,10 @@ unsigned CheckerRunnerDoor::state_of(const ToMonitor& message) const {
 }
 
 void CheckerRunnerDoor::finished(const ToMonitor& message) {
-  running_.erase(message.finished().checker());
-  registry_.checker_finished(message.finished().checker(), message.finished().wait_status());
+  const auto& end = message.finished();
+  running_.erase(end.checker());
+  if (!end.has_wait_status()) return registry_.checker_lost(end.checker());
+  registry_.checker_finished(end.checker(), end.wait_status());
 }
 
 }  // namespace mandos::monitor

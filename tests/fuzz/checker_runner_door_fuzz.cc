@@ -28,6 +28,9 @@ constexpr std::size_t kMostText = 64UL * 1024;  // as the bus takes it
 // checker-runner/main.cc: what it takes.
 constexpr std::size_t kLongestMessage = 128UL * 1024 + 64;
 
+// In the place of a wait status.
+constexpr int kNotStarted = 0xffff;
+
 enum Operation : unsigned {
   kRaw,         // length (1 byte), bytes
   kFinished,    // which of the checkers that ever ran (1), wait status (4)
@@ -94,7 +97,9 @@ class Scene {
         if (started_.empty()) return;
         provoked_ = true;
         message.mutable_finished()->set_checker(started_.at(which % started_.size()));
-        message.mutable_finished()->set_wait_status(static_cast<int>(input.number(4)));
+        if (const auto status = static_cast<int>(input.number(4)); status != kNotStarted) {
+          message.mutable_finished()->set_wait_status(status);
+        }
         break;
       }
       case kInvented:

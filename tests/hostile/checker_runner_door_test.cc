@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,10 +28,10 @@ class CheckerRunnerDoorTest : public MonitorFixture {
         [this](const std::string& why) { broken_.push_back(why); }, [this] { ++alive_; });
   }
 
-  void finished(CheckerId checker, int status) {
+  void finished(CheckerId checker, std::optional<int> status) {
     ToMonitor message;
     message.mutable_finished()->set_checker(checker);
-    message.mutable_finished()->set_wait_status(status);
+    if (status) message.mutable_finished()->set_wait_status(*status);
     const std::string bytes = message.SerializeAsString();
     ASSERT_GT(::send(runner_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL), 0);
   }
@@ -72,6 +73,17 @@ TEST_F(CheckerRunnerDoorTest, ACheckerThatNeverRanBreaksTheDoor) {
     finished(checker, 0);
     expect_broken("not allowed in this state");
   }
+}
+
+TEST_F(CheckerRunnerDoorTest, ACheckerThatCouldNotBeStartedSaysNothingOfItsClient) {
+  finished(start(), 0);
+  ASSERT_TRUE(run_until([this] { return !registry_.find("good")->client.checker; }));
+  const CheckerId checker = start();
+  finished(checker, std::nullopt);
+  ASSERT_TRUE(run_until([this] { return !registry_.find("good")->client.checker; }));
+  EXPECT_EQ(registry_.find("good")->client.last_checker_status, 0);
+  finished(checker, std::nullopt);
+  expect_broken("not allowed in this state");
 }
 
 TEST_F(CheckerRunnerDoorTest, JunkBreaksTheDoor) {

@@ -111,7 +111,7 @@ bool explore(const Scene& scene, int depth, double until) {
 
 int run(int depth, double minutes) {
   using enum What;
-  const std::vector<What> checkers = {kCheckerOk, kCheckerFailed, kRunnerDies};
+  const std::vector<What> checkers = {kCheckerOk, kCheckerFailed, kCheckerNotStarted, kRunnerDies};
   const std::vector<What> disk = {kDiskFinishes, kDiskFails, kDiskFailsLate, kRestartLate,
                                   kBusAgentDies};
   auto quick = checkers;

@@ -30,7 +30,7 @@ constexpr std::size_t kPart = 32768;
 constexpr int kOwnSecret = 4;  // set over the bus
 constexpr Milliseconds kGapLength = std::chrono::minutes(10);
 
-constexpr std::array<const char*, 29> kWhatTexts = {
+constexpr std::array<const char*, 30> kWhatTexts = {
     "opens",
     "proves key",
     "proves with another nonce key",
@@ -44,6 +44,7 @@ constexpr std::array<const char*, 29> kWhatTexts = {
     "remove client",
     "the checker succeeds of client",
     "the checker fails of client",
+    "the checker cannot be started of client",
     "reload",
     "time passes up to the next timer",
     "the timers that are due run",
@@ -549,6 +550,7 @@ std::vector<Happening> World::possible() {
           checkers_, [&](const auto& checker) { return checker.id >> 32U == known->number; });
       if (runs) add(What::kCheckerOk, i);
       if (runs) add(What::kCheckerFailed, i);
+      if (runs) add(What::kCheckerNotStarted, i);
     }
     for (int next = 0; next < kSections; ++next) {
       if (next == section) continue;
@@ -604,7 +606,7 @@ std::string World::text(const Happening& event) {
                   event.a == kBoth ? "0 and of client 1" : std::to_string(event.a), ' ',
                   kSectionTexts.at(event.b));
   }
-  if (event.what <= What::kCheckerFailed || event.what == What::kStartWithout) {
+  if (event.what <= What::kCheckerNotStarted || event.what == What::kStartWithout) {
     return concat(what, ' ', int{event.a});
   }
   if (event.what == What::kSet) {
@@ -616,19 +618,20 @@ std::string World::text(const Happening& event) {
   return what;
 }
 
-// Who is not vouched for by a check gets no time for what was missed.
+// Who failed the last check gets no time for what was missed.
 std::map<std::string, Instant> World::expiries_that_stay(What what) const {
   std::map<std::string, Instant> stay;
-  if (what == What::kGap || what == What::kRunnerDies) {
+  if (what == What::kGap || what == What::kRunnerDies || what == What::kCheckerNotStarted) {
     registry_->for_each([&](const Client& each) {
-      const bool vouched = each.last_checked_ok && each.last_checker_status == 0;
+      const bool vouched = each.unjudged || (each.last_checked_ok && each.last_checker_status == 0);
       if (each.enabled() && !vouched) stay[each.name] = *each.expires;
     });
   } else if (what == What::kRestart) {
     const Moment moment = Moment::now();
     for (const auto& [name, kept] : disk_->kept) {
       const auto& saved = kept.client;
-      const bool vouched = saved.has_last_checked_ok() && saved.last_checker_status() == 0;
+      const bool vouched =
+          saved.unjudged() || (saved.has_last_checked_ok() && saved.last_checker_status() == 0);
       if (!saved.has_expires() || vouched) continue;
       const WallTime expires{std::chrono::microseconds(saved.expires())};
       stay[name] = moment.boot + (expires - moment.wall);
@@ -648,7 +651,7 @@ bool World::happen(const Happening& event) {
     registry_->for_each([&](const Client& each) {
       const auto found = stay.find(each.name);
       if (found == stay.end() || !each.expires || *each.expires <= found->second) return;
-      fail("a client that no check vouches for lives longer for what was missed");
+      fail("a client that failed its last check lives longer for what was missed");
     });
   } catch (const std::exception& thrown) {
     fail(concat("the monitor ends: ", thrown.what()));
@@ -709,13 +712,16 @@ void World::apply(const Happening& event) {
     case What::kRemove:
       return ask(event.what, a);
     case What::kCheckerOk:
-    case What::kCheckerFailed: {
+    case What::kCheckerFailed:
+    case What::kCheckerNotStarted: {
       const auto number = client(a)->number;
       const auto found = std::ranges::find_if(
           checkers_, [&](const auto& each) { return each.id >> 32U == number; });
       door::checker_runner::ToMonitor finished;
       finished.mutable_finished()->set_checker(found->id);
-      finished.mutable_finished()->set_wait_status(event.what == What::kCheckerOk ? 0 : 256);
+      if (event.what != What::kCheckerNotStarted) {
+        finished.mutable_finished()->set_wait_status(event.what == What::kCheckerOk ? 0 : 256);
+      }
       checkers_.erase(found);
       return port(runner_port_).deliver({finished.SerializeAsString(), {}});
     }
@@ -894,8 +900,8 @@ std::uint64_t World::hash() {
     const auto& settings = each.settings;
     hash << each.name << settings.enabled << (settings.key_id ? settings.key_id->bytes[0] : 0)
          << settings.secret->bytes().front() << each.last_checker_status
-         << each.last_checked_ok.has_value() << each.graces << each.expires << each.next_check
-         << settings.timeout.count() << settings.approval_delay.count()
+         << each.last_checked_ok.has_value() << each.unjudged << each.graces << each.expires
+         << each.next_check << settings.timeout.count() << settings.approval_delay.count()
          << settings.approved_by_default;
     if (each.decision) hash << each.decision->approved << std::optional(each.decision->until);
     for (const auto& one : each.waiting) {
@@ -932,8 +938,8 @@ std::uint64_t World::hash() {
          << saved.current().timeout_ms() << saved.file().timeout_ms()
          << saved.current().approval_delay_ms() << saved.current().approved_by_default()
          << saved.current().enabled() << saved.current().key_id() << saved.file().key_id()
-         << saved.graces() << saved.last_checker_status() << saved.has_last_checked_ok()
-         << (saved.has_expires() ? saved.expires() - wall : 0);
+         << saved.unjudged() << saved.graces() << saved.last_checker_status()
+         << saved.has_last_checked_ok() << (saved.has_expires() ? saved.expires() - wall : 0);
   };
   for (const auto& [name, kept] : disk_->kept) add(name, kept.client);
   hash << disk_->busy();

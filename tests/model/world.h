@@ -41,6 +41,7 @@ enum class What : std::uint8_t {
   kRemove,
   kCheckerOk,
   kCheckerFailed,
+  kCheckerNotStarted,
   kReload,  // with `a` and `b` as in File
   kTimePasses,
   kDue,

@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "checker-runner/checker.h"
@@ -51,7 +52,7 @@ class CheckersTest : public testing::Test {
     return run_until([&] { return finished_.contains(checker); });
   }
   /// The wait status of a command that runs alone.
-  int status_of(const std::string& command) {
+  std::optional<int> status_of(const std::string& command) {
     const std::uint64_t checker = ++last_;
     checkers_.run(checker, command);
     EXPECT_TRUE(finished(checker)) << command;
@@ -74,9 +75,9 @@ class CheckersTest : public testing::Test {
   fs::path folder_;
   EventLoop loop_;
   Log log_ = Log::to_socket(-1, LogLevel::kCritical);
-  std::map<std::uint64_t, int> finished_;
+  std::map<std::uint64_t, std::optional<int>> finished_;
   std::uint64_t last_ = 1000;
-  Checkers checkers_{loop_, log_, [this](std::uint64_t checker, int status) {
+  Checkers checkers_{loop_, log_, [this](std::uint64_t checker, std::optional<int> status) {
                        EXPECT_TRUE(finished_.emplace(checker, status).second) << "finished twice";
                      }};
 };
@@ -85,8 +86,15 @@ TEST_F(CheckersTest, TheWaitStatusIsTheCommandsOwn) {
   EXPECT_EQ(status_of("true"), 0);
   EXPECT_EQ(status_of("exit 3"), W_EXITCODE(3, 0));
   EXPECT_EQ(status_of("kill -9 $$"), SIGKILL);
-  EXPECT_EQ(status_of(std::string("true\0x", 6)), W_EXITCODE(127, 0));
+  EXPECT_EQ(status_of("exit 127"), W_EXITCODE(127, 0));
   EXPECT_FALSE(checkers_.runs(last_));
+}
+
+TEST_F(CheckersTest, WhatCannotBeStartedHasNoWaitStatus) {
+  EXPECT_EQ(status_of(std::string("true\0x", 6)), std::nullopt);
+  EXPECT_EQ(status_of(std::string(1 << 20, 'x')), std::nullopt) << "E2BIG";
+  EXPECT_FALSE(checkers_.runs(last_));
+  EXPECT_EQ(status_of("true"), 0);
 }
 
 TEST_F(CheckersTest, ACheckerInheritsNothingButThreeDescriptors) {

@@ -210,6 +210,7 @@ class World {
       kept.last_approval_request = model.client.last_approval_request;
       kept.last_checker_status = model.client.last_checker_status;
       kept.graces = model.client.graces;
+      kept.unjudged = model.client.unjudged;
       if (model.client.expires_shown) {
         kept.expires = now_.boot + (*model.client.expires_shown - now_.wall);
         kept.expires_shown = model.client.expires_shown;

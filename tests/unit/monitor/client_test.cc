@@ -662,6 +662,7 @@ TEST(Client, StartWithWhatWasKept) {
     std::int64_t last_enabled_after;
     std::int64_t next_check_after = kNow + 50000;
     std::uint32_t graces = 0;
+    bool unjudged = false;
   };
   const StartRow rows[] = {
       {"a new client", true, kNone, false, -2, 650000, kNow},
@@ -681,6 +682,11 @@ TEST(Client, StartWithWhatWasKept) {
       {"past its expiry, last checker killed", true, kNow - 1, true, -1, kNone, 3},
       {"past its expiry, no checker has succeeded ever", true, kNow - 1, false, 0, kNone, 3},
       {"past its expiry, no checker has finished", true, kNow - 1, false, -2, kNone, 3},
+      {"past its expiry, no checker has finished since it was added", true, kNow - 1, false, -2,
+       800000, 3, kNow + 50000, 0, true},
+      {"past its expiry, no checker has finished since it was enabled", true, kNow - 1, true, 1,
+       800000, 3, kNow + 50000, 0, true},
+      {"the same, the graces are used up", true, kNow, true, 1, kNone, 3, kNone, kMostGraces, true},
       {"disabled", false, kNone, true, 0, kNone, 3},
       {"disabled, with an expiry that should not be there", false, kNow + 5, true, 0, kNone, 3},
   };
@@ -694,6 +700,7 @@ TEST(Client, StartWithWhatWasKept) {
       if (row.enabled) client.expires_shown = moment(row.expires).wall;
     }
     client.graces = row.graces;
+    client.unjudged = row.unjudged;
     if (row.ever_ok) client.last_checked_ok = moment(1).wall;
     client.last_checker_status = row.status;
     client.last_enabled = moment(3).wall;
@@ -732,12 +739,15 @@ TEST(Client, WhatWeMissedIsHeldAgainstNobody) {
   Client client = checked(true);
   EXPECT_EQ(happened(client, Missed{Milliseconds(9000)}, 40000), "") << "nothing was missed";
   EXPECT_EQ(client.graces, 0);
-  // Its expiry has passed: another timeout, and a check at once, which decides.
-  EXPECT_EQ(happened(client, Missed{Milliseconds(350000)}, 400000),
-            "StartChecker 0 check; Changed CheckerRunning=true Expires=700000; Save");
+  EXPECT_EQ(since_start(client.next_check.value()), 59000);
+  // Its expiry has passed: another timeout, and a check as soon as it would have come, which
+  // decides.
+  EXPECT_EQ(happened(client, Missed{Milliseconds(350000)}, 400000), "Changed Expires=700000; Save");
   EXPECT_EQ(client.graces, 1);
+  EXPECT_EQ(since_start(client.next_check.value()), 409000);
+  EXPECT_EQ(happened(client, Due{}, 409000), "StartChecker 0 check; Changed CheckerRunning=true");
   EXPECT_EQ(
-      happened(client, CheckerFinished{0, kExit7}, 400001),
+      happened(client, CheckerFinished{0, kExit7}, 409001),
       "CheckerCompleted 7 1792 check; Changed CheckerRunning=false LastCheckerStatus=7; Save");
   // It has not passed, but the check that would have moved it could not run.
   client = checked(true);
@@ -745,10 +755,37 @@ TEST(Client, WhatWeMissedIsHeldAgainstNobody) {
             "StartChecker 0 check; Changed CheckerRunning=true Expires=390000; Save");
 }
 
-TEST(Client, OnlyAClientWhoseLastCheckSucceededGetsAGrace) {
-  Client never = checked(false);
-  EXPECT_EQ(happened(never, Missed{Milliseconds(1000)}, 150000),
-            "Changed Enabled=false Expires=none; Save");
+TEST(Client, WhoHasNotBeenCheckedYetGetsAGrace) {
+  Client client = checked(false);
+  EXPECT_EQ(happened(client, Missed{Milliseconds(350000)}, 400000),
+            "StartChecker 0 check; Changed CheckerRunning=true Expires=700000; Save");
+  EXPECT_EQ(happened(client, CheckerLost{0}, 699000), "StartChecker 1 check");
+  // Since it was enabled: what was before says nothing.
+  client = checked(true);
+  happened(client, Due{}, 50000);
+  happened(client, CheckerFinished{0, kExit7}, 50001);
+  happened(client, set(Property::kEnabled, false), 50002);
+  happened(client, set(Property::kEnabled, true), 50003);
+  EXPECT_EQ(client.last_checker_status, 7);
+  for (std::uint32_t i = 1; i <= kMostGraces; ++i) {
+    happened(client, Missed{Milliseconds(0)}, i * 1000000);
+    EXPECT_TRUE(client.enabled());
+  }
+  happened(client, Missed{Milliseconds(0)}, 9000000);
+  EXPECT_FALSE(client.enabled());
+}
+
+TEST(Client, WithoutAGraceThereIsTimeForACheckNevertheless) {
+  Client client = checked(true);
+  happened(client, Due{}, 150000);
+  happened(client, CheckerFinished{0, kExit7}, 150001);
+  // Not at 350000, when it has expired, but at half the time.
+  EXPECT_EQ(happened(client, Missed{Milliseconds(100000)}, 250001), "");
+  EXPECT_EQ(since_start(client.next_check.value()), 275000);
+  EXPECT_EQ(since_start(client.expires.value()), 300001);
+}
+
+TEST(Client, OnlyAClientWhoseLastCheckDidNotFailGetsAGrace) {
   Client failed = checked(true);
   happened(failed, Due{}, 50000);
   happened(failed, CheckerFinished{0, kExit7}, 50001);
@@ -781,7 +818,7 @@ TEST(Client, ConnectionsWaitLongerForWhatWeMissed) {
   Client client = checked(true, with_approval(Milliseconds(10000), false, Milliseconds(1000)));
   happened(client, Requested{1}, 1000);
   EXPECT_EQ(happened(client, Missed{Milliseconds(20000)}, 31000 - 1), "");
-  EXPECT_EQ(since_start(client.waiting.at(0).deadline), 31000);
+  EXPECT_EQ(since_start(client.waiting.at(0).deadline), 32000);
   EXPECT_EQ(happened(client, Approve{true}, 31000 - 1),
             "Decided 1 Approved; Changed ApprovalPending=false");
 }

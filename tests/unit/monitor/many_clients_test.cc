@@ -8,6 +8,7 @@
 #include <ctime>
 #include <filesystem>
 #include <iterator>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -44,6 +45,8 @@ TEST(ManyClients, ThatAreRemovedStopTheLoopForMillisecondsOnly) {
   // In memory, so that what the loop does itself shows, and not what the disk does.
   std::string top = "/dev/shm/many.XXXXXX";
   ASSERT_NE(mkdtemp(top.data()), nullptr);
+  // However this test ends.
+  const std::shared_ptr<void> removed(nullptr, [&](void*) { fs::remove_all(top); });
   std::vector<std::string> warnings;
   const StateStore store = *StateStore::open(top + "/state", true, warnings);
   EventLoop loop;
@@ -98,7 +101,6 @@ TEST(ManyClients, ThatAreRemovedStopTheLoopForMillisecondsOnly) {
   EXPECT_GT(rounds, kClients / static_cast<int>(Saver::kMost));
   EXPECT_LT(slowest.cpu, 100);
   EXPECT_LT(reload.cpu, 500);
-  fs::remove_all(top);
 }
 
 }  // namespace

@@ -143,6 +143,8 @@ TEST(SavedClient, StampsAndStatus) {
   client.last_checked_ok = WallTime(1'999'999'999'999'999us);
   client.last_approval_request = WallTime(0us);
   client.last_checker_status = -1;
+  client.graces = 2;
+  client.unjudged = true;
   const Client read = restarted(client, all(1), all(1));
   EXPECT_EQ(read.name, "one");
   EXPECT_EQ(read.created, client.created);
@@ -150,6 +152,8 @@ TEST(SavedClient, StampsAndStatus) {
   EXPECT_EQ(read.last_checked_ok, client.last_checked_ok);
   EXPECT_EQ(read.last_approval_request, client.last_approval_request);
   EXPECT_EQ(read.last_checker_status, -1);
+  EXPECT_EQ(read.graces, 2);
+  EXPECT_TRUE(read.unjudged);
 }
 
 TEST(SavedClient, ExpiryOverABoot) {

@@ -214,8 +214,27 @@ TEST_F(RegistryTimeTest, AStopCostsACheckedClientNothing) {
   EXPECT_GE(count(lines(), "did not run"), 1);
 }
 
-TEST_F(RegistryTimeTest, AStopDisablesWhoWasNeverChecked) {
+TEST_F(RegistryTimeTest, AStopCostsWhoWasNotCheckedYetNothing) {
   stop(seconds(3600));
+  ASSERT_TRUE(good().enabled());
+  EXPECT_GE(*good().expires, virtual_now + seconds(250));
+  // A check from before it was enabled says nothing.
+  clients_->change("disabled", CheckedOk{}, [](const Status&) {});
+  clients_->change("good", Set{Property::kEnabled, false}, [](const Status&) {});
+  clients_->change("good", Set{Property::kEnabled, true}, [](const Status&) {});
+  stop(seconds(3600));
+  EXPECT_TRUE(good().enabled());
+}
+
+TEST_F(RegistryTimeTest, ALostFirstCheckCostsTheClientNothing) {
+  pass(seconds(101));
+  ASSERT_EQ(started_.size(), 1);
+  clients_->checker_lost(started_[0]);
+  pass(seconds(101));
+  EXPECT_EQ(started_.size(), 2) << "the check that decides";
+  EXPECT_TRUE(good().enabled());
+  clients_->checker_finished(started_.back(), 256);
+  pass(seconds(101));
   EXPECT_FALSE(good().enabled());
 }
 
@@ -273,6 +292,25 @@ TEST_F(RegistryTimeTest, AGraceThatIsNotSavedTakesNothingElseBack) {
   disk.fail("no space");
   EXPECT_TRUE(clients.find("good")->client.enabled());
   EXPECT_EQ(clients.find("good")->client.expires, expires);
+}
+
+TEST_F(RegistryTimeTest, ChecksAreAsSpreadAfterAStopAsBefore) {
+  std::map<std::string, ClientSettings> file;
+  for (int i = 0; i < 200; ++i) {
+    auto& settings = file[std::to_string(i)];
+    settings.interval = seconds(100);
+    settings.timeout = seconds(250);
+  }
+  clients_->reload(file, merge);
+  pass(seconds(1));
+  for (const auto& [name, settings] : file) {
+    clients_->change(name, CheckedOk{}, [](const Status&) {});
+  }
+  started_.clear();
+  stop(seconds(3600));
+  EXPECT_LT(started_.size(), 20);
+  pass(seconds(101));
+  EXPECT_GE(started_.size(), 200) << "each is checked within its interval";
 }
 
 TEST_F(RegistryTimeTest, WhoWaitsForApprovalWaitsLongerForAStop) {
