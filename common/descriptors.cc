@@ -3,12 +3,16 @@
 
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <system_error>
 #include <vector>
+
+#include "common/text.h"
+#include "common/unique_fd.h"
 
 namespace mandos {
 
@@ -28,6 +32,16 @@ bool close_descriptors(unsigned first, unsigned last, bool at_exec) {
     }
   }
   return !failed;
+}
+
+void never_wait_for(int fd) {
+  struct stat status {};
+  // Opened again, a file would be written from its beginning.
+  if (fstat(fd, &status) != 0 || S_ISREG(status.st_mode)) return;
+  // Opened again where possible, since the flag is everybody's who shares the open description.
+  const UniqueFd again(
+      open(concat("/proc/self/fd/", fd).c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+  if (!again || dup2(again.get(), fd) < 0) fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 }
 
 }  // namespace mandos

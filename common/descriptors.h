@@ -8,4 +8,8 @@ namespace mandos {
 /// why.
 bool close_descriptors(unsigned first, unsigned last = ~0U, bool at_exec = false);
 
+/// From now on a write to `fd` that would wait for a reader fails with EAGAIN instead, here and in
+/// the processes that inherit it. Nothing changes for a regular file.
+void never_wait_for(int fd);
+
 }  // namespace mandos

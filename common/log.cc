@@ -63,8 +63,12 @@ void Log::write(LogLevel level, std::string_view line) {
   if (lost_ > 0 && deliver(LogLevel::kWarning, concat(lost_, " log lines were lost"))) lost_ = 0;
   if (lost_ > 0 || !deliver(level, line)) ++lost_;
   if (to_stderr_ && !stderr_is_journal_) {
-    const std::string text = concat(tag_, line, "\n");
-    static_cast<void>(!::write(STDERR_FILENO, text.data(), text.size()));
+    const auto show = [this](std::string_view what) {
+      const std::string text = concat(tag_, what, "\n");
+      return ::write(STDERR_FILENO, text.data(), text.size()) >= 0;
+    };
+    if (unshown_ > 0 && show(concat(unshown_, " log lines were lost"))) unshown_ = 0;
+    if (unshown_ > 0 || !show(line)) ++unshown_;
   }
 }
 

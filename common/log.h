@@ -29,6 +29,7 @@ class Log {
   /// (JOURNAL_STREAM, systemd.exec(5)), a line goes there alone, or to the socket when it is full.
   /// A syslog daemon that is behind is waited for, up to a tenth of a second at a line and about a
   /// second in ten; after that lines are counted as above, without waiting, until it takes one.
+  /// Lines that standard error does not take at once are counted, too: see never_wait_for().
   static Log to_system(std::string_view tag, LogLevel level, bool to_stderr);
 
   LogLevel level() const { return level_; }
@@ -77,7 +78,8 @@ class Log {
   bool to_stderr_ = false;
   bool stderr_is_journal_ = false;
   unsigned long lost_ = 0;
-  Instant patient_again_{};  // ten times what was waited for syslog, one wait after the other
+  unsigned long unshown_ = 0;  // on standard error
+  Instant patient_again_{};    // ten times what was waited for syslog, one wait after the other
 };
 
 }  // namespace mandos

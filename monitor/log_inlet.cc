@@ -3,6 +3,7 @@
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include <array>
 #include <cerrno>
@@ -17,8 +18,13 @@ constexpr int kLinesPerRound = 16;
 
 }  // namespace
 
-LogInlet::LogInlet(EventLoop& loop, UniqueFd log_socket, std::string label, Log& log)
-    : loop_(loop), socket_(std::move(log_socket)), label_(std::move(label)), log_(log) {
+LogInlet::LogInlet(EventLoop& loop, UniqueFd log_socket, std::string label, Log& log,
+                   std::function<void(const std::string& why)> on_broken)
+    : loop_(loop),
+      socket_(std::move(log_socket)),
+      label_(std::move(label)),
+      log_(log),
+      on_broken_(std::move(on_broken)) {
   loop_.watch(socket_.get(), EPOLLIN, [this](std::uint32_t) { ready(); });
 }
 
@@ -27,10 +33,17 @@ LogInlet::~LogInlet() { loop_.unwatch(socket_.get()); }
 void LogInlet::ready() {
   std::array<char, kMaxLogLine + 1> line{};
   for (int i = 0; i < kLinesPerRound; ++i) {
-    const ssize_t size = recv(socket_.get(), line.data(), line.size(), MSG_DONTWAIT);
+    iovec part{line.data(), line.size()};
+    msghdr header{};
+    header.msg_iov = &part;
+    header.msg_iovlen = 1;
+    const ssize_t size = recvmsg(socket_.get(), &header, MSG_DONTWAIT);
     if (size < 0 && errno == EAGAIN) return;
+    // To receive one takes as long as its close takes, which the sender chose: never a second time.
+    const bool descriptors = (header.msg_flags & MSG_CTRUNC) != 0;
+    if (descriptors) on_broken_("descriptors with a log line");
     // The end of the process, or what is no line: the door tells the rest of the story.
-    if (size <= 0) return loop_.unwatch(socket_.get());
+    if (size <= 0 || descriptors) return loop_.unwatch(socket_.get());
     if (!rate_.take(BootClock::now())) {
       ++suppressed_;
       continue;

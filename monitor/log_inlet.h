@@ -3,6 +3,7 @@
 // bad can neither fill a disk nor forge a line.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "common/event_loop.h"
@@ -14,8 +15,10 @@ namespace mandos::monitor {
 
 class LogInlet {
  public:
-  /// Lines from `log_socket` go to `log`, each behind `label`.
-  LogInlet(EventLoop& loop, UniqueFd log_socket, std::string label, Log& log);
+  /// Lines from `log_socket` go to `log`, each behind `label`. `on_broken`: a descriptor came with
+  /// one, and nothing is read from there any more.
+  LogInlet(EventLoop& loop, UniqueFd log_socket, std::string label, Log& log,
+           std::function<void(const std::string& why)> on_broken);
   ~LogInlet();
   LogInlet(const LogInlet&) = delete;
   LogInlet& operator=(const LogInlet&) = delete;
@@ -27,6 +30,7 @@ class LogInlet {
   UniqueFd socket_;
   std::string label_;
   Log& log_;
+  std::function<void(const std::string& why)> on_broken_;
   TokenBucket rate_{50, 500};
   unsigned long suppressed_ = 0;
 };

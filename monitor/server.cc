@@ -180,7 +180,9 @@ void Server::started(Role role, std::uint32_t index, pid_t pid, UniqueFd door, U
   const Key key(role, index);
   if (!wanted_.contains(key)) return;
   wanted_[key] = pid;
-  log_inlets_[key] = std::make_unique<LogInlet>(loop_, std::move(log), label(role), log_);
+  log_inlets_[key] = std::make_unique<LogInlet>(
+      loop_, std::move(log), label(role), log_,
+      [this, key, pid](const std::string& why) { broke(key, pid, why); });
   Arrival arrival{role, index, pid, std::move(door)};
   if (serving_) return open_door(std::move(arrival));
   arrivals_.push_back(std::move(arrival));

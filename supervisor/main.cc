@@ -146,6 +146,9 @@ int start(const std::vector<std::string>& arguments) {
   if (auto capable = check_capabilities(); !capable) return complain(capable.error());
   auto accounts = find_accounts();
   if (!accounts) return complain(accounts.error());
+  // A reader of our standard error that hangs, or is gone, ends nobody.
+  never_wait_for(STDERR_FILENO);
+  std::signal(SIGPIPE, SIG_IGN);
   Notify notify;
   // Room for the secrets of many clients in locked memory; the monitor inherits it.
   const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};

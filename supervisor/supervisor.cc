@@ -39,6 +39,8 @@ constexpr Milliseconds kStartPatience = std::chrono::seconds(60);
 constexpr Milliseconds kTick = std::chrono::seconds(2);
 // A monitor that leaves a Ping unanswered for so long hangs.
 constexpr Milliseconds kHung = std::chrono::seconds(30);
+// The same until it serves: it reads files meanwhile, perhaps from a slow disk.
+constexpr Milliseconds kHungAtStart = std::chrono::seconds(60);
 
 struct Kind {
   Role role;
@@ -164,7 +166,7 @@ void Supervisor::adopt_monitor(pid_t pid, UniqueFd door) {
   monitor_process_.pid = pid;
   monitor_process_.started = tick_number_;
   monitor_process_.serves = false;
-  heartbeat_ = Heartbeat(ticks(kHung), ticks(kHung));
+  heartbeat_ = Heartbeat(ticks(kHungAtStart), ticks(kHungAtStart));
   end_monitor_at_.reset();
   monitor_ = std::make_unique<Door>(
       loop_, std::move(door), kMonitorDoor,
@@ -187,11 +189,8 @@ void Supervisor::adopt_monitor(pid_t pid, UniqueFd door) {
 
 void Supervisor::restart_monitor() {
   auto door = make_door();
-  if (!door) {
-    log_.critical("no door for the monitor: ", door.error());
-    return stop(1);
-  }
-  auto pid = start_monitor(processes_, options_.arguments, door->second.get(), false);
+  auto pid = door ? start_monitor(processes_, options_.arguments, door->second.get(), false)
+                  : Result<pid_t>(Error{door.error()});
   if (!pid) {
     log_.critical("the monitor cannot be started: ", pid.error());
     return stop(1);
@@ -367,6 +366,7 @@ void Supervisor::from_monitor(Channel::Datagram datagram) {
     case ToSupervisor::kReady:
       monitor_process_.serves = true;
       unsaved_ = message.ready().unsaved();
+      heartbeat_ = Heartbeat(ticks(kHung), ticks(kHung));
       if (!was_ready_) {
         was_ready_ = true;
         options_.on_ready();
@@ -401,14 +401,15 @@ void Supervisor::tick() {
     // It is waited for with the others, and no longer.
     if (stopping_) loop_.stop(status_);
   }
-  if (!was_ready_ || stopping_ || monitor_process_.pid < 0) return;
+  if (stopping_ || monitor_process_.pid < 0) return;
   const auto verdict = heartbeat_.tick();
   if (verdict == Heartbeat::Verdict::kPing) {
     ToMonitor ping;
     ping.mutable_ping();
     send(ping);
   } else if (verdict == Heartbeat::Verdict::kHung) {
-    log_.critical("the monitor does not answer: it is ended, and everything is started afresh");
+    log_.critical("the monitor does not answer: it is ended",
+                  was_ready_ ? ", and everything is started afresh" : "");
     end(monitor_process_);
   }
 }

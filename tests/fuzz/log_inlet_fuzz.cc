@@ -35,7 +35,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   EventLoop loop;
   Log log = Log::to_socket(out->second.get(), LogLevel::kInfo);
   std::optional<monitor::LogInlet> inlet;
-  inlet.emplace(loop, std::move(in->first), std::string(kLabel), log);
+  inlet.emplace(loop, std::move(in->first), std::string(kLabel), log, [](const std::string&) {});
   Peer child(std::move(in->second));
   Peer reader(std::move(out->first));
   const Instant start = BootClock::now();

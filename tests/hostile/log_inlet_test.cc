@@ -4,9 +4,11 @@
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include <array>
 #include <cstddef>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -27,7 +29,8 @@ class LogInletTest : public testing::Test {
     reader_ = std::move(out->first);
     writer_ = std::move(out->second);
     inlet_.emplace(loop_, std::move(in->first),
-                   "child: ", log_.emplace(Log::to_socket(writer_.get(), LogLevel::kInfo)));
+                   "child: ", log_.emplace(Log::to_socket(writer_.get(), LogLevel::kInfo)),
+                   [this](const std::string& why) { broken_.push_back(why); });
   }
 
   void say(std::string_view line) {
@@ -45,6 +48,7 @@ class LogInletTest : public testing::Test {
   std::optional<Log> log_;
   std::optional<LogInlet> inlet_;
   std::vector<std::string> lines_;
+  std::vector<std::string> broken_;
 };
 
 TEST_F(LogInletTest, LabelsAndKeepsTheLevel) {
@@ -71,6 +75,27 @@ TEST_F(LogInletTest, BoundsLengthAndNumber) {
   EXPECT_LT(lines_.size(), 700U);
   EXPECT_GE(lines_.size(), 500U);
   for (const auto& line : lines_) EXPECT_LE(line.size(), kMaxLogLine + 1);
+}
+
+TEST_F(LogInletTest, ADescriptorBreaksIt) {
+  std::string line = "4with a descriptor";
+  iovec part{line.data(), line.size()};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  header.msg_control = control.data();
+  header.msg_controllen = control.size();
+  cmsghdr* const rights = CMSG_FIRSTHDR(&header);
+  rights->cmsg_level = SOL_SOCKET;
+  rights->cmsg_type = SCM_RIGHTS;
+  rights->cmsg_len = CMSG_LEN(sizeof(int));
+  const int fd = reader_.get();
+  std::memcpy(CMSG_DATA(rights), &fd, sizeof fd);
+  for (int i = 0; i < 3; ++i) ASSERT_GT(sendmsg(child_.get(), &header, MSG_NOSIGNAL), 0);
+  say("4and one without");
+  EXPECT_EQ(broken_, std::vector<std::string>{"descriptors with a log line"});
+  EXPECT_TRUE(lines_.empty());
 }
 
 }  // namespace

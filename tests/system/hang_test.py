@@ -3,7 +3,7 @@
 """A process that hangs is as bad as one that died: it is replaced while the others go on. A process
 that was only stopped, with everything else or by itself, costs nobody its life. Needs python3-gi,
 dbus-daemon."""
-import ctypes, json, os, signal, socket, subprocess, time
+import contextlib, ctypes, fcntl, json, os, signal, socket, subprocess, time
 
 import harness as h
 from private_bus import *
@@ -113,16 +113,17 @@ def _():
         h.expect(service("checker-runner", caller, None), "checkers run")
         before = pids(server)
         everybody = [pid for each in before.values() for pid in each]
-        for pid in everybody:
-            os.kill(pid, signal.SIGSTOP)
-        time.sleep(STOPPED)
-        # The others first: what they find is that nobody hears them.
-        for pid in reversed(everybody):
-            os.kill(pid, signal.SIGCONT)
-        h.expect_equal(h.run_real_client(keys), b"correct horse battery staple", "the passphrase")
-        for _ in range(3):  # ticks of all of them
-            h.expect(service("checker-runner", caller, None), "checkers run")
-        h.expect_equal(pids(server), before, "processes")
+        for _ in range(2):
+            for pid in everybody:
+                os.kill(pid, signal.SIGSTOP)
+            time.sleep(STOPPED)
+            # The others first: what they find is that nobody hears them.
+            for pid in reversed(everybody):
+                os.kill(pid, signal.SIGCONT)
+            h.expect_equal(h.run_real_client(keys), b"correct horse battery staple", "the passphrase")
+            for _ in range(3):  # ticks of all of them
+                h.expect(service("checker-runner", caller, None), "checkers run")
+            h.expect_equal(pids(server), before, "processes")
         # The same of those alone whose answers the supervisor awaits.
         for role in ("supervisor", "monitor"):
             os.kill(before[role][0], signal.SIGSTOP)
@@ -169,6 +170,100 @@ def _():
         # Tried again every ten seconds at least.
         server.notices.wait_for(f"^{status}$", 20, start=start)
         h.expect(served(key), "served")
+
+
+@contextlib.contextmanager
+def replaced(program, by):
+    """As an upgrade leaves it."""
+    h.bind(by, program)
+    try:
+        yield
+    finally:
+        h.expect_equal(ctypes.CDLL(None).umount2(os.fsencode(program), 0), 0, "umount")
+
+
+@h.case("a program that cannot be started for a minute ends the server, with the reason")
+def _():
+    for role in ("networker", "monitor"):
+        config, _ = configuration()
+        with h.Server(config) as server:
+            pid = server.pid(role)
+            with replaced(PROGRAM.with_name(f"mandos-{role}"), "/dev/null"):
+                os.kill(pid, signal.SIGKILL)
+                h.expect_equal(server.wait(80), 1, "exit status")
+            server.log.wait_for(f"mandos-{role}: every start failed for 60 s: the server ends")
+            server.notices.wait_for(f"^STATUS=mandos-{role} cannot be started: exit status 127")
+            server.notices.wait_for("^STOPPING=1")
+
+
+@h.case("a monitor that hangs before anybody was served ends the server, with the reason")
+def _():
+    config, _ = configuration()
+    never = h.temporary() / "never-ready"
+    never.write_text("#!/bin/sh\nexec sleep 1000\n")
+    never.chmod(0o755)
+    with replaced(PROGRAM, never):
+        with h.Server(config, wait=False) as server:
+            h.wait_until(lambda: server.pids("checker-runner"), "the monitor has others started")
+            os.kill(server.pid("monitor"), signal.SIGSTOP)
+            h.expect_equal(server.wait(70), 1, "exit status")
+            server.log.wait_for("the monitor does not answer: it is ended$")
+
+
+@h.case("a monitor that is stopped during a reload finishes it")
+def _():
+    config, key = configuration()
+    with h.Server(config) as server:
+        before = pids(server)
+        os.kill(before["monitor"][0], signal.SIGSTOP)
+        asking = subprocess.Popen([h.PREFIX / "sbin/mandos", "--reload"])
+        time.sleep(REPLACED)
+        os.kill(before["monitor"][0], signal.SIGCONT)
+        h.expect_equal(asking.wait(30 * h.SLACK), 0, "exit status of --reload")
+        h.expect_equal(pids(server), before, "processes")
+        h.expect(served(key), "served")
+
+
+@h.case("a first check that is lost with its checker-runner is held against nobody")
+def _():
+    config, key = configuration()
+    config.clients["one"] |= {
+        "interval": "PT4S", "checker": f"echo >> {marks()}; [ $(wc -l < {marks()}) -gt 1 ] || sleep 60"}
+    with h.Server(config) as server:
+        h.wait_until(lambda: marks().stat().st_size, "the first check runs")
+        os.kill(server.pid("checker-runner"), signal.SIGKILL)
+        h.wait_until(lambda: marks().stat().st_size > 1, "another check decides")
+        h.expect(served(key), "served")
+
+
+@h.case("standard error that nobody reads stops neither the monitor nor the supervisor")
+def _():
+    config, key = configuration()
+    unread = h.temporary() / "stderr"
+    os.mkfifo(unread)
+    reader = os.open(unread, os.O_RDWR | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(reader, b"x" * 512)
+    into_it = ["sh", "-c", f'exec "$0" "$@" 2>{unread}', h.PREFIX / "sbin/mandos"]
+    with h.Server(config, "--debuglevel", "DEBUG", command=into_it) as server:
+        h.expect(served(key), "served")
+        # The supervisor has something to say, too.
+        for role in ("networker", "monitor"):
+            before = server.pid(role)
+            os.kill(before, signal.SIGKILL)
+            server.pid(role, other_than=before)
+            h.wait_until(lambda: served(key), f"served by the {role} that follows")
+        shown = bytearray()
+
+        def counted():
+            with contextlib.suppress(BlockingIOError):
+                shown.extend(os.read(reader, 65536))
+            return b" log lines were lost" in shown
+
+        h.wait_until(counted, "what was lost is counted", 20)
+    os.close(reader)
 
 
 h.main()

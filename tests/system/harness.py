@@ -108,7 +108,11 @@ def enter_namespaces(with_stage=True):
     bind("/mnt", "/dev")
     private_accounts(temporary())
     if with_stage:
-        stage()
+        try:
+            stage()
+        except BaseException:
+            remove_temporary()
+            raise
 
 
 _temporary = None

@@ -3,11 +3,13 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdlib>
@@ -15,6 +17,7 @@
 #include <utility>
 
 #include "common/channel.h"
+#include "common/descriptors.h"
 
 namespace mandos {
 namespace {
@@ -76,6 +79,67 @@ TEST_F(JournalTest, OneThatDoesNotReadStopsNobody) {
   EXPECT_NE(received(), "");
   reader_.reset();
   log.info("nobody there");
+}
+
+/// Standard error is a pipe that nobody reads.
+class PipeTest : public testing::Test {
+ protected:
+  PipeTest() {
+    std::array<int, 2> ends{};
+    EXPECT_EQ(pipe2(ends.data(), O_CLOEXEC), 0);
+    reader_.reset(ends[0]);
+    writer_.reset(ends[1]);
+    fcntl(writer_.get(), F_SETPIPE_SZ, 4096);
+    dup2(writer_.get(), STDERR_FILENO);
+  }
+  ~PipeTest() override { dup2(stderr_.get(), STDERR_FILENO); }
+  std::string received() {
+    std::array<char, 65536> text{};
+    const ssize_t size = read(reader_.get(), text.data(), text.size());
+    return {text.data(), static_cast<std::size_t>(std::max<ssize_t>(size, 0))};
+  }
+
+  UniqueFd stderr_{fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)};
+  UniqueFd reader_, writer_;
+};
+
+TEST_F(PipeTest, AReaderThatHangsStopsNobodyAndLinesAreCounted) {
+  never_wait_for(STDERR_FILENO);
+  EXPECT_EQ(fcntl(writer_.get(), F_GETFL) & O_NONBLOCK, 0) << "others who have it may wait";
+  Log log = Log::to_system("mandos", LogLevel::kInfo, true);
+  alarm(60);  // ends the test if it waits
+  for (int i = 0; i < 100; ++i) log.info(std::string(kMaxLogLine, 'x'));
+  alarm(0);
+  const std::string before = received();
+  EXPECT_LE(before.size(), 4096);
+  const auto lines = std::ranges::count(before, '\n');
+  log.info("after");
+  const std::string after = received();
+  EXPECT_NE(after.find(concat("]: ", 100 - lines, " log lines were lost\n")), after.npos) << after;
+  EXPECT_TRUE(after.ends_with("]: after\n")) << after;
+}
+
+TEST_F(PipeTest, AFileIsWrittenOn) {
+  const UniqueFd file(memfd_create("log", MFD_CLOEXEC));
+  ASSERT_EQ(write(file.get(), "before", 6), 6);
+  dup2(file.get(), STDERR_FILENO);
+  never_wait_for(STDERR_FILENO);
+  ASSERT_EQ(write(STDERR_FILENO, "after", 5), 5);
+  std::array<char, 16> text{};
+  EXPECT_EQ(pread(file.get(), text.data(), text.size(), 0), 11);
+}
+
+TEST_F(PipeTest, ASocketIsNotWaitedFor) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
+  const UniqueFd one(ends[0]);
+  const UniqueFd other(ends[1]);
+  dup2(one.get(), STDERR_FILENO);
+  never_wait_for(STDERR_FILENO);
+  Log log = Log::to_system("mandos", LogLevel::kInfo, true);
+  alarm(60);
+  for (int i = 0; i < 10'000; ++i) log.info(std::string(kMaxLogLine, 'x'));
+  alarm(0);
 }
 
 /// A child's log: a line is a datagram.

@@ -759,7 +759,8 @@ TEST(Client, WhoHasNotBeenCheckedYetGetsAGrace) {
   Client client = checked(false);
   EXPECT_EQ(happened(client, Missed{Milliseconds(350000)}, 400000),
             "StartChecker 0 check; Changed CheckerRunning=true Expires=700000; Save");
-  EXPECT_EQ(happened(client, CheckerLost{0}, 699000), "StartChecker 1 check");
+  EXPECT_EQ(happened(client, CheckerLost{0}, 699000),
+            "Changed CheckerRunning=false Expires=800000; Save");
   // Since it was enabled: what was before says nothing.
   client = checked(true);
   happened(client, Due{}, 50000);

@@ -313,6 +313,43 @@ TEST_F(SupervisorTest, AMonitorThatAnswersNothingIsEndedAfterThirtySeconds) {
   EXPECT_THAT(log(), HasSubstr("the monitor does not answer"));
 }
 
+TEST_F(SupervisorTest, AMonitorThatHangsInItsFirstStartEndsTheServer) {
+  answering_ = false;
+  start(NETWORKER);
+  pass(kTick + seconds(59));
+  EXPECT_TRUE(table_.killed.empty()) << "its disk may be slow";
+  pass(seconds(3));
+  EXPECT_EQ(table_.killed, std::vector<pid_t>{kMonitor});
+  const std::string said = log();
+  EXPECT_THAT(said, HasSubstr("the monitor does not answer: it is ended"));
+  EXPECT_THAT(said, Not(HasSubstr("started afresh")));
+  reap();
+  EXPECT_EQ(supervisor_->run(), 1);
+}
+
+TEST_F(SupervisorTest, OneThatAnswersAtStartMayTakeItsTime) {
+  pass(seconds(300));
+  EXPECT_TRUE(table_.killed.empty());
+  // Once it serves, it reads no file any more that could keep it so long.
+  ready();
+  answering_ = false;
+  pass(kTick + seconds(33));
+  EXPECT_EQ(table_.killed, std::vector<pid_t>{kMonitor});
+}
+
+TEST_F(SupervisorTest, TheNextMonitorThatHangsIsEndedToo) {
+  ready();
+  ends(kMonitor, SIGSEGV);
+  pass(kStep);
+  const pid_t next = table_.started.back().pid;
+  answering_ = false;
+  pass(kTick + seconds(63));
+  EXPECT_THAT(table_.killed, Contains(next));
+  reap();
+  pass(seconds(1));
+  EXPECT_GT(table_.started.back().pid, next);
+}
+
 TEST_F(SupervisorTest, AStopOfOursCostsTheMonitorNothing) {
   ready();
   answering_ = false;
