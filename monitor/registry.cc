@@ -30,7 +30,7 @@ Registry::Registry(EventLoop& loop, Log& log, Disk& disk, Outlets outlets)
 
 void Registry::missed(Milliseconds late) {
   log_.warning("did not run for ", late.count() / 1000,
-             " s: deadlines are moved, and clients are checked before they expire");
+               " s: deadlines are moved, and clients are checked before they expire");
   missed_ += late;
   // A second more for each who waits, for what was said to us meanwhile.
   for (const auto& [name, slot] : by_name_) deliver(*slot, Missed{late + EventLoop::kGap});
