@@ -14,8 +14,8 @@
 #include <string_view>
 #include <vector>
 
+#include "common/duration.h"
 #include "common/result.h"
-#include "monitor/duration.h"
 #include "monitor/secret.h"
 
 namespace mandos::monitor {

@@ -8,7 +8,7 @@
 #include <optional>
 #include <string>
 
-#include "monitor/duration.h"
+#include "common/duration.h"
 #include "tests/fuzz/input.h"
 
 namespace {
@@ -70,7 +70,7 @@ std::optional<double> model(std::string text) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size > 200) return 0;
   const std::string text(text_of(data, size));
-  const auto parsed = mandos::monitor::parse_duration(text);
+  const auto parsed = mandos::parse_duration(text);
   const auto expected = model(text);
   require(static_cast<bool>(parsed) == expected.has_value(), "the verdict is the model's");
   if (!parsed) {
@@ -79,8 +79,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   require(parsed->count() >= 0 && parsed->count() % 1000 == 0, "whole seconds");
   require(static_cast<double>(parsed->count() / 1000) == *expected, "the value is the model's");
-  const auto again =
-      mandos::monitor::parse_duration("PT" + std::to_string(parsed->count() / 1000) + "S");
+  const auto again = mandos::parse_duration("PT" + std::to_string(parsed->count() / 1000) + "S");
   require(again && *again == *parsed, "a duration written in seconds is the same");
   return 0;
 }

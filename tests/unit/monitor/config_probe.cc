@@ -10,8 +10,8 @@
 #include <string>
 #include <string_view>
 
+#include "common/duration.h"
 #include "monitor/clients_conf.h"
-#include "monitor/duration.h"
 #include "monitor/ini.h"
 
 namespace {
@@ -58,7 +58,7 @@ std::string ini(std::string_view text) {
 }
 
 std::string duration(std::string_view text) {
-  const auto parsed = parse_duration(text);
+  const auto parsed = mandos::parse_duration(text);
   return parsed ? "ok " + std::to_string(parsed->count()) : "refused";
 }
 

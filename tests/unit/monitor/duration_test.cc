@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include "monitor/duration.h"
+#include "common/duration.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include "monitor/duration.h"
+#include "common/duration.h"
 
 #include <algorithm>
 #include <charconv>
@@ -9,7 +9,7 @@
 #include <span>
 #include <system_error>
 
-namespace mandos::monitor {
+namespace mandos {
 namespace {
 
 struct Unit {
@@ -78,4 +78,4 @@ Result<Milliseconds> parse_duration(std::string_view text) {
   return Milliseconds(std::chrono::seconds(total));
 }
 
-}  // namespace mandos::monitor
+}  // namespace mandos
