@@ -7,7 +7,8 @@ packages_of() {
   local gpgme=libgpgme11t64 allocators=(libjemalloc2 libtcmalloc-minimal4t64)
   [ "$1" != bookworm ] || { gpgme=libgpgme11; allocators=(libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4); }
   BUILD_PACKAGES=(g++ meson ninja-build pkg-config protobuf-compiler libprotobuf-dev libcap-ng-dev
-    libseccomp-dev nettle-dev libgmp-dev libgnutls28-dev libglib2.0-dev mount)
+    libseccomp-dev nettle-dev libgmp-dev libgnutls28-dev libglib2.0-dev libsystemd-dev
+    nlohmann-json3-dev mount)
   # What mandos-client and mandos-keygen need to run where they are only unpacked.
   CLIENT_PACKAGES=(gnupg gnutls-bin libavahi-core7 "$gpgme" libnl-route-3-200)
   TEST_PACKAGES=(mandos mandos-client libgtest-dev libgmock-dev dbus avahi-daemon fping clang

@@ -5,4 +5,4 @@
 cd "$1" || exit 1
 exec cppcheck --quiet --std=c++20 --language=c++ --enable=warning,performance,portability --inline-suppr \
   --error-exitcode=1 --suppress=missingIncludeSystem --suppress=internalAstError -j "$(nproc)" -I . -I "$2" \
-  common supervisor monitor networker checker-runner bus-agent
+  common supervisor monitor networker checker-runner bus-agent ctl

@@ -3,7 +3,7 @@
 # No process includes another's header, and common includes none of theirs.
 cd "$1" || exit 1
 status=0
-rooms=(supervisor monitor networker checker-runner bus-agent)
+rooms=(supervisor monitor networker checker-runner bus-agent ctl)
 for room in common "${rooms[@]}"; do
   for other in "${rooms[@]}"; do
     [ "$room" = "$other" ] || ! git grep -nE "#include [\"<]$other/" -- "$room" || status=1

@@ -6,6 +6,6 @@ database=$(mktemp -d)
 trap 'rm -rf "$database"' EXIT
 # clang 14 wants a second option with this one, which later ones refuse.
 sed 's/ -ftrivial-auto-var-init=zero//g' "$2/compile_commands.json" > "$database/compile_commands.json"
-git ls-files 'supervisor/*.cc' 'monitor/*.cc' 'networker/*.cc' 'checker-runner/*.cc' 'bus-agent/*.cc' 'common/*.cc' |
+git ls-files 'supervisor/*.cc' 'monitor/*.cc' 'networker/*.cc' 'checker-runner/*.cc' 'bus-agent/*.cc' 'ctl/*.cc' 'common/*.cc' |
   while read -r file; do grep -q "$file\"" "$2/compile_commands.json" && echo "$file"; done |
   xargs -P "$(nproc)" -n 4 clang-tidy --quiet -p "$database" --warnings-as-errors='*' 2> "$2/tidy.log" || { tail -n 20 "$2/tidy.log"; exit 1; }

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The server on the system bus, spoken to with sd-bus of libsystemd. It was chosen over GDBus
+// because
+//  - it reaches another machine's bus through ssh(1) by itself (sd_bus_open_system_remote()), as
+//    `systemctl -H` does;
+//  - it can be told that a message is sensitive, and then wipes it when it frees it;
+//  - it is one small library that every system with systemd has, without GLib's threads, main loop
+//    and type system, so mandos-ctl starts in a few milliseconds.
+#pragma once
+
+#include <systemd/sd-bus.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/result.h"
+#include "ctl/client.h"
+
+namespace mandos::ctl {
+
+inline constexpr char kServerName[] = "se.recompile.Mandos";
+inline constexpr char kClientInterface[] = "se.recompile.Mandos.Client";
+
+/// The kind of the last failure, for those whose exit status depends on it.
+enum class Trouble { kNone, kNoBus, kNoServer, kDenied, kNonsense, kOther };
+
+struct FreeMessage {
+  void operator()(sd_bus_message* message) const { sd_bus_message_unref(message); }
+};
+using Message = std::unique_ptr<sd_bus_message, FreeMessage>;
+
+/// A connection to a system bus and the Mandos server on it.
+class Bus {
+ public:
+  /// Connects to this machine's system bus; `debug`: every call is shown on standard error.
+  Status open(bool debug);
+
+  Result<std::vector<Client>> clients();
+  /// Each of these changes one client, given by its object path.
+  Status set(const std::string& path, const char* property, const Value& value);
+  Status set_secret(const std::string& path, std::span<const unsigned char> secret);
+  Status approve(const std::string& path, bool approved);
+  Status remove(const std::string& path);
+
+  Trouble trouble() const { return trouble_; }
+  sd_bus* get() const { return bus_.get(); }
+
+ private:
+  struct Close {
+    void operator()(sd_bus* bus) const { sd_bus_flush_close_unref(bus); }
+  };
+  Result<Message> new_call(const std::string& path, const char* interface, const char* member);
+  Result<Message> new_set(const std::string& path, const char* property);
+  Result<Message> send(Message call, const std::string& shown);
+  Status done(Result<Message> reply) { return reply ? Status(Ok{}) : Status(Error{reply.error()}); }
+  Error failed(Trouble trouble, std::string text);
+
+  std::unique_ptr<sd_bus, Close> bus_;
+  bool debug_ = false;
+  Trouble trouble_ = Trouble::kNone;
+};
+
+/// Reads a variant; one whose type is none of Value's is skipped.
+Result<std::optional<Value>> read_variant(sd_bus_message* message);
+/// Reads an array of properties, a{sv}, into `properties`.
+Status read_properties(sd_bus_message* message,
+                       std::map<std::string, Value, std::less<>>& properties);
+
+}  // namespace mandos::ctl

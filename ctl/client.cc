@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "ctl/client.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <numeric>
+#include <utility>
+
+#include "common/text.h"
+
+namespace mandos::ctl {
+namespace {
+
+constexpr Property kProperties[] = {
+    {"Name", "Name", Kind::kText},
+    {"Enabled", "Enabled", Kind::kBoolean},
+    {"Timeout", "Timeout", Kind::kDuration, true},
+    {"LastCheckedOK", "Last Successful Check", Kind::kText},
+    {"Created", "Created", Kind::kText},
+    {"Interval", "Interval", Kind::kDuration, true},
+    {"Host", "Host", Kind::kText, true},
+    {"KeyID", "Key ID", Kind::kText},
+    {"Fingerprint", "Fingerprint", Kind::kText},
+    {"CheckerRunning", "Check Is Running", Kind::kBoolean},
+    {"LastEnabled", "Last Enabled", Kind::kText},
+    {"ApprovalPending", "Approval Is Pending", Kind::kBoolean},
+    {"ApprovedByDefault", "Approved By Default", Kind::kBoolean, true},
+    {"LastApprovalRequest", "Last Approval Request", Kind::kText},
+    {"ApprovalDelay", "Approval Delay", Kind::kDuration, true},
+    {"ApprovalDuration", "Approval Duration", Kind::kDuration, true},
+    {"Checker", "Checker", Kind::kText, true},
+    {"ExtendedTimeout", "Extended Timeout", Kind::kDuration, true},
+    {"Expires", "Expires", Kind::kText},
+    {"LastCheckerStatus", "Last Checker Status", Kind::kNumber},
+};
+
+char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+/// Levenshtein's distance without regard to case.
+std::size_t distance(std::string_view one, std::string_view other) {
+  std::vector<std::size_t> row(other.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 0; i < one.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i + 1);
+    for (std::size_t j = 0; j < other.size(); ++j) {
+      const std::size_t replaced = diagonal + (lower(one[i]) == lower(other[j]) ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({replaced, diagonal + 1, row[j] + 1});
+    }
+  }
+  return row.back();
+}
+
+bool continues(char c) { return (static_cast<unsigned char>(c) & 0xc0U) == 0x80; }
+
+}  // namespace
+
+std::span<const Property> all_properties() { return kProperties; }
+
+const Property* find_property(std::string_view name) {
+  const auto* const found = std::ranges::find(kProperties, name, &Property::name);
+  return found == std::end(kProperties) ? nullptr : found;
+}
+
+std::vector<std::string> near_matches(std::string_view name, const std::vector<Client>& clients) {
+  constexpr std::size_t kMostLetters = 256;
+  std::vector<std::pair<std::size_t, std::string>> found;
+  if (name.empty() || name.size() > kMostLetters) return {};
+  for (const auto& client : clients) {
+    const std::string& other = client.name();
+    if (other.size() > kMostLetters) continue;
+    // A part of a name, such as a host without its domain, is as near as one typing error.
+    const std::size_t apart = other.find(name) != std::string::npos ? 1 : distance(name, other);
+    if (apart <= std::max<std::size_t>(1, name.size() / 3)) found.emplace_back(apart, other);
+  }
+  std::ranges::sort(found);
+  std::vector<std::string> names;
+  for (auto& [apart, other] : found) {
+    if (names.size() < 3) names.push_back(std::move(other));
+  }
+  return names;
+}
+
+std::string no_such_client(std::string_view name, const std::vector<Client>& clients) {
+  std::string others;
+  for (const auto& other : near_matches(name, clients)) {
+    others += concat(others.empty() ? "; did you mean " : " or ", "\"", printable(other), "\"");
+  }
+  return concat("no client \"", printable(name), "\"", others, others.empty() ? "" : "?");
+}
+
+std::string duration_text(std::uint64_t milliseconds) {
+  const std::uint64_t seconds = milliseconds / 1000;
+  const std::uint64_t days = seconds / 86400;
+  std::array<char, 16> clock{};
+  std::snprintf(clock.data(), clock.size(), "%02u:%02u:%02u",
+                static_cast<unsigned>(seconds / 3600 % 24),
+                static_cast<unsigned>(seconds / 60 % 60), static_cast<unsigned>(seconds % 60));
+  return days == 0 ? std::string(clock.data()) : concat(days, "T", clock.data());
+}
+
+std::string shown(const Value& value) {
+  if (const auto* flag = std::get_if<bool>(&value)) return *flag ? "Yes" : "No";
+  if (const auto* time = std::get_if<std::uint64_t>(&value)) return duration_text(*time);
+  if (const auto* number = std::get_if<std::int64_t>(&value)) return std::to_string(*number);
+  return printable(std::get<std::string>(value));
+}
+
+std::string printable(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    // U+0080 to U+009F are control characters as well.
+    const bool wide_control = byte == 0xc2 && i + 1 < text.size() &&
+                              static_cast<unsigned char>(text[i + 1]) >= 0x80 &&
+                              static_cast<unsigned char>(text[i + 1]) < 0xa0;
+    if (wide_control) ++i;
+    if (wide_control || byte < 0x20 || byte == 0x7f) {
+      out += '?';
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+std::size_t width(std::string_view text) {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(text, [](char c) { return !continues(c); }));
+}
+
+std::string table(const std::vector<Client>& clients, bool verbose) {
+  const auto columns = all_properties().first(verbose ? all_properties().size() : kShortColumns);
+  std::vector<std::vector<std::string>> rows(1);
+  for (const auto& column : columns) rows[0].emplace_back(column.heading);
+  for (const auto& client : clients) {
+    auto& row = rows.emplace_back();
+    for (const auto& column : columns) row.push_back(shown(client.value(column.name)));
+  }
+  std::vector<std::size_t> widths(columns.size());
+  for (const auto& row : rows) {
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i]));
+  }
+  std::string out;
+  for (const auto& row : rows) {
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      if (i > 0) out += ' ';
+      out += row[i];
+      out.append(widths[i] - width(row[i]), ' ');
+    }
+    out += '\n';
+  }
+  return out;
+}
+
+}  // namespace mandos::ctl

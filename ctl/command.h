@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// What the commands of mandos-ctl have in common.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "ctl/arguments.h"
+
+namespace mandos::ctl {
+
+inline constexpr int kSuccess = 0;
+inline constexpr int kFailure = 1;
+inline constexpr int kUsage = 2;
+
+/// Ends of a command line that every command has.
+inline constexpr Option kHelp{"help", 'h', "", "Show this help and exit.", 0, true};
+inline constexpr Option kDebug{"debug", 0, "", "Show every D-Bus call on standard error."};
+
+using Words = std::span<const std::string_view>;
+
+/// Writes to standard output. False: it cannot be written, which standard error says.
+bool write_out(std::string_view text);
+/// "mandos-ctl: TEXT" on standard error; returns `status`.
+int complain(int status, std::string_view text);
+/// The same for a wrong command line; names the command whose help to read, empty for none.
+int wrong_usage(std::string_view command, std::string_view text, int status = kUsage);
+
+/// mandos-ctl without a command word: lists, changes and asks as the original does.
+int manage(Words words);
+
+}  // namespace mandos::ctl

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// mandos-ctl as the original has it: lists, JSON, changes, approvals, --is-enabled.
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <ranges>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "common/duration.h"
+#include "common/result.h"
+#include "common/text.h"
+#include "common/unique_fd.h"
+#include "config.h"
+#include "ctl/bus.h"
+#include "ctl/client.h"
+#include "ctl/command.h"
+#include "ctl/json.h"
+
+namespace mandos::ctl {
+namespace {
+
+enum Group { kNoGroup, kEnabling, kChecking, kByDefault, kAnswering };
+
+constexpr Option kOptions[] = {
+    kHelp,
+    {"version", 0, "", "Show the version and exit.", kNoGroup, true},
+    {"all", 'a', "", "Apply the other options to every client."},
+    {"verbose", 'v', "", "List every property, not only the first four."},
+    {"dump-json", 'j', "", "Write the clients as JSON."},
+    {"enable", 'e', "", "Let the clients have their secrets again.", kEnabling},
+    {"disable", 'd', "", "Refuse the clients until they are enabled.", kEnabling},
+    {"bump-timeout", 'b', "", "Count this moment as a successful check."},
+    {"start-checker", 0, "", "Start a checker now.", kChecking},
+    {"stop-checker", 0, "", "Stop the running checker.", kChecking},
+    {"is-enabled", 'V', "", "Exit with status 0 if the client is enabled."},
+    {"remove", 'r', "", "Make the server forget the clients."},
+    {"checker", 'c', "COMMAND", "Set the checker's shell command."},
+    {"timeout", 't', "TIME", "Set how long after a check a client expires."},
+    {"extended-timeout", 0, "TIME", "Set the same for after a secret was given."},
+    {"interval", 'i', "TIME", "Set the time between checks."},
+    {"approve-by-default", 0, "", "Approve when nobody answers in time.", kByDefault},
+    {"deny-by-default", 0, "", "Deny when nobody answers in time.", kByDefault},
+    {"approval-delay", 0, "TIME", "Set how long a client waits for an answer."},
+    {"approval-duration", 0, "TIME", "Set how long an answer holds."},
+    {"host", 'H', "STRING", "Set the host that the checker is for."},
+    {"secret", 's', "FILENAME", "Replace the secret by a file (\"-\": input)."},
+    {"approve", 'A', "", "Approve the clients that wait now.", kAnswering},
+    {"deny", 'D', "", "Deny the clients that wait now.", kAnswering},
+    kDebug,
+    {"check", 0, "", "Test the program itself and exit.", kNoGroup, true},
+};
+
+constexpr std::string_view kUsageText = R"(Usage: mandos-ctl [--verbose | --dump-json] [CLIENT...]
+       mandos-ctl OPTION... {--all | CLIENT...}
+       mandos-ctl --is-enabled CLIENT
+
+Lists the clients of the Mandos server, changes them, or answers those that
+wait for approval. Needs root or membership in the group )" MANDOS_BUS_GROUP R"(.
+
+)";
+
+constexpr std::string_view kAfterOptions = R"(
+TIME is a duration such as PT5M, P1DT12H or "1d 12h". mandos-ctl(8) says more.
+)";
+
+struct Switch {
+  std::string_view option;
+  const char* property;
+  bool value;
+};
+constexpr Switch kSwitches[] = {
+    {"enable", "Enabled", true},
+    {"disable", "Enabled", false},
+    {"start-checker", "CheckerRunning", true},
+    {"stop-checker", "CheckerRunning", false},
+    {"approve-by-default", "ApprovedByDefault", true},
+    {"deny-by-default", "ApprovedByDefault", false},
+};
+
+struct Operand {
+  std::string_view option;
+  const char* property;
+};
+constexpr Operand kTexts[] = {{"checker", "Checker"}, {"host", "Host"}};
+constexpr Operand kDurations[] = {{"timeout", "Timeout"},
+                                  {"extended-timeout", "ExtendedTimeout"},
+                                  {"interval", "Interval"},
+                                  {"approval-delay", "ApprovalDelay"},
+                                  {"approval-duration", "ApprovalDuration"}};
+
+/// The bytes of a new secret, wiped at their end.
+class Secret {
+ public:
+  explicit Secret(std::vector<unsigned char> bytes) : bytes_(std::move(bytes)) {}
+  Secret(Secret&&) = default;
+  Secret& operator=(Secret&&) = default;
+  Secret(const Secret&) = delete;
+  Secret& operator=(const Secret&) = delete;
+  ~Secret() { explicit_bzero(bytes_.data(), bytes_.size()); }
+  std::span<const unsigned char> bytes() const { return bytes_; }
+
+ private:
+  std::vector<unsigned char> bytes_;
+};
+
+/// One thing to do, for every client that was chosen.
+struct Step {
+  enum What { kSet, kSecret, kDeny, kApprove, kRemove, kIsEnabled };
+  What what;
+  const char* property = nullptr;
+  Value value = false;
+  std::optional<Secret> secret = std::nullopt;
+};
+
+Result<Secret> read_secret(const std::string& name) {
+  // The server takes at most 1 MiB; one byte more lets it say so. Never reallocated, which would
+  // leave copies.
+  std::vector<unsigned char> bytes((std::size_t{1} << 20) + 1);
+  UniqueFd opened;
+  if (name != "-") {
+    opened.reset(open(name.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!opened) return errno_error(errno, "cannot open the secret ", printable(name));
+  }
+  const int fd = opened ? opened.get() : STDIN_FILENO;
+  std::size_t used = 0;
+  while (used < bytes.size()) {
+    const ssize_t got = read(fd, bytes.data() + used, bytes.size() - used);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return errno_error(errno, "cannot read the secret ", printable(name));
+    if (got == 0) break;
+    used += static_cast<std::size_t>(got);
+  }
+  bytes.resize(used);
+  return Secret(std::move(bytes));
+}
+
+/// "1d12h" as the parser of clients.conf wants it, "1d 12h"; a lone 0, which the original takes.
+Result<Milliseconds> duration_of(std::string_view text) {
+  if (text == "0") return Milliseconds(0);
+  std::string spaced;
+  for (const char c : text) {
+    spaced += c;
+    if (c >= 'a' && c <= 'z') spaced += ' ';
+  }
+  return parse_duration(spaced);
+}
+
+/// The step that an option means; none for one that only says how or for whom.
+Result<std::optional<Step>> step_of(const Arguments::Given& given) {
+  const std::string_view name = given.option->name;
+  for (const auto& each : kSwitches) {
+    if (name == each.option) return std::optional(Step{Step::kSet, each.property, each.value});
+  }
+  for (const auto& each : kTexts) {
+    if (name == each.option) return std::optional(Step{Step::kSet, each.property, given.value});
+  }
+  for (const auto& each : kDurations) {
+    if (name != each.option) continue;
+    const auto time = duration_of(given.value);
+    if (!time) {
+      return Error{
+          concat("--", name, ": found \"", printable(given.value), "\", expected ", time.error())};
+    }
+    return std::optional(
+        Step{Step::kSet, each.property, static_cast<std::uint64_t>(time->count())});
+  }
+  if (name == "secret") {
+    auto secret = read_secret(given.value);
+    if (!secret) return Error{secret.error()};
+    return std::optional(Step{Step::kSecret, "Secret", false, std::move(*secret)});
+  }
+  // Writing any text means "checked just now".
+  if (name == "bump-timeout") {
+    return std::optional(Step{Step::kSet, "LastCheckedOK", std::string()});
+  }
+  if (name == "approve") return std::optional(Step{Step::kApprove});
+  if (name == "deny") return std::optional(Step{Step::kDeny});
+  if (name == "remove") return std::optional(Step{Step::kRemove});
+  if (name == "is-enabled") return std::optional(Step{Step::kIsEnabled});
+  return std::optional<Step>();
+}
+
+/// Why these options do not go together; empty: they do.
+std::string conflict(const Arguments& arguments, const std::vector<Step>& steps) {
+  const bool all = arguments.has("all");
+  const auto has = [&](Step::What what) {
+    return std::ranges::any_of(steps, [&](const Step& step) { return step.what == what; });
+  };
+  if (arguments.has("dump-json") && (!steps.empty() || arguments.has("verbose"))) {
+    return "--dump-json goes with no other option";
+  }
+  if (arguments.has("verbose") && !steps.empty()) return "--verbose only lists clients";
+  if (all && steps.empty()) return "--all needs an option that says what to do";
+  if (!steps.empty() && !all && arguments.operands.empty()) {
+    return "for which clients? Name them, or use --all";
+  }
+  if (has(Step::kIsEnabled) && arguments.operands.size() > 1) {
+    return "--is-enabled takes one client";
+  }
+  const auto others =
+      std::ranges::count_if(steps, [](const Step& step) { return step.what != Step::kDeny; });
+  if (has(Step::kRemove) && others > 1) return "--remove goes with --deny only";
+  return {};
+}
+
+Status carry_out(Bus& bus, const Step& step, const Client& client) {
+  switch (step.what) {
+    case Step::kSet:
+      return bus.set(client.path, step.property, step.value);
+    case Step::kSecret:
+      return bus.set_secret(client.path, step.secret->bytes());
+    case Step::kApprove:
+    case Step::kDeny:
+      return bus.approve(client.path, step.what == Step::kApprove);
+    case Step::kRemove:
+      return bus.remove(client.path);
+    case Step::kIsEnabled:
+      break;
+  }
+  return Ok{};
+}
+
+/// Every step for every client. One that fails does not keep the others from being tried.
+int carry_out_all(Bus& bus, const std::vector<Step>& steps, const std::vector<Client>& clients) {
+  int status = kSuccess;
+  for (const auto& step : steps) {
+    if (step.what == Step::kIsEnabled) {
+      const bool enabled =
+          std::ranges::all_of(clients, [](const Client& client) { return client.flag("Enabled"); });
+      return enabled && !clients.empty() ? status : kFailure;
+    }
+    for (const auto& client : clients) {
+      if (const auto done = carry_out(bus, step, client); !done) {
+        status = complain(kFailure, concat(printable(client.name()), ": ", done.error()));
+      }
+    }
+  }
+  return status;
+}
+
+/// The program itself: what needs no server.
+int self_test() {
+  const auto right = [](std::string_view text, std::int64_t seconds) {
+    const auto found = duration_of(text);
+    return found && found->count() == seconds * 1000;
+  };
+  const bool durations = right("PT5M", 300) && right("P1DT1S", 86401) && right("1d12h", 129600) &&
+                         right("5m 30s", 330) && !duration_of("5") && !duration_of("");
+  const auto given =
+      parse_arguments(kOptions, std::vector<std::string_view>{"--exten=PT1S", "-eHx"});
+  const bool options = given && given->options.size() == 3 && given->options[2].value == "x";
+  if (!durations) complain(kFailure, "self-test: durations are read wrongly");
+  if (!options) complain(kFailure, "self-test: options are read wrongly");
+  if (!durations || !options) return kFailure;
+  return write_out("self-test: ok\n") ? kSuccess : kFailure;
+}
+
+}  // namespace
+
+int manage(Words words) {
+  const auto arguments = parse_arguments(kOptions, words);
+  if (!arguments) return wrong_usage("", arguments.error());
+  if (arguments->has("help")) {
+    return write_out(concat(kUsageText, help_of(kOptions), kAfterOptions)) ? kSuccess : kFailure;
+  }
+  if (arguments->has("version")) {
+    return write_out("mandos-ctl " MANDOS_VERSION " (mandos-separated)\n") ? kSuccess : kFailure;
+  }
+  if (arguments->has("check")) return self_test();
+
+  std::vector<Step> steps;
+  for (const auto& given : arguments->options) {
+    auto step = step_of(given);
+    if (!step) return wrong_usage("", step.error());
+    if (*step) steps.push_back(std::move(**step));
+  }
+  if (const auto text = conflict(*arguments, steps); !text.empty()) return wrong_usage("", text);
+  // Who is denied while being removed is denied first.
+  std::ranges::stable_partition(steps, [](const Step& step) { return step.what != Step::kRemove; });
+
+  Bus bus;
+  if (const auto opened = bus.open(arguments->has("debug")); !opened) {
+    return complain(kFailure, opened.error());
+  }
+  const auto everybody = bus.clients();
+  if (!everybody) return complain(kFailure, everybody.error());
+  std::vector<Client> chosen;
+  for (const auto& name : arguments->operands) {
+    const auto found = std::ranges::find(*everybody, name, &Client::name);
+    if (found == everybody->end()) return complain(kFailure, no_such_client(name, *everybody));
+    // Twice the same is once.
+    if (std::ranges::find(chosen, name, &Client::name) == chosen.end()) chosen.push_back(*found);
+  }
+  if (arguments->operands.empty()) chosen = *everybody;
+
+  if (!steps.empty()) return carry_out_all(bus, steps, chosen);
+  const std::string text =
+      arguments->has("dump-json") ? dump_json(chosen) : table(chosen, arguments->has("verbose"));
+  return write_out(text) ? kSuccess : kFailure;
+}
+
+}  // namespace mandos::ctl
