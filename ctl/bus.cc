@@ -34,7 +34,7 @@ class BusError {
   }
 
  private:
-  sd_bus_error error_ = SD_BUS_ERROR_NULL;
+  sd_bus_error error_{};
 };
 
 Error malformed() { return Error{"the server answers nonsense: a malformed message"}; }

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "common/duration.h"
 #include "common/result.h"
 #include "common/text.h"
 
@@ -26,6 +27,16 @@ int complain(int status, std::string_view text) {
 int wrong_usage(std::string_view command, std::string_view text, int status) {
   return complain(
       status, concat(text, "\nTry: mandos-ctl ", command, command.empty() ? "" : " ", "--help"));
+}
+
+Result<Milliseconds> read_duration(std::string_view text) {
+  if (text == "0") return Milliseconds(0);
+  std::string spaced;
+  for (const char c : text) {
+    spaced += c;
+    if (c >= 'a' && c <= 'z') spaced += ' ';
+  }
+  return parse_duration(spaced);
 }
 
 }  // namespace mandos::ctl

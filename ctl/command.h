@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "common/clock.h"
+#include "common/result.h"
 #include "ctl/arguments.h"
 
 namespace mandos::ctl {
@@ -27,7 +29,18 @@ int complain(int status, std::string_view text);
 /// The same for a wrong command line; names the command whose help to read, empty for none.
 int wrong_usage(std::string_view command, std::string_view text, int status = kUsage);
 
+/// A TIME of the command line: what the configuration files take, "1d12h" without blanks, or 0.
+Result<Milliseconds> read_duration(std::string_view text);
+
 /// mandos-ctl without a command word: lists, changes and asks as the original does.
 int manage(Words words);
+/// The commands of their names. `words` is what follows the command word.
+int diff(Words words);
+int events(Words words);
+int metrics(Words words);
+int restore(Words words);
+int status(Words words);
+int verify(Words words);
+int wait(Words words);
 
 }  // namespace mandos::ctl

@@ -4,6 +4,8 @@
 #pragma once
 
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "common/result.h"
@@ -13,5 +15,12 @@ namespace mandos::ctl {
 
 /// --dump-json: an object with a member for each client, whose keys are the properties; ASCII.
 std::string dump_json(const std::vector<Client>& clients);
+
+/// What --dump-json of any server wrote. A client has only those properties that stand in `text`;
+/// each is of its kind, and "Name" is always there. Unknown properties are ignored.
+Result<std::vector<Client>> read_dump(std::string_view text);
+
+/// One line: an object with these members in their order.
+std::string json_line(const std::vector<std::pair<std::string, Value>>& members);
 
 }  // namespace mandos::ctl

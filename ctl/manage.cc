@@ -63,6 +63,7 @@ constexpr Option kOptions[] = {
 constexpr std::string_view kUsageText = R"(Usage: mandos-ctl [--verbose | --dump-json] [CLIENT...]
        mandos-ctl OPTION... {--all | CLIENT...}
        mandos-ctl --is-enabled CLIENT
+       mandos-ctl COMMAND ...
 
 Lists the clients of the Mandos server, changes them, or answers those that
 wait for approval. Needs root or membership in the group )" MANDOS_BUS_GROUP R"(.
@@ -70,7 +71,18 @@ wait for approval. Needs root or membership in the group )" MANDOS_BUS_GROUP R"(
 )";
 
 constexpr std::string_view kAfterOptions = R"(
-TIME is a duration such as PT5M, P1DT12H or "1d 12h". mandos-ctl(8) says more.
+TIME is a duration such as PT5M, P1DT12H or "1d 12h".
+
+Commands, each with a --help of its own:
+  diff FILE                Compare the clients with what --dump-json wrote.
+  events                   Write what happens as lines, or run a program.
+  metrics                  Write OpenMetrics text.
+  restore FILE             Give the clients the settings of --dump-json.
+  status                   Say whether all is well, as a monitoring plugin.
+  verify CLIENT            Say whether a client will get its password.
+  wait CLIENT              Wait until a client waits for approval.
+
+mandos-ctl(8) says more.
 )";
 
 struct Switch {
@@ -144,17 +156,6 @@ Result<Secret> read_secret(const std::string& name) {
   return Secret(std::move(bytes));
 }
 
-/// "1d12h" as the parser of clients.conf wants it, "1d 12h"; a lone 0, which the original takes.
-Result<Milliseconds> duration_of(std::string_view text) {
-  if (text == "0") return Milliseconds(0);
-  std::string spaced;
-  for (const char c : text) {
-    spaced += c;
-    if (c >= 'a' && c <= 'z') spaced += ' ';
-  }
-  return parse_duration(spaced);
-}
-
 /// The step that an option means; none for one that only says how or for whom.
 Result<std::optional<Step>> step_of(const Arguments::Given& given) {
   const std::string_view name = given.option->name;
@@ -166,7 +167,7 @@ Result<std::optional<Step>> step_of(const Arguments::Given& given) {
   }
   for (const auto& each : kDurations) {
     if (name != each.option) continue;
-    const auto time = duration_of(given.value);
+    const auto time = read_duration(given.value);
     if (!time) {
       return Error{
           concat("--", name, ": found \"", printable(given.value), "\", expected ", time.error())};
@@ -251,11 +252,11 @@ int carry_out_all(Bus& bus, const std::vector<Step>& steps, const std::vector<Cl
 /// The program itself: what needs no server.
 int self_test() {
   const auto right = [](std::string_view text, std::int64_t seconds) {
-    const auto found = duration_of(text);
+    const auto found = read_duration(text);
     return found && found->count() == seconds * 1000;
   };
   const bool durations = right("PT5M", 300) && right("P1DT1S", 86401) && right("1d12h", 129600) &&
-                         right("5m 30s", 330) && !duration_of("5") && !duration_of("");
+                         right("5m 30s", 330) && !read_duration("5") && !read_duration("");
   const auto given =
       parse_arguments(kOptions, std::vector<std::string_view>{"--exten=PT1S", "-eHx"});
   const bool options = given && given->options.size() == 3 && given->options[2].value == "x";
@@ -286,7 +287,7 @@ int manage(Words words) {
   }
   if (const auto text = conflict(*arguments, steps); !text.empty()) return wrong_usage("", text);
   // Who is denied while being removed is denied first.
-  std::ranges::stable_partition(steps, [](const Step& step) { return step.what != Step::kRemove; });
+  std::ranges::stable_sort(steps, {}, [](const Step& step) { return step.what == Step::kRemove; });
 
   Bus bus;
   if (const auto opened = bus.open(arguments->has("debug")); !opened) {

@@ -3,7 +3,7 @@
 """mandos-ctl beside the original's: the same calls to both, on our server and on the original server.
 
 Needs python3-gi, dbus-daemon and, for what is compared, the original server with its mandos-ctl."""
-import json, pathlib, re, subprocess
+import datetime, json, pathlib, re, subprocess, time
 
 import harness as h
 from bus_test import KEY, original_server, running, timeless
@@ -331,6 +331,380 @@ def _():
                 ran = ctl(*words)
                 h.expect_equal((ran.returncode, ran.stdout), (1, ""), ran.stderr)
                 h.expect("nonsense" in ran.stderr and told in ran.stderr, ran.stderr)
+
+
+@h.case("status says whether all is well, as a monitoring plugin does")
+def _():
+    def says(level, *wanted):
+        ran = ctl("status")
+        h.expect_equal((ran.returncode, ran.stdout.split()[:2], ran.stderr), (
+            level, ["MANDOS", ("OK", "WARNING", "CRITICAL", "UNKNOWN")[level]], ""), ran.stdout)
+        for text in wanted:
+            h.expect(text in ran.stdout, f"{text!r} is not in {ran.stdout!r}")
+    says(3, "cannot connect to the system bus")
+    h.expect_equal([ctl("status", word).returncode for word in ("one", "--nonsense")], [3, 3], "usage")
+    with Bus():
+        says(2, "no Mandos server runs")
+    with Serving():
+        ran = ctl("status", before=["setpriv", "--reuid=games", "--regid=games", "--clear-groups"])
+        h.expect_equal(ran.returncode, 3, ran.stdout)
+        h.expect("group _mandos" in ran.stdout, ran.stdout)
+        says(0, "3 clients, 3 enabled, 0 waiting", "| clients=3 enabled=3 waiting=0 failed=0")
+        ctl("-d", "one")
+        says(1, "WARNING: one is disabled", "2 enabled")
+        ctl("-c", "exit 7", "--start-checker", "third")
+        ended = lambda: json.loads(ctl("-j", "third").stdout)["third"]["LastCheckerStatus"] == 7
+        h.wait_until(ended, "the checker has ended")
+        says(1, "third: the last check failed with status 7, expires in 00:", "1 failed")
+        ctl("-i", "1w", "third")
+        says(2, "CRITICAL: third: the last check failed", "WARNING: one is disabled")
+
+
+def asking(**options):
+    """Three clients and one that asks for approval: (configuration, its key)."""
+    key, key_id = h.test_key()
+    options = {"approval_delay": "PT10M", "approved_by_default": "False", **options}
+    return three_clients().client("asks", key_id, b"blob", host="asks.example", **options), key
+
+
+@h.case("verify says whether a client will get its password, and what stands in the way")
+def _():
+    def says(name, status, *wanted):
+        ran = ctl("verify", name)
+        h.expect_equal((ran.returncode, ran.stderr), (status, ""), ran.stdout)
+        h.expect_equal(status, int("PROBLEM" in ran.stdout), ran.stdout)
+        for text in wanted:
+            h.expect(text in ran.stdout, f"{text!r} is not in {ran.stdout!r}")
+    config, key = asking()
+    config.client("none", "E3B0C442 98FC1C14 9AFBF4C8 996FB924 27AE41E4 649B934C A495991B 7852B855",
+                  b"blob")
+    with Serving(config=config):
+        says("one", 0, "ok       it is enabled", "not checked yet; it expires in 00:", "needs no approval",
+             "key ID is 0000000")
+        says("asks", 1, "PROBLEM  it is denied unless somebody approves it within 00:10:00")
+        says("none", 1, "PROBLEM  its key ID is that of an empty key")
+        asked = h.start_fetch(key=key)
+        h.expect_equal(ctl("wait", "--timeout", "20s", "asks").returncode, 0, "it waits")
+        says("asks", 1, "it waits for approval right now")
+        ctl("-D", "asks")
+        h.finish_fetch(asked)
+        ctl("--approve-by-default", "-b", "asks")
+        says("asks", 0, "approved by default, after 00:10:00", "ok       the last check succeeded")
+        ctl("-d", "asks")
+        says("asks", 1, "PROBLEM  it is disabled")
+        ran = ctl("verify", "oen")
+        h.expect_equal((ran.returncode, ran.stdout), (1, ""), "an unknown client")
+        h.expect('did you mean "one"?' in ran.stderr, ran.stderr)
+
+
+@h.case("wait waits for a client, and no longer than it may")
+def _():
+    config, key = asking()
+    with Serving(config=config):
+        for words, told in ((["--timeout", "1s", "one"], "one: not waiting within 1s"),
+                            (["-t0", "-f", "granted", "asks"], "asks: not granted within 0")):
+            ran = ctl("wait", *words)
+            h.expect_equal((ran.returncode, ran.stdout), (3, ""), ran.stderr)
+            h.expect(told in ran.stderr, ran.stderr)
+        others = len(names_on_bus())
+        waiting = subprocess.Popen([CTL, "wait", "asks"], stdout=subprocess.PIPE, text=True)
+        granted = subprocess.Popen([CTL, "wait", "--for", "granted", "--timeout=PT1M", "asks"],
+                                   stdout=subprocess.PIPE, text=True)
+        h.wait_until(lambda: len(names_on_bus()) >= others + 2, "both listen")
+        asked = h.start_fetch(key=key)
+        told, _ = waiting.communicate(timeout=20 * h.SLACK)
+        h.expect(told.endswith(" waiting client=asks delay=600000 approved_by_default=false\n"), told)
+        h.expect_equal(waiting.returncode, 0, "it waits")
+        # Who comes later finds it waiting.
+        h.expect_equal(ctl("wait", "asks").returncode, 0, "it waits already")
+        h.expect_equal(granted.poll(), None, "not granted yet")
+        ctl("-A", "asks")
+        h.expect_equal(h.finish_fetch(asked).blob, b"blob", "what it got")
+        granted.communicate(timeout=20 * h.SLACK)
+        h.expect_equal(granted.returncode, 0, "granted")
+        for event in ("enabled", "disabled"):
+            ctl(f"--{event[:-1]}", "one")
+            h.expect_equal(ctl("wait", "--for", event, "one").returncode, 0, event)
+        removed = subprocess.Popen([CTL, "wait", "one"], stderr=subprocess.PIPE, text=True)
+        h.wait_until(lambda: len(names_on_bus()) >= others + 1, "it listens")
+        ctl("-r", "one")
+        told = removed.communicate(timeout=20 * h.SLACK)
+        h.expect_equal(removed.returncode, 1, f"removed: {told}")
+        for words, status in ((["nobody"], 1), ([], 2), (["one", "third"], 2), (["-f", "x", "third"], 2),
+                              (["-t", "x", "third"], 2)):
+            h.expect_equal(ctl("wait", *words).returncode, status, f"wait {words}")
+
+
+def names_on_bus():
+    """The connections on the bus but our own: the server's and those of who listens."""
+    caller = Caller()
+    names = caller.call("/org/freedesktop/DBus", "org.freedesktop.DBus", "ListNames",
+                        to="org.freedesktop.DBus")[0]
+    own = caller.connection.get_unique_name()
+    caller.close()
+    return [name for name in names if name.startswith(":") and name != own]
+
+
+class Stream:
+    """mandos-ctl events; its lines as they come."""
+
+    def __init__(self, *words):
+        self.file = h.temporary() / f"events-{time.monotonic_ns()}"
+        self.errors = self.file.with_suffix(".errors")
+        before = len(names_on_bus())
+        with open(self.file, "w") as out, open(self.errors, "w") as errors:
+            self.process = subprocess.Popen([CTL, "events", *words], stdout=out, stderr=errors)
+        h.wait_until(lambda: len(names_on_bus()) > before, "it listens")
+
+    def lines(self):
+        return self.file.read_text().splitlines()
+
+    def wait_for(self, pattern, seconds=20):
+        find = lambda: next((line for line in self.lines() if re.search(pattern, line)), None)
+        try:
+            return h.wait_until(find, pattern, seconds)
+        except h.Failure as failure:
+            raise h.Failure(f"{failure} in {self.lines()}") from None
+
+    def stop(self):
+        self.process.terminate()
+        h.expect_equal(self.process.wait(20 * h.SLACK), 0, "status after SIGTERM")
+        return self.lines()
+
+
+@h.case("events tells what happens, also over a restart of the server and of the bus")
+def _():
+    config, key = asking()
+    stranger, strange_id = h.test_key()
+    with Serving(config=config):
+        plain, lines, third = Stream(), Stream("--json"), Stream("-j", "third")
+        waiting = h.start_fetch(key=key)
+        lines.wait_for('"waiting"')
+        late = Stream("asks")
+        late.wait_for(r"Z waiting client=asks$")
+        ctl("-A", "asks")
+        h.finish_fetch(waiting)
+        lines.wait_for('"granted"')
+        h.fetch(key=stranger)
+        ctl("-d", "asks")
+        h.fetch(key=key)
+        lines.wait_for('"refused"')
+        ctl("-c", "exit 3", "--start-checker", "third")
+        lines.wait_for('"checked"')
+        ctl("-e", "asks")
+        ctl("-b", "one")
+        ctl("-t", "2s", "one")
+        lines.wait_for('"expired"')
+        ctl("-r", "third")
+        third.wait_for('"removed"')
+        lines.wait_for('"removed"')
+        plain.wait_for("removed")
+        told = [json.loads(line) for line in lines.stop()]
+        h.expect_equal(list(told[0]), ["time", "event", "client", "delay", "approved_by_default"], "keys")
+        h.expect_equal([(each.pop("event"), each.pop("client", None), each) for each in told
+                        if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", each.pop("time"))], [
+            ("waiting", "asks", {"delay": 600000, "approved_by_default": False}),
+            ("granted", "asks", {}),
+            ("unknown-key", None, {"key_id": strange_id.upper(), "address": "::1"}),
+            ("disabled", "asks", {}),
+            ("refused", "asks", {"reason": "Disabled"}),
+            ("checked", "third", {"ok": False, "status": 3}),
+            ("enabled", "asks", {}),
+            ("expired", "one", {}),
+            ("disabled", "third", {}),
+            ("removed", "third", {})], "the events")
+        h.expect_equal([line.split("Z ", 1)[1] for line in plain.lines()][:2], [
+            "waiting client=asks delay=600000 approved_by_default=false", "granted client=asks"], "text")
+        h.expect_equal([json.loads(line)["client"] for line in third.stop()], ["third"] * 3, "its events")
+    plain.wait_for("server-gone")
+    with Serving(config=config):
+        plain.wait_for("server-back")
+        ctl("-H", "new", "one")
+    errors = plain.errors.read_text()
+    h.expect("lost the system bus" in errors and "connected to the system bus again" in errors, errors)
+    plain.stop()
+
+
+@h.case("events --exec runs a program for each event, without a shell and not too many at a time")
+def _():
+    place = h.temporary() / "exec"
+    place.mkdir()
+    program = place / "program"
+    program.write_text(f"""#!/bin/sh
+echo "$#|$MANDOS_EVENT|$MANDOS_CLIENT|$MANDOS_REASON|$MANDOS_KEY_ID|$MANDOS_FAKE|${{MANDOS_TIME%%T*}}" >> {place}/told
+while [ ! -e {place}/go ]; do sleep 0.05; done
+exit 5
+""")
+    program.chmod(0o755)
+    with Serving():
+        stream = Stream("--exec", str(program))
+        for _ in range(6):
+            ctl("-d", "one")
+            ctl("-e", "one")
+        stream.wait_for("enabled")
+        h.wait_until(lambda: len(stream.lines()) == 12, "all events")
+        told = lambda: (place / "told").read_text().splitlines() if (place / "told").exists() else []
+        h.wait_until(lambda: len(told()) == 4, "four run")
+        running = list(h.processes().values()).count(stream.process.pid)
+        h.expect_equal(running, 4, "at a time")
+        (place / "go").touch()
+        h.wait_until(lambda: len(told()) == 12, "all have run")
+        today = stream.lines()[0][:10]
+        h.expect_equal(sorted(told()), [f"0|disabled|one||||{today}"] * 6 + [f"0|enabled|one||||{today}"] * 6,
+                       "what they were told")
+        h.wait_until(lambda: "ended with status 5" in stream.errors.read_text(), "what failed")
+        stream.stop()
+        stream = Stream("--exec", "/nonexistent")
+        ctl("-d", "one")
+        stream.wait_for("disabled")
+        h.wait_until(lambda: "cannot run /nonexistent" in stream.errors.read_text(), "what cannot run")
+        stream.stop()
+
+
+@h.case("settings move from the original to ours and back, and who is disabled stays disabled")
+def _():
+    change = [["-d", "third"], ["-t", "PT2H", "-H", "moved.example", "one"],
+              ["--deny-by-default", "--approval-delay=PT9M", "-c", "exit 0 # \u00fc", "foo.bar-1"]]
+    saved = h.temporary() / "before.json"
+    for original in (True, False):
+        with Serving(original):
+            for words in change:
+                h.expect_equal(ctl(*words).returncode, 0, f"{words}")
+            saved.write_text(ctl("--dump-json").stdout)
+            h.expect_equal((ctl("diff", str(saved)).stdout, ctl("diff", str(saved)).returncode), ("", 0),
+                           "nothing differs")
+        config = three_clients()
+        config.clients["one"]["key_id"] = KEY % 77  # another machine of that name
+        for config, status in ((three_clients(), 0), (config, 1)):
+            with Serving(not original, config=config):
+                before = ctl("diff", str(saved))
+                h.expect_equal(before.returncode, 1, "all differs")
+                h.expect("third: Enabled: file No, server Yes\n" in before.stdout, before.stdout)
+                h.expect("one: Timeout: file 02:00:00, server 01:00:00\n" in before.stdout, before.stdout)
+                ran = ctl("restore", str(saved))
+                h.expect_equal(ran.returncode, status, ran.stderr)
+                h.expect("third: Enabled = No" in ran.stdout, ran.stdout)
+                h.expect_equal(ctl("--is-enabled", "third").returncode, 1, "it stays disabled")
+                after = ctl("diff", str(saved))
+                if status == 0:
+                    h.expect_equal((after.returncode, after.stdout), (0, ""), "nothing differs any more")
+                else:
+                    h.expect("one: has another key" in ran.stderr, ran.stderr)
+                    h.expect("one: KeyID: file 0" in after.stdout, after.stdout)
+                    h.expect("one: Host: file moved.example" in after.stdout, after.stdout)
+
+
+@h.case("restore enables nobody unasked, and a wrong file changes nothing")
+def _():
+    saved = h.temporary() / "saved.json"
+    with Serving():
+        saved.write_text(ctl("-j").stdout)
+        ctl("-d", "one")
+        ran = ctl("restore", str(saved))
+        h.expect_equal((ran.returncode, ran.stdout), (1, ""), ran.stderr)
+        h.expect("left disabled without --enable" in ran.stderr, ran.stderr)
+        h.expect_equal(ctl("-V", "one").returncode, 1, "still disabled")
+        ran = ctl("restore", "--enable", str(saved))
+        h.expect_equal((ran.returncode, ran.stdout), (0, "one: Enabled = Yes\n"), ran.stderr)
+        all_clients = json.loads(saved.read_text())
+        all_clients["oen"] = all_clients.pop("one")
+        saved.write_text(json.dumps(all_clients))
+        ran = ctl("restore", str(saved))
+        h.expect_equal((ran.returncode, ran.stdout), (1, ""), ran.stderr)
+        h.expect('no client "oen"; did you mean "one"?' in ran.stderr, ran.stderr)
+        ran = ctl("diff", str(saved))
+        h.expect_equal((ran.returncode, ran.stdout), (1, "oen: only in the file\none: only on the server\n"),
+                       "names")
+        before = ctl("-j").stdout
+        for text, told in (("", "no JSON"), ("{", "no JSON"), ("[]", "no JSON object"), ('{"one": 1}', "no object"),
+                           ('{"one": {"Enabled": 0}}', "Enabled has the wrong type"),
+                           ('{"third": {"Host": "x"}, "one": {"Timeout": -1}}', "Timeout has the wrong type")):
+            saved.write_text(text)
+            for command, status in (("diff", 2), ("restore", 1)):
+                ran = ctl(command, str(saved))
+                h.expect_equal((ran.returncode, ran.stdout), (status, ""), f"{command} {text}")
+                h.expect(told in ran.stderr, ran.stderr)
+        h.expect_equal(ctl("-j").stdout, before, "nothing has changed")
+        for command, status in (("diff", 2), ("restore", 1)):
+            h.expect_equal(ctl(command, "/nonexistent").returncode, status, "no file")
+            h.expect_equal(ctl(command).returncode, 2, "usage")
+
+
+@h.case("metrics are OpenMetrics to a foreign parser")
+def _():
+    from prometheus_client.openmetrics.parser import text_string_to_metric_families
+    samples = lambda text: {(sample.name, *sample.labels.values()): sample.value
+                            for family in text_string_to_metric_families(text) for sample in family.samples}
+    config = three_clients().client('odd"\\name', KEY % 9, b"x")
+    with Serving(config=config):
+        ctl("-d", "one")
+        ctl("-b", "third")
+        found = samples(ctl("metrics").stdout)
+        client = json.loads(ctl("-j", "third").stdout)["third"]
+        utc = lambda text: datetime.datetime.fromisoformat(text + "+00:00").timestamp()
+        for key, value in ((("mandos_up",), 1), (("mandos_clients", "enabled"), 3),
+                           (("mandos_clients", "disabled"), 1), (("mandos_client_enabled", "one"), 0),
+                           (("mandos_client_enabled", 'odd"\\name'), 1), (("mandos_approvals_pending",), 0),
+                           (("mandos_client_last_checker_status", "third"), 0),
+                           (("mandos_client_timeout_seconds", "third"), 3600)):
+            h.expect_equal(found.get(key), value, f"{key}")
+        for key, name in (("mandos_client_last_check_timestamp_seconds", "LastCheckedOK"),
+                          ("mandos_client_expiry_timestamp_seconds", "Expires")):
+            h.expect(abs(found[key, "third"] - utc(client[name])) < 0.002, f"{key}")
+        h.expect(("mandos_client_expiry_timestamp_seconds", "one") not in found, "a disabled client")
+        place = h.temporary() / "metrics"
+        place.mkdir()
+        h.expect_equal(ctl("metrics", "--output", str(place / "mandos.prom")).returncode, 0, "a file")
+        h.expect_equal(samples((place / "mandos.prom").read_text()), found, "the same")
+        h.expect_equal((place / "mandos.prom").stat().st_mode & 0o777, 0o644, "its mode")
+        h.expect_equal([each.name for each in place.iterdir()], ["mandos.prom"], "files")
+    ran = ctl("metrics", "-o", str(place / "mandos.prom"))
+    h.expect_equal(ran.returncode, 1, "no bus")
+    h.expect_equal(samples((place / "mandos.prom").read_text()), {("mandos_up",): 0}, "no server")
+    h.expect_equal(ctl("metrics", "-o", str(place / "none/mandos.prom")).returncode, 1, "no folder")
+
+
+@h.case("bash completes options, commands, files and the names of clients")
+def _():
+    script = h.PREFIX / "share/bash-completion/completions/mandos-ctl"
+    if not pathlib.Path("/dev/fd").exists():
+        pathlib.Path("/dev/fd").symlink_to("/proc/self/fd")
+
+    def completed(*words):
+        line = " ".join(f"'{word}'" for word in (CTL, *words))
+        done = subprocess.run(
+            ["bash", "-uec", f". {script}; COMP_WORDS=({line}); COMP_CWORD={len(words)}; "
+             'compopt() { :; }; _mandos_ctl; printf "%s\\n" "${COMPREPLY[@]}"'],
+            capture_output=True, text=True, timeout=60 * h.SLACK)
+        h.expect_equal((done.returncode, done.stderr), (0, ""), f"completing {words}")
+        return set(done.stdout.split("\n")) - {""}
+    h.expect_equal(completed("t"), set(), "without a server")
+    config = three_clients().client("with blank", KEY % 9, b"x")
+    with Serving(config=config):
+        options = lambda *words: set(re.findall(r"(?m)^  (?:-\w, |    )(--[a-z-]+)", ctl(*words, "--help").stdout))
+        h.expect_equal(completed("--"), options(), "options")
+        for command in ("diff", "events", "metrics", "restore", "status", "verify", "wait"):
+            h.expect_equal(completed(command, "--"), options(command), f"options of {command}")
+            h.expect(command in completed(command[:2]), command)
+        h.expect_equal(completed("th"), {"third"}, "a client")
+        h.expect_equal(completed("--disable", ""), {"one", "third", "foo.bar-1", "with\\ blank"}, "clients")
+        h.expect_equal(completed("verify", "o"), {"one"}, "a client of a command")
+        h.expect_equal(completed("--secret", "/etc/host"), {"/etc/hosts", "/etc/hostname", "/etc/host.conf"} &
+                       {str(each) for each in pathlib.Path("/etc").iterdir()}, "files")
+        h.expect_equal(completed("diff", "/sy"), {"/sys"}, "a file to compare")
+        h.expect_equal(completed("wait", "--for", "g"), {"granted"}, "an event")
+        h.expect_equal(completed("--timeout", ""), set(), "a time")
+
+
+@h.case("every command has a help of at most 80 columns")
+def _():
+    for command in ("diff", "events", "metrics", "restore", "status", "verify", "wait"):
+        ran = ctl(command, "--help")
+        h.expect_equal((ran.returncode, ran.stderr), (0, ""), command)
+        h.expect(ran.stdout.startswith(f"Usage: mandos-ctl {command}"), ran.stdout)
+        h.expect_equal([line for line in ran.stdout.splitlines() if len(line) > 80], [], command)
+        h.expect(ctl(command, "--nonsense").returncode in (2, 3), command)
+        h.expect(f"\n  {command} " in ctl("--help").stdout, f"{command} in --help")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ WANTED.update({f"{GIVEN['libexec']}/mandos-{name}": 0o755 for name in PROGRAMS})
 if GIVEN["ctl"]:
     WANTED[GIVEN["ctl"]] = 0o755
     WANTED[GIVEN["mandir"] + "/man8/mandos-ctl.8"] = 0o644
+    WANTED[PREFIX + "/share/bash-completion/completions/mandos-ctl"] = 0o644
 if GIVEN["bus_policy"]:
     WANTED[GIVEN["bus_policy"]] = 0o644
 

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// mandos-ctl events and wait: being told what happens.
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "common/duration.h"
+#include "common/event_loop.h"
+#include "common/result.h"
+#include "common/text.h"
+#include "ctl/arguments.h"
+#include "ctl/client.h"
+#include "ctl/command.h"
+#include "ctl/json.h"
+#include "ctl/times.h"
+#include "ctl/watch.h"
+
+namespace mandos::ctl {
+namespace {
+
+constexpr Option kEventsOptions[] = {
+    kHelp,
+    {"json", 'j', "", "Write each event as a line of JSON."},
+    {"exec", 'x', "PROGRAM", "Run a program for each event."},
+    kDebug,
+};
+constexpr std::string_view kEventsUsage =
+    R"(Usage: mandos-ctl events [--json] [--exec PROGRAM] [CLIENT...]
+
+Writes a line for everything that happens on the server, until it is ended by a
+signal: clients that wait for approval, that get their secret or are refused,
+that were checked, expire, or are enabled, disabled, added or removed; unknown
+keys; the server going and coming back. With names of clients: only theirs.
+
+)";
+
+constexpr int kTimedOut = 3;
+constexpr Option kWaitOptions[] = {
+    kHelp,
+    {"timeout", 't', "TIME", "Give up after this time, with status 3."},
+    {"for", 'f', "EVENT", "Wait for this event of `events` instead."},
+    kDebug,
+};
+constexpr std::string_view kWaitUsage =
+    R"(Usage: mandos-ctl wait [--timeout TIME] [--for EVENT] CLIENT
+
+Waits until the client waits for approval, or for another event: granted,
+refused, checked, expired, disabled, enabled or removed. It returns at once if
+the client waits, is enabled or is disabled already. The status is 0 when it
+happened and 3 when the time is over.
+
+)";
+
+constexpr std::string_view kWaitEvents[] = {"waiting", "granted",  "refused", "checked",
+                                            "expired", "disabled", "enabled", "removed"};
+
+std::string plain(const Value& value) {
+  if (const auto* flag = std::get_if<bool>(&value)) return *flag ? "true" : "false";
+  if (const auto* time = std::get_if<std::uint64_t>(&value)) return std::to_string(*time);
+  return shown(value);
+}
+
+std::string quoted(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out + '"';
+}
+
+/// "2026-11-27T08:51:11.123Z waiting client=web delay=60000"; a text with blanks in it is quoted.
+std::string line_of(const Event& event, const std::string& time, bool json) {
+  std::vector<std::pair<std::string, Value>> members = {{"time", time}, {"event", event.what}};
+  if (!event.client.empty()) members.emplace_back("client", event.client);
+  members.insert(members.end(), event.details.begin(), event.details.end());
+  if (json) return json_line(members);
+  std::string line = concat(time, " ", event.what);
+  for (const auto& [name, value] : std::span(members).subspan(2)) {
+    const std::string text = plain(value);
+    const bool quote = text.empty() || text.find_first_of(" \"") != std::string::npos;
+    line += concat(" ", name, "=", quote ? quoted(text) : text);
+  }
+  return line + "\n";
+}
+
+/// Runs a program for each event, a few at a time. No shell is involved: what comes from the
+/// network reaches the program in environment variables only.
+class Runner {
+ public:
+  explicit Runner(std::string program) : program_(std::move(program)) {}
+
+  void run(const Event& event, const std::string& time) {
+    if (waiting_.size() >= kMostWaiting) {
+      if (!std::exchange(overflowing_, true)) {
+        complain(kFailure, concat("more than ", kMostWaiting, " events wait for ",
+                                  printable(program_), "; the next ones are dropped"));
+      }
+      return;
+    }
+    overflowing_ = false;
+    std::vector<std::string> variables = {concat("MANDOS_EVENT=", event.what),
+                                          concat("MANDOS_TIME=", time),
+                                          concat("MANDOS_CLIENT=", event.client)};
+    for (const auto& [name, value] : event.details) {
+      std::string upper = name;
+      for (char& c : upper) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+      variables.push_back(concat("MANDOS_", upper, "=", plain(value)));
+    }
+    waiting_.push_back(std::move(variables));
+    start();
+  }
+
+  /// Some child has ended.
+  void reap() {
+    int status = 0;
+    while (const pid_t pid = waitpid(-1, &status, WNOHANG)) {
+      if (pid < 0) break;
+      --running_;
+      if (status != 0) {
+        complain(kFailure,
+                 concat(printable(program_),
+                        WIFEXITED(status) ? " ended with status " : " was killed by signal ",
+                        WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status)));
+      }
+    }
+    start();
+  }
+
+ private:
+  static constexpr std::size_t kMostRunning = 4;
+  static constexpr std::size_t kMostWaiting = 1000;
+
+  void start() {
+    while (running_ < kMostRunning && !waiting_.empty()) {
+      const auto variables = std::move(waiting_.front());
+      waiting_.pop_front();
+      if (const int error = spawn(variables); error != 0) {
+        complain(kFailure, errno_error(error, "cannot run ", printable(program_)).text);
+      } else {
+        ++running_;
+      }
+    }
+  }
+
+  int spawn(const std::vector<std::string>& variables) {
+    std::vector<char*> environment;
+    for (char** each = environ; *each != nullptr; ++each) {
+      if (!std::string_view(*each).starts_with("MANDOS_")) environment.push_back(*each);
+    }
+    for (const auto& each : variables) environment.push_back(const_cast<char*>(each.c_str()));
+    environment.push_back(nullptr);
+    char* const argv[] = {program_.data(), nullptr};
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    // The events have standard output to themselves.
+    posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
+    posix_spawnattr_t attributes;
+    posix_spawnattr_init(&attributes);
+    sigset_t none;
+    sigemptyset(&none);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+    pid_t pid = 0;
+    const int error =
+        posix_spawnp(&pid, program_.c_str(), &actions, &attributes, argv, environment.data());
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&actions);
+    return error;
+  }
+
+  std::string program_;
+  std::deque<std::vector<std::string>> waiting_;
+  std::size_t running_ = 0;
+  bool overflowing_ = false;
+};
+
+const Client* by_name(const std::vector<Client>& clients, const std::string& name) {
+  const auto found = std::ranges::find(clients, name, &Client::name);
+  return found == clients.end() ? nullptr : &*found;
+}
+
+std::string now_text() { return time_text(wall_now()) + "Z"; }
+
+/// Whether `client` is in the state that the event leads to.
+bool is_already(const Client& client, std::string_view event) {
+  if (event == "waiting") return client.flag("ApprovalPending");
+  if (event == "enabled") return client.flag("Enabled");
+  return event == "disabled" && !client.flag("Enabled");
+}
+
+}  // namespace
+
+int events(Words words) {
+  const auto arguments = parse_arguments(kEventsOptions, words);
+  if (!arguments) return wrong_usage("events", arguments.error());
+  if (arguments->has("help")) {
+    return write_out(concat(kEventsUsage, help_of(kEventsOptions))) ? kSuccess : kFailure;
+  }
+  EventLoop loop;
+  const auto* const program = arguments->value("exec");
+  Runner runner(program == nullptr ? "" : *program);
+  const bool json = arguments->has("json");
+  Watch watch(loop, arguments->has("debug"), [&](const Event& event) {
+    const auto& names = arguments->operands;
+    // Whoever watches a client wants to know when nobody can say anything about it.
+    const bool of_server = event.what.starts_with("server-");
+    if (!names.empty() && !of_server && std::ranges::find(names, event.client) == names.end())
+      return;
+    const std::string time = now_text();
+    if (!write_out(line_of(event, time, json))) return loop.stop(kFailure);
+    if (program != nullptr) runner.run(event, time);
+  });
+  loop.on_signals({SIGCHLD, SIGINT, SIGTERM}, [&](int number) {
+    if (number == SIGCHLD) {
+      runner.reap();
+    } else {
+      loop.stop(kSuccess);
+    }
+  });
+  if (const auto started = watch.start(); !started) return complain(kFailure, started.error());
+  const auto clients = watch.clients();
+  for (const auto& name : arguments->operands) {
+    if (!clients.empty() && by_name(clients, name) == nullptr) {
+      return complain(kFailure, no_such_client(name, clients));
+    }
+  }
+  return loop.run();
+}
+
+int wait(Words words) {
+  const auto arguments = parse_arguments(kWaitOptions, words);
+  if (!arguments) return wrong_usage("wait", arguments.error());
+  if (arguments->has("help")) {
+    return write_out(concat(kWaitUsage, help_of(kWaitOptions))) ? kSuccess : kFailure;
+  }
+  if (arguments->operands.size() != 1) return wrong_usage("wait", "wait takes one client");
+  const std::string& name = arguments->operands[0];
+  const auto* const chosen = arguments->value("for");
+  const std::string event = chosen == nullptr ? "waiting" : *chosen;
+  if (std::ranges::find(kWaitEvents, event) == std::end(kWaitEvents)) {
+    return wrong_usage("wait", concat("\"", printable(event), "\" is no event of a client"));
+  }
+  EventLoop loop;
+  if (const auto* const time = arguments->value("timeout")) {
+    const auto timeout = read_duration(*time);
+    if (!timeout) return wrong_usage("wait", concat("--timeout: expected ", timeout.error()));
+    loop.after(*timeout, [&, time] {
+      complain(kTimedOut, concat(printable(name), ": not ", event, " within ", printable(*time)));
+      loop.stop(kTimedOut);
+    });
+  }
+  bool over = false;
+  Watch watch(loop, arguments->has("debug"), [&](const Event& told) {
+    if (told.what == "server-gone" && !over)
+      complain(kFailure, "no Mandos server runs; waiting for it");
+    if (told.client != name || over) return;
+    if (told.what == event || (told.what == "expired" && event == "disabled")) {
+      over = true;
+      loop.stop(write_out(line_of(told, now_text(), false)) ? kSuccess : kFailure);
+    } else if (told.what == "removed") {
+      over = true;
+      loop.stop(complain(kFailure, concat(printable(name), " was removed")));
+    }
+  });
+  if (const auto started = watch.start(); !started) return complain(kFailure, started.error());
+  const auto clients = watch.clients();
+  const Client* const client = by_name(clients, name);
+  if (client == nullptr && !clients.empty())
+    return complain(kFailure, no_such_client(name, clients));
+  if (!over && client != nullptr && is_already(*client, event)) {
+    return write_out(line_of(Event{event, name, {}}, now_text(), false)) ? kSuccess : kFailure;
+  }
+  return loop.run();
+}
+
+}  // namespace mandos::ctl

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// mandos-ctl status and verify: whether all is well, and whether one machine will get its password.
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "common/result.h"
+#include "common/text.h"
+#include "ctl/arguments.h"
+#include "ctl/bus.h"
+#include "ctl/client.h"
+#include "ctl/command.h"
+#include "ctl/times.h"
+
+namespace mandos::ctl {
+namespace {
+
+// The statuses of monitoring plugins.
+constexpr int kOk = 0;
+constexpr int kWarning = 1;
+constexpr int kCritical = 2;
+constexpr int kUnknown = 3;
+constexpr std::string_view kLevels[] = {"OK", "WARNING", "CRITICAL", "UNKNOWN"};
+
+constexpr Option kStatusOptions[] = {kHelp, kDebug};
+constexpr std::string_view kStatusUsage = R"(Usage: mandos-ctl status
+
+Says in one screen whether everything is all right. The first line and the
+status are those of a monitoring plugin: 0 OK; 1 WARNING: a client is disabled,
+waits for approval or failed its last check; 2 CRITICAL: no server runs, or a
+client whose last check failed expires before the next one; 3 UNKNOWN: the
+server cannot be asked.
+
+)";
+
+constexpr Option kVerifyOptions[] = {kHelp, kDebug};
+constexpr std::string_view kVerifyUsage = R"(Usage: mandos-ctl verify CLIENT
+
+Says whether the client will get its password at its next boot without anybody's
+help, as far as the server knows over the bus, and what stands in the way. The
+status is 0 if it will.
+
+)";
+
+// No checker has ended yet.
+constexpr std::int64_t kNeverChecked = -2;
+constexpr std::size_t kMostProblems = 15;
+
+bool last_check_failed(const Client& client) {
+  const std::int64_t last = client.number("LastCheckerStatus");
+  return last != 0 && last != kNeverChecked;
+}
+
+/// How long until the client expires, in milliseconds; none if it never does, or cannot any more.
+std::optional<std::int64_t> time_left(const Client& client) {
+  const auto expiry = parse_time(client.text("Expires"));
+  if (!client.flag("Enabled") || !expiry) return std::nullopt;
+  return std::max<std::int64_t>(0, *expiry - wall_now());
+}
+
+std::string left_text(std::int64_t milliseconds) {
+  return duration_text(static_cast<std::uint64_t>(milliseconds));
+}
+
+std::string how_it_ended(const Client& client) {
+  const std::int64_t last = client.number("LastCheckerStatus");
+  return last < 0 ? "was killed" : concat("failed with status ", last);
+}
+
+struct Problem {
+  int level;
+  std::string text;
+};
+
+/// What is wrong with a client, the worst alone.
+std::optional<Problem> problem_of(const Client& client) {
+  const std::string name = printable(client.name());
+  if (!client.flag("Enabled")) return Problem{kWarning, concat(name, " is disabled")};
+  if (last_check_failed(client)) {
+    const auto left = time_left(client);
+    const bool last_chance =
+        left && static_cast<std::uint64_t>(*left) < client.milliseconds("Interval");
+    return Problem{last_chance ? kCritical : kWarning,
+                   concat(name, ": the last check ", how_it_ended(client),
+                          left ? concat(", expires in ", left_text(*left)) : "")};
+  }
+  if (client.flag("ApprovalPending")) return Problem{kWarning, concat(name, " waits for approval")};
+  return std::nullopt;
+}
+
+/// The lines of `status` and its level.
+std::pair<int, std::string> judged(const std::vector<Client>& clients) {
+  std::vector<Problem> problems;
+  for (const auto& client : clients) {
+    if (auto problem = problem_of(client)) problems.push_back(std::move(*problem));
+  }
+  std::ranges::stable_sort(
+      problems, [](const Problem& one, const Problem& other) { return one.level > other.level; });
+  const auto count = [&clients](auto&& has) { return std::ranges::count_if(clients, has); };
+  const auto enabled = count([](const Client& client) { return client.flag("Enabled"); });
+  const auto waiting = count([](const Client& client) { return client.flag("ApprovalPending"); });
+  const auto failed = count(
+      [](const Client& client) { return client.flag("Enabled") && last_check_failed(client); });
+  const int level = problems.empty() ? kOk : problems.front().level;
+  std::string text =
+      concat("MANDOS ", kLevels[level], " - ", clients.size(),
+             clients.size() == 1 ? " client, " : " clients, ", enabled, " enabled, ", waiting,
+             " waiting, ", failed, " failed the last check | clients=", clients.size(),
+             " enabled=", enabled, " waiting=", waiting, " failed=", failed, "\n");
+  for (const auto& problem : std::span(problems).first(std::min(problems.size(), kMostProblems))) {
+    text += concat(kLevels[problem.level], ": ", problem.text, "\n");
+  }
+  if (problems.size() > kMostProblems) {
+    text += concat("and ", problems.size() - kMostProblems, " more\n");
+  }
+  return {level, text};
+}
+
+int unknown(const std::string& why, int level = kUnknown) {
+  return write_out(concat("MANDOS ", kLevels[level], " - ", why, "\n")) ? level : kUnknown;
+}
+
+/// What `verify` found, line by line.
+class Findings {
+ public:
+  void good(std::string_view text) { text_ += concat("ok       ", text, "\n"); }
+  void note(std::string_view text) { text_ += concat("note     ", text, "\n"); }
+  void bad(std::string_view text) {
+    text_ += concat("PROBLEM  ", text, "\n");
+    any_ = true;
+  }
+  bool any() const { return any_; }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+  bool any_ = false;
+};
+
+void verify_enabled(const Client& client, Findings& found) {
+  if (!client.flag("Enabled")) {
+    found.bad("it is disabled, and gets nothing until it is enabled");
+    return;
+  }
+  found.good("it is enabled");
+  const auto left = time_left(client);
+  if (!left) return found.note("it does not expire");
+  const std::string text = concat("it expires in ", left_text(*left), " unless a check succeeds");
+  if (last_check_failed(client)) {
+    found.bad(concat("the last check ", how_it_ended(client), "; ", text));
+  } else if (client.number("LastCheckerStatus") == kNeverChecked) {
+    found.note(concat("it was not checked yet; ", text));
+  } else {
+    found.good(concat("the last check succeeded; ", text));
+  }
+}
+
+void verify_approval(const Client& client, Findings& found) {
+  const std::uint64_t delay = client.milliseconds("ApprovalDelay");
+  if (client.flag("ApprovalPending")) found.note("it waits for approval right now");
+  if (delay == 0) {
+    found.good("it needs no approval");
+  } else if (client.flag("ApprovedByDefault")) {
+    found.good(concat("it is approved by default, after ", duration_text(delay)));
+  } else {
+    found.bad(concat("it is denied unless somebody approves it within ", duration_text(delay)));
+  }
+}
+
+void verify_key(const Client& client, Findings& found) {
+  // What clients of version 1.8.0 reported for lack of a key: the SHA-256 of nothing.
+  constexpr std::string_view kNoKey =
+      "E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855";
+  const std::string& key = client.text("KeyID");
+  const bool hexadecimal = key.find_first_not_of("0123456789ABCDEFabcdef") == std::string::npos;
+  if (key.empty()) {
+    found.bad("it has no key ID, so nothing that it proves fits");
+  } else if (key.size() != kNoKey.size() || !hexadecimal) {
+    found.bad("its key ID is no SHA-256 in 64 hexadecimal digits");
+  } else if (key == kNoKey) {
+    found.bad("its key ID is that of an empty key, which never fits");
+  } else {
+    found.good(concat("its key ID is ", key));
+  }
+}
+
+}  // namespace
+
+int status(Words words) {
+  const auto arguments = parse_arguments(kStatusOptions, words);
+  if (!arguments) return wrong_usage("status", arguments.error(), kUnknown);
+  if (arguments->has("help")) {
+    return write_out(concat(kStatusUsage, help_of(kStatusOptions))) ? kOk : kUnknown;
+  }
+  if (!arguments->operands.empty()) {
+    return wrong_usage("status", "status takes no client", kUnknown);
+  }
+  Bus bus;
+  if (const auto opened = bus.open(arguments->has("debug")); !opened) {
+    return unknown(opened.error());
+  }
+  const auto clients = bus.clients();
+  if (!clients) {
+    return unknown(clients.error(), bus.trouble() == Trouble::kNoServer ? kCritical : kUnknown);
+  }
+  const auto [level, text] = judged(*clients);
+  return write_out(text) ? level : kUnknown;
+}
+
+int verify(Words words) {
+  const auto arguments = parse_arguments(kVerifyOptions, words);
+  if (!arguments) return wrong_usage("verify", arguments.error());
+  if (arguments->has("help")) {
+    return write_out(concat(kVerifyUsage, help_of(kVerifyOptions))) ? kSuccess : kFailure;
+  }
+  if (arguments->operands.size() != 1) return wrong_usage("verify", "verify takes one client");
+  Bus bus;
+  if (const auto opened = bus.open(arguments->has("debug")); !opened) {
+    return complain(kFailure, opened.error());
+  }
+  const auto clients = bus.clients();
+  if (!clients) return complain(kFailure, clients.error());
+  const auto client = std::ranges::find(*clients, arguments->operands[0], &Client::name);
+  if (client == clients->end()) {
+    return complain(kFailure, no_such_client(arguments->operands[0], *clients));
+  }
+  Findings found;
+  verify_enabled(*client, found);
+  verify_approval(*client, found);
+  verify_key(*client, found);
+  found.note("its secret cannot be read over the bus; `mandos --check` judges clients.conf");
+  if (!write_out(found.text())) return kFailure;
+  return found.any() ? kFailure : kSuccess;
+}
+
+}  // namespace mandos::ctl

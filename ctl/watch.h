@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "common/event_loop.h"
+#include "common/result.h"
+#include "ctl/bus.h"
+#include "ctl/client.h"
+
+namespace mandos::ctl {
+
+/// Something that happened on the server.
+struct Event {
+  std::string what;    // "waiting", "granted" and so on; mandos-ctl(8) lists them
+  std::string client;  // empty: about none
+  std::vector<std::pair<std::string, Value>> details;
+};
+
+/// Follows the server through restarts of the server and of the bus. It starts with "waiting" for
+/// each client that waits already. `happened` is called with each event, from the loop.
+class Watch {
+ public:
+  Watch(EventLoop& loop, bool debug, std::function<void(const Event&)> happened)
+      : loop_(loop), debug_(debug), happened_(std::move(happened)) {}
+
+  /// The Error: no bus, no permission, or the server answers nonsense. That no server runs is no
+  /// error, but the event "server-gone".
+  Status start();
+  /// The clients as they are known now.
+  std::vector<Client> clients() const;
+
+ private:
+  static int on_signal(sd_bus_message* message, void* self, sd_bus_error*);
+  static int on_owner(sd_bus_message* message, void* self, sd_bus_error*);
+  Status connect();
+  Status load();
+  void pump();
+  void lost();
+  void retry();
+  void server_is(bool there);
+  bool signal(sd_bus_message* message, std::string_view interface, std::string_view member);
+  bool client_signal(sd_bus_message* message, std::string_view member, const Client& client);
+  bool changed(sd_bus_message* message, Client& client);
+  void disabled(const Client& client);
+  void tell(std::string what, std::string client,
+            std::vector<std::pair<std::string, Value>> details = {});
+
+  EventLoop& loop_;
+  bool debug_;
+  std::function<void(const Event&)> happened_;
+  std::unique_ptr<Bus> bus_;
+  int descriptor_ = -1;  // of bus_, which does not tell it any more once it is closed
+  std::map<std::string, Client, std::less<>> clients_;  // by path
+  std::map<std::string, std::string, std::less<>>
+      expiry_;  // the last that each client had, by path
+  bool server_there_ = true;
+};
+
+}  // namespace mandos::ctl
