@@ -190,7 +190,7 @@ def _():
             pid = server.pid(role)
             with replaced(PROGRAM.with_name(f"mandos-{role}"), "/dev/null"):
                 os.kill(pid, signal.SIGKILL)
-                h.expect_equal(server.wait(80), 1, "exit status")
+                h.expect_equal(server.wait(100), 1, "exit status")
             server.log.wait_for(f"mandos-{role}: every start failed for 60 s: the server ends")
             server.notices.wait_for(f"^STATUS=mandos-{role} cannot be started: exit status 127")
             server.notices.wait_for("^STOPPING=1")
@@ -206,7 +206,7 @@ def _():
         with h.Server(config, wait=False) as server:
             h.wait_until(lambda: server.pids("checker-runner"), "the monitor has others started")
             os.kill(server.pid("monitor"), signal.SIGSTOP)
-            h.expect_equal(server.wait(70), 1, "exit status")
+            h.expect_equal(server.wait(100), 1, "exit status")
             server.log.wait_for("the monitor does not answer: it is ended$")
 
 
