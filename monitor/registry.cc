@@ -32,8 +32,7 @@ void Registry::missed(Milliseconds late) {
   log_.warning("did not run for ", late.count() / 1000,
                " s: deadlines are moved, and clients are checked before they expire");
   missed_ += late;
-  // A second more for each who waits, for what was said to us meanwhile.
-  for (const auto& [name, slot] : by_name_) deliver(*slot, Missed{late + EventLoop::kGap});
+  for (const auto& [name, slot] : by_name_) deliver(*slot, Missed{late});
 }
 
 void Registry::add(Entry entry) {
