@@ -231,9 +231,10 @@ void Reloads::finish(bool ok, std::string text) {
   if (inspector_ > 0) kill(std::exchange(inspector_, -1), SIGKILL);
   state_ = State::kIdle;
   if (!ok) {
-    for (std::string_view rest = text; !rest.empty();
-         rest.remove_prefix(std::min(rest.size(), rest.find('\n') + 1))) {
-      log_.error(rest.substr(0, rest.find('\n')));
+    for (std::string_view rest = text; !rest.empty();) {
+      const auto line = rest.substr(0, rest.find('\n'));
+      log_.error(line);
+      rest.remove_prefix(std::min(rest.size(), line.size() + 1));
     }
   }
   append(text, ok ? kDone : kFailed);
