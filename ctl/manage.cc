@@ -118,7 +118,10 @@ class Secret {
   Secret& operator=(Secret&&) = default;
   Secret(const Secret&) = delete;
   Secret& operator=(const Secret&) = delete;
-  ~Secret() { explicit_bzero(bytes_.data(), bytes_.size()); }
+  ~Secret() {
+    // What was moved away has no memory, and explicit_bzero() takes no null pointer.
+    if (!bytes_.empty()) explicit_bzero(bytes_.data(), bytes_.size());
+  }
   std::span<const unsigned char> bytes() const { return bytes_; }
 
  private:
