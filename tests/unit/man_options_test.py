@@ -204,7 +204,7 @@ def verdicts():
     body = re.search(r"string_view text\(Verdict verdict\) \{.*?\n\}", source("monitor/client.cc"),
                      re.S)[0]
     reasons = set(re.findall(r'"([^"]+)"', body))  # however it returns them
-    registry = source("monitor/registry.cc")
+    registry = source("monitor/registry.cc") + source("monitor/registry.h")
     reasons |= set(re.findall(r'"(Unknown key|Revoked while it was sent)"', registry))
     reasons |= {text.rstrip(": ") for text in re.findall(r'"(No proof: )"', registry)}
     text = page("mandos.8")
