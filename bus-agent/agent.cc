@@ -252,7 +252,7 @@ Bus::Handled Agent::handle(Message& call) {
   }
   if (secret != nullptr) send_secret(*secret);
   change.request.set_serial(next_serial_);
-  change.request.set_uid(caller->user);
+  change.request.set_who(caller->who);
   ToMonitor message;
   *message.mutable_request() = std::move(change.request);
   outstanding_[next_serial_++] = std::move(call);

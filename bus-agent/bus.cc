@@ -5,6 +5,7 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <string_view>
 #include <utility>
@@ -39,6 +40,10 @@ constexpr unsigned kTrimDelayMs = 1000;
 // milliseconds to make, and a busy bus hands on thousands of messages a second.
 constexpr gint64 kRoundMicroseconds = 5'000;
 
+// Names of users that are kept, and how long one is in the log.
+constexpr std::size_t kMostUsers = 65536;
+constexpr std::size_t kLongestUser = 64;
+
 bool wants_no_answer(GDBusMessage* call) {
   return (g_dbus_message_get_flags(call) & G_DBUS_MESSAGE_FLAGS_NO_REPLY_EXPECTED) != 0;
 }
@@ -57,16 +62,36 @@ Access find_access(passwd* (*find_user)(const char* name)) {
       access.missing = name;
     }
   }
-  if (const group* members = getgrnam(MANDOS_BUS_GROUP)) access.group = members->gr_gid;
+  if (const group* members = getgrnam(MANDOS_BUS_GROUP)) {
+    access.group = members->gr_gid;
+    // From wherever accounts come; the others that may change something are in /etc/passwd.
+    for (char** name = members->gr_mem; *name != nullptr; ++name) {
+      if (const passwd* user = getpwnam(*name)) access.users[user->pw_uid] = user->pw_name;
+    }
+  }
+  if (FILE* file = std::fopen("/etc/passwd", "re"); file != nullptr) {
+    while (const passwd* user = fgetpwent(file)) {
+      if (access.users.size() >= kMostUsers) break;
+      access.users.emplace(user->pw_uid, user->pw_name);
+    }
+    static_cast<void>(std::fclose(file));
+  }
   // NOLINTEND(concurrency-mt-unsafe)
   return access;
 }
 
 Bus::Caller judge(GVariant* reply, const Access& access) {
-  Bus::Caller caller{.user = ~guint32{0}, .may_read = false, .may_change = false};
+  Bus::Caller caller{.user = ~guint32{0}, .may_read = false, .may_change = false, .who = ""};
   if (!g_variant_is_of_type(reply, G_VARIANT_TYPE("(a{sv})"))) return caller;
   const Variant facts(g_variant_get_child_value(reply, 0));
   if (!g_variant_lookup(facts.get(), "UnixUserID", "u", &caller.user)) return caller;
+  const auto name = access.users.find(caller.user);
+  caller.who = name == access.users.end()
+                   ? concat("user ", caller.user)
+                   : concat("user ", name->second.substr(0, kLongestUser), " (", caller.user, ")");
+  if (guint32 process = 0; g_variant_lookup(facts.get(), "ProcessID", "u", &process) != 0) {
+    caller.who += concat(", process ", process);
+  }
   if (!access.missing.empty() && caller.user != 0) return caller;
   // A checker is any command, and may have the group: what it says counts for nothing.
   if (std::ranges::count(access.refused, caller.user) > 0) return caller;
@@ -273,8 +298,13 @@ void Bus::request_name(std::size_t index) {
            return;
          }
          if (!std::exchange(complained_of_name_, true)) {
-           log_.warning("no bus name ", kServerInterfaces[index],
-                        ", trying on: ", error.empty() ? "somebody else has it" : error);
+           log_.warning("no bus name ", kServerInterfaces[index], ", trying on: ",
+                        error.empty() ? "somebody else has it"
+                        : error == errors::kAccessDenied
+                            ? "the bus policy does not allow it; after "
+                              "mandos-separated.conf is installed, systemctl "
+                              "reload dbus"
+                            : error);
          }
          run_after(kNameDelayMs, [this, index, generation] {
            if (generation == generation_) request_name(index);

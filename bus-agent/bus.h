@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -31,6 +32,7 @@ struct Access {
   /// One of the accounts to refuse, if it was not found: then only root is served, since whoever
   /// calls might be that one.
   std::string missing{};
+  std::map<guint32, std::string> users{};  // their names, for the log
 };
 /// From the accounts that the build was given; must be called before the jail is on.
 Access find_access(passwd* (*find_user)(const char* name) = getpwnam);
@@ -67,6 +69,8 @@ class Bus {
     guint32 user;
     bool may_read;
     bool may_change;
+    /// For the log, such as "user alice (1000), process 4711".
+    std::string who;
   };
   /// Null: not known yet.
   const Caller* caller_of(GDBusMessage* call) const;

@@ -2,6 +2,8 @@
 // The checker-runner: runs the commands that the monitor hands it, as an account that owns nothing.
 // Descriptors: 0 to 2 as usual, 3 the door to the monitor, 4 the log socket.
 #include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,14 +14,18 @@
 #include <cstdlib>
 #include <memory>
 #include <optional>
+#include <set>
+#include <span>
 #include <string>
 #include <string_view>
 
 #include "checker-runner/checker.h"
 #include "checker-runner/jail.h"
+#include "checker-runner/judge.h"
 #include "common/channel.h"
 #include "common/descriptors.h"
 #include "common/event_loop.h"
+#include "config.h"
 
 #include "checker_runner.pb.h"
 
@@ -76,6 +82,9 @@ bool obey(const ToCheckerRunner& message, Checkers& checkers, Log& log, Door& mo
       monitor.send_first(pong);
       return true;
     }
+    case ToCheckerRunner::kJudge:
+      if (const auto warning = judge_command(message.judge().command())) log.warning(*warning);
+      return true;
     case ToCheckerRunner::MESSAGE_NOT_SET:
       break;
   }
@@ -135,7 +144,32 @@ int start() {
   return serve(log);
 }
 
+/// As the checkers' user, if we may become it.
+int judge(std::span<char* const> commands) {
+  if (geteuid() == 0) {
+    const passwd* user =
+        getpwnam(MANDOS_CHECKER_USER);  // NOLINT(concurrency-mt-unsafe): no threads
+    if (user == nullptr || setgroups(0, nullptr) != 0 || setgid(user->pw_gid) != 0 ||
+        setuid(user->pw_uid) != 0) {
+      return EXIT_SUCCESS;  // without the account there are no checkers, which is said elsewhere
+    }
+  }
+  std::set<std::string> said;
+  for (const char* command : commands) {
+    const auto warning = judge_command(command);
+    if (warning && said.insert(*warning).second) std::printf("warning: %s\n", warning->c_str());
+  }
+  return EXIT_SUCCESS;
+}
+
 }  // namespace
 }  // namespace mandos::checker_runner
 
-int main() { return mandos::checker_runner::start(); }
+int main(int argc, char** argv) {
+  using namespace mandos::checker_runner;
+  // For `mandos --check`: warns of commands whose program is not there. Nothing is run.
+  if (argc > 2 && std::string_view(argv[1]) == "--judge") {
+    return judge({argv + 2, static_cast<std::size_t>(argc) - 2});
+  }
+  return start();
+}

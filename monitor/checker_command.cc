@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <optional>
 #include <string_view>
+#include <type_traits>
 
 namespace mandos::monitor {
 namespace {
@@ -63,29 +64,46 @@ std::string shown(WallTime value) {
 }
 std::string shown(const std::optional<WallTime>& value) { return value ? shown(*value) : "None"; }
 
-struct Attribute {
-  std::string_view name;
-  std::string (*value)(const Client&);
-};
+template <auto Member>
+std::string value(const Client& client) {
+  if constexpr (std::is_invocable_v<decltype(Member), ClientSettings>) {
+    return shown(client.settings.*Member);
+  } else {
+    return shown(client.*Member);
+  }
+}
+
+constexpr unsigned kBoth = Attribute::kForCheckers | Attribute::kSetting;
 constexpr Attribute kAttributes[] = {
-    {"approval_delay", [](const Client& c) { return shown(c.settings.approval_delay); }},
-    {"approval_duration", [](const Client& c) { return shown(c.settings.approval_duration); }},
-    {"created", [](const Client& c) { return shown(c.created); }},
-    {"dbus_object_path", [](const Client& c) { return shown(c.object_path); }},
-    {"enabled", [](const Client& c) { return shown(c.settings.enabled); }},
-    {"expires", [](const Client& c) { return shown(c.expires_shown); }},
-    {"fingerprint", [](const Client& c) { return shown(c.settings.fingerprint); }},
-    {"host", [](const Client& c) { return shown(c.settings.host); }},
-    {"interval", [](const Client& c) { return shown(c.settings.interval); }},
-    {"key_id", [](const Client& c) { return shown(c.settings.key_id); }},
-    {"last_approval_request", [](const Client& c) { return shown(c.last_approval_request); }},
-    {"last_checked_ok", [](const Client& c) { return shown(c.last_checked_ok); }},
-    {"last_enabled", [](const Client& c) { return shown(c.last_enabled); }},
-    {"name", [](const Client& c) { return shown(c.name); }},
-    {"timeout", [](const Client& c) { return shown(c.settings.timeout); }},
+    {"approval_delay", value<&ClientSettings::approval_delay>, kBoth},
+    {"approval_duration", value<&ClientSettings::approval_duration>, kBoth},
+    {"approved_by_default", value<&ClientSettings::approved_by_default>, Attribute::kSetting},
+    {"checker", value<&ClientSettings::checker>, Attribute::kSetting},
+    {"created", value<&Client::created>},
+    {"dbus_object_path", value<&Client::object_path>},
+    {"enabled", value<&ClientSettings::enabled>},
+    {"expires", value<&Client::expires_shown>},
+    {"extended_timeout", value<&ClientSettings::extended_timeout>, Attribute::kSetting},
+    {"fingerprint", value<&ClientSettings::fingerprint>, kBoth},
+    {"host", value<&ClientSettings::host>, kBoth},
+    {"interval", value<&ClientSettings::interval>, kBoth},
+    {"key_id", value<&ClientSettings::key_id>, kBoth},
+    {"last_approval_request", value<&Client::last_approval_request>},
+    {"last_checked_ok", value<&Client::last_checked_ok>},
+    {"last_enabled", value<&Client::last_enabled>},
+    {"name", value<&Client::name>},
+    {"timeout", value<&ClientSettings::timeout>, kBoth},
 };
 
 }  // namespace
+
+std::span<const Attribute> attributes() { return kAttributes; }
+
+std::string attribute(const Client& client, std::string_view name) {
+  return std::ranges::find(kAttributes, name, &Attribute::name)->value(client);
+}
+
+std::string to_seconds(WallTime time) { return shown(time).substr(0, 19) + 'Z'; }
 
 Result<std::string> expand_checker(const Client& client) {
   const auto bad = [&](const auto&... why) {
@@ -109,10 +127,8 @@ Result<std::string> expand_checker(const Client& client) {
                  "\" after a percent sign, expected \"(NAME)s\" or another percent sign");
     }
     const std::string_view name = rest.substr(1, end - 1);
-    const auto* attribute =
-        std::find_if(std::begin(kAttributes), std::end(kAttributes),
-                     [&](const Attribute& candidate) { return candidate.name == name; });
-    if (attribute == std::end(kAttributes) ||
+    const auto* attribute = std::ranges::find(kAttributes, name, &Attribute::name);
+    if (attribute == std::end(kAttributes) || (attribute->use & Attribute::kForCheckers) == 0 ||
         (name == "dbus_object_path" && client.object_path.empty())) {
       return bad("there is no \"", escaped(name), "\" to put in");
     }

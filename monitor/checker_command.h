@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
+#include <span>
 #include <string>
+#include <string_view>
 
 #include "common/result.h"
 #include "monitor/client.h"
@@ -13,5 +15,19 @@ namespace mandos::monitor {
 /// expansion"). An Error when the command holds anything else that begins with a percent sign, an
 /// unknown name, or a zero byte.
 Result<std::string> expand_checker(const Client& client);
+
+/// What is known of a client as text: for checkers, and for the log.
+struct Attribute {
+  std::string_view name;
+  std::string (*value)(const Client&);
+  enum : unsigned { kForCheckers = 1, kSetting = 2 };  // the latter without `enabled`
+  unsigned use = kForCheckers;
+};
+std::span<const Attribute> attributes();
+/// Of one that there is.
+std::string attribute(const Client& client, std::string_view name);
+
+/// Such as "2026-11-24 09:10:32Z", in UTC.
+std::string to_seconds(WallTime time);
 
 }  // namespace mandos::monitor

@@ -207,6 +207,7 @@ class Reaction {
     if (c_.last_checker_status != status) touch(Property::kLastCheckerStatus);
     c_.last_checker_status = status;
     c_.unjudged = false;
+    c_.failed_checks = status == 0 ? 0 : c_.failed_checks + 1;
     save_ = true;
   }
   void expire_at(std::optional<Instant> when) {

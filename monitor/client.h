@@ -79,6 +79,8 @@ struct Client {
   std::int16_t last_checker_status = -2;
   /// Since it was added or enabled no check has completed, so nothing is known of it.
   bool unjudged = false;
+  /// Checks that failed since one succeeded.
+  std::uint32_t failed_checks = 0;
   /// When the client will be disabled: none unless enabled.
   std::optional<Instant> expires;
   /// The same for people, as the wall clock stood when it was set.

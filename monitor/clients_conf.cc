@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cctype>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -33,7 +33,7 @@ constexpr std::size_t kLongestName = 200;
 Status set_key_id(ClientSettings& client, std::string_view value) {
   client.key_id = KeyId::parse(value);
   if (client.key_id || value.empty()) return Ok{};
-  return Error{"64 hexadecimal digits"};
+  return Error{concat("64 hexadecimal digits, not ", value.size(), " characters")};
 }
 
 Status set_fingerprint(ClientSettings& client, std::string_view value) {
@@ -109,32 +109,29 @@ std::string expand_path(std::string_view path) {
   return found ? *found + out.substr(slash) : out;
 }
 
-/// As Python decodes base64 (RFC 4648): what is not of the alphabet is skipped, and a pad that
-/// completes a group ends it; but pads that carry nothing may be absent. `remark` says what was
-/// unusual. False: a group is incomplete.
-bool decode_base64(std::string_view text, SecretString& out, std::string_view& remark) {
+/// Base64 (RFC 4648), folded or not. Where it is damaged, or nothing.
+std::optional<std::size_t> decode_base64(std::string_view text, SecretString& out) {
   base64_decode_ctx context;
   base64_decode_init(&context);
-  out.reserve(BASE64_DECODE_LENGTH(text.size()));
-  std::size_t digits = 0;
-  std::size_t pads = 0;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '+' || c == '/') {
-      std::uint8_t byte = 0;
-      if (base64_decode_single(&context, &byte, c) == 1) out += static_cast<char>(byte);
-      ++digits;
-      pads = 0;
-    } else if (c == '=' && digits % 4 >= 2 && digits % 4 + ++pads == 4) {
-      if (text.find_first_not_of("= \t\n", i) != text.npos) remark = "goes on behind its end";
-      return true;
-    } else if (c != '=' && c != ' ' && c != '\t' && c != '\n') {
-      remark = "holds characters that are not base64";
-    }
+  out.resize(BASE64_DECODE_LENGTH(text.size()));
+  std::size_t size = 0;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    auto* const next = reinterpret_cast<std::uint8_t*>(out.data()) + size;
+    const int bytes = base64_decode_single(&context, next, text[at]);
+    if (bytes < 0) return at;
+    size += static_cast<std::size_t>(bytes);
   }
-  if (digits % 4 == 0) return true;
-  remark = "lacks its padding";
-  return digits % 4 != 1 && (context.word & ((1U << context.bits) - 1)) == 0;
+  out.resize(size);
+  return base64_decode_final(&context) == 1 ? std::nullopt : std::optional(text.size());
+}
+
+/// Whether an OpenPGP client might decrypt it: armored, or a first packet that begins an encrypted
+/// message (RFC 9580, sections 4.2 and 10.3).
+bool is_openpgp_message(std::string_view content) {
+  const auto first = static_cast<unsigned char>(content.front());
+  const unsigned type = (first & 0x40U) != 0 ? first & 0x3fU : first >> 2U & 0xfU;
+  return content.starts_with("-----BEGIN PGP MESSAGE-----") ||
+         (first >= 0x80 && type < 32 && (0x14020aU >> type & 1U) != 0);
 }
 
 class Loader {
@@ -160,7 +157,10 @@ class Loader {
   }
   void wrong(const Values::value_type& value, std::string_view found, std::string_view expected) {
     const auto& [name, at] = value;
-    refuse(Ini::problem(at.place, at.owner, name, found, expected));
+    refuse(concat(Ini::problem(at.place, at.owner, name, found, expected),
+                  at.raw.find(" #") == at.raw.npos && at.raw.find(" ;") == at.raw.npos
+                      ? ""
+                      : "; a comment needs a line of its own"));
   }
   void warn(const Values::value_type& value, std::string_view what) {
     const auto& [name, at] = value;
@@ -187,12 +187,16 @@ SecretPtr Loader::read_secret(const Values& values) {
   SecretString content(&secret_memory());
   if (secret != values.end()) {
     if (file != values.end()) warn(*file, "not used, since there is a secret");
-    std::string_view remark;
-    if (!decode_base64(*source.second.text, content, remark)) {
-      wrong(source, "base64 that breaks off", "the whole of it");
+    const std::string_view text = *source.second.text;
+    if (const auto at = decode_base64(text, content)) {
+      const auto before = text.substr(0, *at);
+      wrong(source,
+            concat(*at == text.size() ? "base64 that breaks off" : "damaged base64", " at line ",
+                   1 + std::ranges::count(before, '\n'), " of the value, character ",
+                   before.size() - before.rfind('\n')),
+            "it whole: the client could not decrypt what it gets");
       return nullptr;
     }
-    if (!remark.empty()) warn(source, concat("the base64 ", remark));
   } else {
     const auto path = expand_path(*source.second.text);
     lies(path);
@@ -206,6 +210,9 @@ SecretPtr Loader::read_secret(const Values& values) {
   if (content.empty() || content.size() > kLargestSecret) {
     wrong(source, concat(content.size(), " bytes"), concat("1 to ", kLargestSecret));
     return nullptr;
+  }
+  if (!is_openpgp_message(content)) {
+    warn(source, "this is not an OpenPGP message: the client could not decrypt it");
   }
   return std::make_shared<const Secret>(as_bytes(content));
 }
@@ -345,7 +352,9 @@ LoadedClients Loader::load(const std::string& configdir) {
   std::erase_if(out_.clients, [&](const auto& client) {
     return ini_.defaults().broken || ini_.sections().at(client.first).broken;
   });
-  if (ini_.sections().empty()) tell(out_.warnings, concat(main_file, ": there are no clients"));
+  if (ini_.sections().empty() && out_.problems.empty()) {
+    tell(out_.warnings, concat(main_file, ": there are no clients"));
+  }
   return std::move(out_);
 }
 

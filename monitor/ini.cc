@@ -119,13 +119,14 @@ Result<std::optional<SecretString>> read_file(const std::string& path, const Fil
     return refused("expected a ", rules.is_folder ? "folder" : "regular file");
   }
   if (status.st_uid != 0 && status.st_uid != geteuid()) {
-    return refused("found owner ", status.st_uid, ", expected root");
+    return refused("found owner ", status.st_uid, ", expected root; chown root ", path);
   }
   const mode_t readers = status.st_gid == 0 ? S_IROTH : S_IROTH | S_IRGRP;
   if ((status.st_mode & (S_IWGRP | S_IWOTH | (rules.is_private ? readers : 0))) != 0) {
     return refused("found mode 0", status.st_mode >> 6 & 7, status.st_mode >> 3 & 7,
                    status.st_mode & 7, ", expected that none but its owner may write",
-                   rules.is_private ? " or read" : "", " it");
+                   rules.is_private ? " or read" : "", " it; chmod ",
+                   rules.is_private ? "go= " : "go-w ", path);
   }
   SecretString content(&secret_memory());
   if (rules.is_folder) return std::optional(std::move(content));

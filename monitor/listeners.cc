@@ -140,7 +140,10 @@ Result<Listeners> open_listeners(const Settings& settings, unsigned index,
   }
   if (failed != 0) {
     return errno_error(failed, "cannot listen on address \"", settings.address, "\" port ",
-                       settings.port, no_ipv6 ? ": no IPv6 on this system" : "");
+                       settings.port,
+                       no_ipv6                ? ": no IPv6 on this system"
+                       : failed == EADDRINUSE ? ": another program has it (ss -tlnp shows which)"
+                                              : "");
   }
   listeners.sockets.push_back(std::move(listener));
   return listeners;

@@ -33,7 +33,10 @@ int inspect(const Result<CommandLine>& command_line) {
   }
   const auto loaded = load_settings(*command_line);
   if (command_line->action == Action::kCheck) {
-    return self_check(loaded) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    const int failures = self_check(loaded);
+    // As at a start, which ends with problems of the settings before it comes to this.
+    if (loaded.problems.empty() && !loaded.usage_error.empty()) return 2;
+    return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
   }
   for (const auto& problem : loaded.problems) std::fprintf(stderr, "mandos: %s\n", problem.c_str());
   if (!loaded.problems.empty()) return EXIT_FAILURE;

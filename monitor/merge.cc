@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <tuple>
 
 namespace mandos::monitor {
 namespace {
@@ -18,38 +19,53 @@ std::string hash_of(const SecretPtr& secret) {
   return secret ? bytes(sha256({secret->bytes()})) : std::string();
 }
 
-void put(state::Settings& to, const ClientSettings& from) {
+using Kept = state::Settings;
+// Where each setting is kept, but for the key ID and the secret.
+constexpr std::tuple kTexts{
+    std::tuple(&ClientSettings::fingerprint, &Kept::fingerprint, &Kept::mutable_fingerprint),
+    std::tuple(&ClientSettings::host, &Kept::host, &Kept::mutable_host),
+    std::tuple(&ClientSettings::checker, &Kept::checker, &Kept::mutable_checker)};
+constexpr std::tuple kNumbers{
+    std::tuple(&ClientSettings::enabled, &Kept::enabled, &Kept::set_enabled),
+    std::tuple(&ClientSettings::approved_by_default, &Kept::approved_by_default,
+               &Kept::set_approved_by_default),
+    std::tuple(&ClientSettings::timeout, &Kept::timeout_ms, &Kept::set_timeout_ms),
+    std::tuple(&ClientSettings::extended_timeout, &Kept::extended_timeout_ms,
+               &Kept::set_extended_timeout_ms),
+    std::tuple(&ClientSettings::interval, &Kept::interval_ms, &Kept::set_interval_ms),
+    std::tuple(&ClientSettings::approval_delay, &Kept::approval_delay_ms,
+               &Kept::set_approval_delay_ms),
+    std::tuple(&ClientSettings::approval_duration, &Kept::approval_duration_ms,
+               &Kept::set_approval_duration_ms)};
+
+/// Calls `visit(ClientSettings::*, getter, setter)` for each row.
+template <class Rows, class Visitor>
+void for_each_row(const Rows& rows, const Visitor& visit) {
+  std::apply([&](const auto&... row) { (std::apply(visit, row), ...); }, rows);
+}
+
+std::int64_t number(Milliseconds duration) { return duration.count(); }
+bool number(bool truth) { return truth; }
+
+void put(Kept& to, const ClientSettings& from) {
   if (from.key_id) to.set_key_id(bytes(from.key_id->bytes));
-  to.set_fingerprint(from.fingerprint);
-  to.set_host(from.host);
-  to.set_checker(from.checker);
-  to.set_enabled(from.enabled);
-  to.set_timeout_ms(from.timeout.count());
-  to.set_extended_timeout_ms(from.extended_timeout.count());
-  to.set_interval_ms(from.interval.count());
-  to.set_approved_by_default(from.approved_by_default);
-  to.set_approval_delay_ms(from.approval_delay.count());
-  to.set_approval_duration_ms(from.approval_duration.count());
+  for_each_row(kTexts, [&](auto member, auto, auto text) { *(to.*text)() = from.*member; });
+  for_each_row(kNumbers, [&](auto member, auto, auto set) { (to.*set)(number(from.*member)); });
 }
 
 /// All but the secret.
-ClientSettings get(const state::Settings& from) {
+ClientSettings get(const Kept& from) {
   ClientSettings to;
   KeyId id;
   if (from.key_id().size() == id.bytes.size()) {
     std::ranges::copy(as_bytes(from.key_id()), id.bytes.begin());
     to.key_id = id;
   }
-  to.fingerprint = from.fingerprint();
-  to.host = from.host();
-  to.checker = from.checker();
-  to.enabled = from.enabled();
-  to.timeout = Milliseconds(from.timeout_ms());
-  to.extended_timeout = Milliseconds(from.extended_timeout_ms());
-  to.interval = Milliseconds(from.interval_ms());
-  to.approved_by_default = from.approved_by_default();
-  to.approval_delay = Milliseconds(from.approval_delay_ms());
-  to.approval_duration = Milliseconds(from.approval_duration_ms());
+  const auto take = [&]<class T>(T ClientSettings::*member, auto get, auto) {
+    to.*member = T((from.*get)());
+  };
+  for_each_row(kTexts, take);
+  for_each_row(kNumbers, take);
   return to;
 }
 
@@ -100,6 +116,7 @@ Saved to_saved(const Client& client, const ClientSettings& file, const Moment& n
   if (client.removed) to.set_section_sha256(bytes(client.settings.section));
   to.set_graces(client.graces);
   to.set_unjudged(client.unjudged);
+  to.set_failed_checks(client.failed_checks);
   return saved;
 }
 
@@ -145,6 +162,7 @@ Client from_saved(const Saved& saved, const ClientSettings& file_now, const Mome
     client.expires_shown = now.wall + left;
   }
   client.last_checker_status = static_cast<std::int16_t>(from.last_checker_status());
+  client.failed_checks = from.failed_checks();
   return client;
 }
 

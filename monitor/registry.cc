@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "monitor/registry.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 #include <variant>
@@ -12,6 +13,7 @@ namespace {
 
 // How long refusals that were not logged are counted before their number is.
 constexpr Milliseconds kReport = std::chrono::seconds(10);
+constexpr std::string_view kFile = "clients.conf";
 
 }  // namespace
 
@@ -61,7 +63,7 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
   by_key_.clear();
   for (auto slot = by_name_.begin(); slot != by_name_.end();) {
     const auto each = slot++;
-    if (!file.contains(each->first)) drop(*each->second);
+    if (!file.contains(each->first)) drop(*each->second, kFile);
   }
   std::erase_if(removed_, [&](const auto& removal) {
     if (file.contains(removal.first)) return false;
@@ -76,7 +78,9 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
     Slot* slot = of_name(name);
     if (slot != nullptr) {
       slot->client.settings.section = settings.section;
-      deliver(*slot, Reloaded{merge(slot->file(), settings, slot->client.settings), fraction()});
+      deliver(*slot, Due{});  // what is due by now is not the file's doing
+      deliver(*slot, Reloaded{merge(slot->file(), settings, slot->client.settings), fraction()},
+              kFile);
       if (!same_settings(slot->file(), settings)) {  // else an equal secret would be held twice
         saver_.changed(name);
         slot->set_file(settings);
@@ -88,6 +92,7 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
       entry.client.settings = settings;
       add(std::move(entry));
       slot = of_name(name);
+      log_.write(LogLevel::kInfo, fate_line("added", name, kFile));
       deliver(*slot, Started{fraction()});
       saver_.changed(name);
       outlets_.added(slot->client);
@@ -107,7 +112,8 @@ void Registry::request(ConnectionId connection, Proven& proven) {
   const auto found = by_key_.find(proven.key);
   if (found == by_key_.end()) return outlets_.refuse(connection);
   proven.client = found->second->client.number;
-  deliver(*found->second, Requested{connection});
+  deliver(*found->second, Due{});
+  deliver(*found->second, Requested{connection}, proven.address);
 }
 
 bool Registry::may_go_on(const Proven& proven, const SecretPtr& secret) {
@@ -124,20 +130,21 @@ bool Registry::may_go_on(const Proven& proven, const SecretPtr& secret) {
   return false;
 }
 
-void Registry::change(const std::string& name, const Event& event, Done done) {
+void Registry::change(const std::string& name, const Event& event, Done done, std::string_view by) {
   Slot* slot = of_name(name);
   if (slot == nullptr) return done(Error{"no such client"});
-  deliver(*slot, event);
+  deliver(*slot, Due{});
+  deliver(*slot, event, by);
   // What failed before and is asked for again changes nothing, but is as little on disk.
   saver_.confirm(name, std::move(done));
 }
 
-void Registry::remove(const std::string& name, Done done) {
+void Registry::remove(const std::string& name, Done done, std::string_view by) {
   Slot* slot = of_name(name);
   if (slot == nullptr) return done(Error{"no such client"});
-  deliver(*slot, Removed{});
+  deliver(*slot, Removed{}, by);
   keep_removal(*slot);
-  drop(*slot);
+  drop(*slot, by);
   saver_.confirm(name, std::move(done));
 }
 
@@ -149,8 +156,8 @@ void Registry::keep_removal(const Entry& entry) {
   kept.secret.reset();
 }
 
-void Registry::drop(Slot& slot) {
-  if (!slot.client.removed) deliver(slot, Removed{});
+void Registry::drop(Slot& slot, std::string_view by) {
+  if (!slot.client.removed) deliver(slot, Removed{}, by);
   outlets_.removed(slot.client);
   stranger_lines_.suppressed += slot.refusals.suppressed;
   saver_.changed(slot.client.name);
@@ -159,23 +166,28 @@ void Registry::drop(Slot& slot) {
   by_name_.erase(by_name_.find(slot.client.name));
 }
 
-void Registry::deliver(Slot& slot, const Event& event) {
+void Registry::deliver(Slot& slot, const Event& event, std::string_view by) {
   std::vector<Effect> effects;
+  const Client before = slot.client;
   const ClientSettings file = slot.file();
-  const auto graces = slot.client.graces;
-  const auto expires = slot.client.expires;
   react(slot.client, event, Moment::now(), effects);
   slot.set_file(file);
+  // Before what follows from it. A peer can begin to wait again and again.
+  for (const auto& line : fate(before, slot.client, event, by)) {
+    if (!std::holds_alternative<Requested>(event) || may_tell(slot.refusals)) {
+      log_.write(LogLevel::kInfo, line);
+    }
+  }
   for (auto& effect : effects) carry_out(slot, effect);
   outlets_.effects(slot.client, effects);
   schedule(slot);
-  if (slot.client.graces > graces) {
+  if (slot.client.graces > before.graces) {
     // At once, or a monitor that crashes sooner would not know of it. Within this life, the count
     // holds without the disk too.
     saver_.confirm(
         slot.client.name,
         [this, name = slot.client.name, taken_back = std::holds_alternative<Started>(event),
-         unsaved = Unsaved{slot.client.expires, expires}](auto& saved) {
+         unsaved = Unsaved{slot.client.expires, before.expires}](auto& saved) {
           Slot* const same = of_name(name);
           if (!saved && taken_back && same != nullptr) deliver(*same, unsaved);
         });
@@ -215,6 +227,27 @@ void Registry::carry_out(Slot& slot, Effect& effect) {
   } else if (std::holds_alternative<Save>(effect)) {
     saver_.changed(slot.client.name);
   }
+}
+
+std::string Registry::summary() {
+  const auto count = [this](auto of) {
+    return std::ranges::count_if(
+        by_name_, of, [](const auto& entry) -> const Client& { return entry.second->client; });
+  };
+  const auto failing = count([](const Client& c) { return c.enabled() && c.failed_checks > 0; });
+  const auto answering =
+      count([](const Client& c) { return c.enabled() && c.last_checker_status == 0; });
+  // One client that does not answer says nothing of us.
+  if (all_fail_ ? answering > 0 : failing > 1 && answering == 0) {
+    all_fail_ = !all_fail_;
+    log_.error(
+        all_fail_ ? "every check of every client fails: if the server's own network or its checker "
+                    "program is the reason, repair it before the clients' timeouts disable them"
+                  : "checks of clients succeed again");
+  }
+  return concat(count(&Client::enabled), " enabled, ",
+                count([](const Client& c) { return !c.enabled(); }), " disabled, ",
+                count(&Client::approval_pending), " waiting; ", failing, " checks failing");
 }
 
 void Registry::schedule(Slot& slot) {

@@ -20,6 +20,7 @@
 #include "common/log.h"
 #include "common/token_bucket.h"
 #include "monitor/client.h"
+#include "monitor/fate.h"
 #include "monitor/saver.h"
 
 namespace mandos::monitor {
@@ -118,11 +119,16 @@ class Registry {
   // From the bus. The Status is about the disk: the change is in force either way.
   using Done = Saver::Done;
   const Entry* find(const std::string& name) const { return of_name(name); }
-  std::size_t size() const { return by_name_.size(); }
-  /// `done` is called, perhaps at once, when the change is on disk or cannot be brought there.
-  void change(const std::string& name, const Event& event, Done done);
+  /// `done` is called, perhaps at once, when the change is on disk or cannot be brought there. `by`
+  /// is who asked, for the log.
+  void change(const std::string& name, const Event& event, Done done,
+              std::string_view by = "the bus");
   /// The client stays removed, over restarts too, until its section changes. `done` as above.
-  void remove(const std::string& name, Done done);
+  void remove(const std::string& name, Done done, std::string_view by = "the bus");
+  /// For the status, such as "47 enabled, 2 disabled, 1 waiting; 3 checks failing". To be asked for
+  /// often: the log is told when every check of every client fails, and when that is over.
+  std::string summary();
+  std::size_t size() const { return by_name_.size(); }
   template <class Visitor>
   void for_each(Visitor&& visit) const {
     for (const auto& [name, slot] : by_name_) visit(slot->client);
@@ -139,7 +145,7 @@ class Registry {
   };
 
   void missed(Milliseconds late);
-  void deliver(Slot& slot, const Event& event);
+  void deliver(Slot& slot, const Event& event, std::string_view by = kTimeout);
   void carry_out(Slot& slot, Effect& effect);
   std::optional<Saved> snapshot(const std::string& name) const;
   void schedule(Slot& slot);
@@ -148,7 +154,7 @@ class Registry {
     if (id && *id != kKeyIdOfNothing) by_key_[*id] = &slot;
   }
   void keep_removal(const Entry& entry);
-  void drop(Slot& slot);
+  void drop(Slot& slot, std::string_view by);
   Slot* of_name(const std::string& name) const {
     const auto found = by_name_.find(name);
     return found == by_name_.end() ? nullptr : found->second.get();
@@ -184,6 +190,7 @@ class Registry {
   Lines stranger_lines_{{10, 100}};
   Lines bus_lines_{{10, 100}};
   bool report_is_due_ = false;
+  bool all_fail_ = false;
   Milliseconds missed_{0};  // in all
   Saver saver_;
 };

@@ -12,6 +12,7 @@
 #include <chrono>
 #include <span>
 
+#include "monitor/checker_command.h"
 #include "monitor/clients_conf.h"
 #include "monitor/jail.h"
 #include "monitor/merge.h"
@@ -19,13 +20,12 @@
 namespace mandos::monitor {
 namespace {
 
-using door::supervisor::BUS_AGENT;
-using door::supervisor::CHECKER_RUNNER;
-using door::supervisor::NETWORKER;
+using enum door::supervisor::Role;
 
 // When what reading clients.conf took is given back.
 constexpr Milliseconds kTrim = std::chrono::seconds(5);
 constexpr Milliseconds kLastWord(100);
+constexpr std::size_t kLongestExempt = 16UL * 1024;  // far more than its networks may have
 constexpr Milliseconds kLookPeriod = std::chrono::seconds(1);
 // How long the end waits for the announcement to be taken back, and then for the disk. Together
 // less than the five seconds that the supervisor gives us.
@@ -43,19 +43,17 @@ const char* label(Role role) {
 door::networker::ToNetworker::Settings networker_settings(const Settings& settings) {
   door::networker::ToNetworker::Settings message;
   message.set_priority(settings.priority);
+  message.set_priority_place(settings.place("priority"));
+  message.set_exempt_place(settings.place("source_penalty_exempt"));
   message.set_log_level(static_cast<std::uint32_t>(settings.level));
   message.set_max_connections(settings.max_connections);
   message.set_max_per_source(settings.max_per_source);
   message.set_login_grace_ms(static_cast<std::uint32_t>(settings.login_grace.count()));
   message.set_penalty_ms(static_cast<std::uint32_t>(settings.source_penalty.count()));
   message.set_penalty_threshold(settings.penalty_threshold);
-  for (const auto& network : settings.penalty_exempt) {
-    auto* const exempt = message.add_penalty_exempt();
-    exempt->set_address(network.address.data(), network.address.size());
-    exempt->set_bits(network.bits);
-  }
+  message.set_penalty_exempt(settings.penalty_exempt.substr(0, kLongestExempt));
   constexpr std::uint32_t kTlsDebugLevel = 8;  // from 9 on GnuTLS logs keys
-  message.set_tls_debug_level(settings.debug ? kTlsDebugLevel : 0);
+  message.set_tls_debug_level(settings.tls_debug ? kTlsDebugLevel : 0);
   return message;
 }
 
@@ -146,6 +144,7 @@ void Server::begin(const Begin& message, std::vector<UniqueFd> kept) {
   for (const auto& problem : loaded.problems) log_.critical(problem);
   if (!loaded.problems.empty() || !loaded.usage_error.empty()) return fail("wrong settings");
   log_.set_level(settings_.level);
+  if (!message.jail().empty()) log_.info("supervisor: jail: ", escaped(message.jail(), 400));
   restarted_ = message.restarted() || message.renewed();
   unsaved_ = message.unsaved();
   if (message.restarted() && !message.renewed()) {
@@ -263,6 +262,7 @@ bool Server::load_clients_first() {
   clients_are_missing_ = !loaded.problems.empty();
   // The state of a client whose section is missing is for the monitor that finds it again: its file
   // may be on a file system that is not mounted yet.
+  if (clients_are_missing_) errors_ = "; others have errors in clients.conf, see the log";
   for (const auto& [name, client] : kept->clients) absent_.insert(name);
   if (!absent_.empty()) {
     log_.warning("the saved state of ", absent_.size(), " clients without a section is kept until ",
@@ -351,6 +351,7 @@ bool Server::announce() {
 // Patience is counted in these ticks, so that time in which we did not run costs no child its life.
 void Server::tick() {
   loop_.after(kTick, [this] { tick(); });
+  if (ready_) tell_status();
   const auto ask = [this](Role role, std::uint32_t index, auto& door) {
     const Key key(role, index);
     if (wanted_[key] > 0 && !door.ask_alive()) broke(key, wanted_[key], "it does not answer", true);
@@ -375,7 +376,7 @@ void Server::broke(Key key, pid_t pid, const std::string& why, bool hangs) {
 }
 
 void Server::greeted(Role role, const std::string& problem) {
-  if (!problem.empty()) return fail(concat(label(role), escaped(problem)));
+  if (!problem.empty()) return fail(concat(label(role), escaped(problem, 800)));
   if (ready_ || --greetings_awaited_ > 0) return;
   ready_ = true;
   tell_status();
@@ -387,6 +388,7 @@ void Server::greeted(Role role, const std::string& problem) {
     log_.set_stderr(false);
   }
   null_.reset();
+  log_.write(LogLevel::kInfo, status_);
 }
 
 void Server::warn_of_new_settings(std::vector<std::string>& warnings) const {
@@ -412,6 +414,9 @@ void Server::yield(std::uint64_t serial, std::vector<std::string> problems) {
 
 void Server::reload(std::uint64_t serial) {
   auto loaded = load_clients(settings_.configdir);
+  if (!loaded.problems.empty() && errors_.empty()) {
+    errors_ = concat("; configuration has errors since ", to_seconds(Moment::now().wall));
+  }
   // There are none in the files, so it is our jail that does not reach them. And the state of
   // clients that were missing at the start is for a fresh monitor to load.
   if (!loaded.problems.empty() || std::ranges::any_of(absent_, [&](const auto& name) {
@@ -419,14 +424,18 @@ void Server::reload(std::uint64_t serial) {
       })) {
     return yield(serial, std::move(loaded.problems));
   }
+  errors_.clear();
   warn_of_new_settings(loaded.warnings);
   for (const auto& warning : loaded.warnings) log_.warning(warning);
   clients_are_missing_ = false;
   registry_.reload(loaded.clients, merge);
-  for (const auto& name : std::exchange(absent_, {})) registry_.saver().changed(name);
-  log_.warning("clients.conf was read again: ", loaded.clients.size(), " clients");
-  supervisor_.reloaded(serial, true, loaded.warnings);
+  for (const auto& name : std::exchange(absent_, {})) {
+    log_.write(LogLevel::kInfo, fate_line("removed", name, "clients.conf"));
+    registry_.saver().changed(name);
+  }
   tell_status();
+  log_.warning("clients.conf was read again: ", status_);
+  supervisor_.reloaded(serial, true, loaded.warnings);
   // Once `loaded` is gone, or its pages would stay: as many as all clients need.
   loop_.after(Milliseconds(0), [] { malloc_trim(0); });
 }
@@ -501,12 +510,12 @@ std::string Server::awaited() const {
 
 void Server::tell_status() {
   const auto what = awaited();
-  const std::string status =
-      concat(what.empty() ? "Serving " : concat("Waiting for ", what, " to serve "),
-             registry_.size(), " clients on port ", families_.port,
-             clients_are_missing_ ? "; others have errors in clients.conf, see the log" : "");
-  supervisor_.status_text(status);
-  log_.info(status);
+  const std::string status = concat(
+      what.empty() ? "Serving " : concat("Waiting for ", what, " to serve "), registry_.size(),
+      " clients on port ", families_.port, ": ", registry_.summary(), errors_);
+  if (status == status_) return;
+  status_ = status;
+  supervisor_.status_text(status_);
 }
 
 void Server::stop(int status) {

@@ -103,6 +103,8 @@ class Server {
   NetworkWatch::View network_;
   Instant looked_{};
   unsigned looks_due_ = 0;
+  std::string status_;
+  std::string errors_;  // in the files, since when
   bool restarted_ = false;
   bool unsaved_ = false;          // started without restoring, and could not set the state aside
   std::set<std::string> absent_;  // clients without a section whose state is kept

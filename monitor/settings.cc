@@ -11,7 +11,6 @@
 #include <climits>
 #include <cstddef>
 #include <new>
-#include <optional>
 #include <type_traits>
 
 #include "monitor/ini.h"
@@ -56,46 +55,6 @@ Status set_level(Settings& settings, std::string_view value) {
   return Error{"CRITICAL, ERROR, WARNING, INFO or DEBUG"};
 }
 
-/// Nothing if `text` is no address with or without "/BITS", or has bits set beyond those.
-std::optional<Network> parse_network(const std::string& text) {
-  const auto slash = text.find('/');
-  const std::string literal = text.substr(0, slash);
-  Network network;
-  auto* const bytes = network.address.data();
-  const bool ipv6 = inet_pton(AF_INET6, literal.c_str(), bytes) == 1;
-  if (!ipv6) {
-    bytes[10] = bytes[11] = 0xff;
-    if (inet_pton(AF_INET, literal.c_str(), bytes + 12) != 1) return std::nullopt;
-  }
-  const unsigned most = ipv6 ? 128 : 32;
-  unsigned bits = most;
-  if (slash != text.npos && !parse_number(text.substr(slash + 1), bits)) return std::nullopt;
-  if (bits > most) return std::nullopt;
-  network.bits = 128 - most + bits;
-  for (unsigned bit = network.bits; bit < 128; ++bit) {
-    if ((bytes[bit / 8] >> (7 - bit % 8) & 1) != 0) return std::nullopt;
-  }
-  return network;
-}
-
-Status set_exempt(Settings& settings, std::string_view value) {
-  constexpr std::size_t kMost = 64;
-  settings.penalty_exempt.clear();
-  for (;;) {
-    const auto begin = value.find_first_not_of(", \t\n");
-    if (begin == value.npos) return Ok{};
-    value.remove_prefix(begin);
-    const std::string text(value.substr(0, value.find_first_of(", \t\n")));
-    value.remove_prefix(text.size());
-    const auto network = parse_network(text);
-    if (!network || settings.penalty_exempt.size() == kMost) {
-      return Error{concat("at most ", kMost, " networks such as 192.0.2.0/24 or 2001:db8::/32; ",
-                          in_quotes(text), network ? " is one too many" : " is none")};
-    }
-    settings.penalty_exempt.push_back(*network);
-  }
-}
-
 /// A setting of mandos.conf, an argument of the command line, or both.
 struct Row {
   std::string_view setting;
@@ -119,7 +78,7 @@ constexpr Row kRows[] = {
     {"socket", set_number<&Settings::socket, 0, INT_MAX>, true, "socket", 0, "FD",
      "listen on this inherited socket"},
     {"debug", set_boolean<&Settings::debug>, true, "debug", 0, nullptr,
-     "stay in the foreground and log everything there too"},
+     "log everything, in the foreground; twice: GnuTLS too"},
     {"debuglevel", set_level, false, "debuglevel", 0, "LEVEL",
      "CRITICAL, ERROR, WARNING (preset), INFO or DEBUG"},
     {"foreground", set_boolean<&Settings::foreground>, true, "foreground", 0, nullptr,
@@ -141,7 +100,7 @@ constexpr Row kRows[] = {
     {"login_grace_time", set_duration<&Settings::login_grace, 1, 3600>, true},
     {"source_penalty_time", set_duration<&Settings::source_penalty, 0, 86400>, true},
     {"source_penalty_threshold", set_number<&Settings::penalty_threshold, 1, 10000>, true},
-    {"source_penalty_exempt", set_exempt, false},
+    {"source_penalty_exempt", set_text<&Settings::penalty_exempt>, false},
     {"networkers", set_number<&Settings::networkers, 1, 16>, true},
 };
 
@@ -228,7 +187,6 @@ LoadedSettings load_settings(const CommandLine& command_line,
   Settings& settings = out.settings;
   settings.configdir = command_line.configdir;
   const std::string path = settings.configdir + "/mandos.conf";
-  std::string address_place = "--address: ";
   try {
     Ini ini;
     using Content = decltype(read_file(path, {}));
@@ -253,7 +211,7 @@ LoadedSettings load_settings(const CommandLine& command_line,
         const auto found = value ? in_quotes(option.value) : value.error();
         out.problems.push_back(Ini::problem(option.place, "DEFAULT", name, found, set.error()));
       }
-      if (name == "address") address_place = Ini::where(option.place, "DEFAULT", name);
+      settings.places[row->setting] = Ini::where(option.place, "DEFAULT", name);
     }
     std::vector<std::string_view> known;
     for (const auto& row : kRows) {
@@ -266,15 +224,18 @@ LoadedSettings load_settings(const CommandLine& command_line,
   for (const auto& [name, value] : command_line.overrides) {
     const auto set = find_row(name)->set(settings, value);
     if (!set) out.problems.push_back(set.error());
-    if (name == "address") address_place = "--address: ";
+    settings.places[name] = concat("--", name, ": ");
   }
   if (settings.statedir.empty()) settings.statedir = MANDOS_STATE_DIR;
+  settings.tls_debug =
+      std::ranges::count(command_line.overrides,
+                         std::pair<std::string_view, std::string>("debug", "True")) > 1;
   if (settings.debug) {
     settings.foreground = true;
     settings.level = LogLevel::kDebug;
   }
   if (!settings.address.empty() && !is_address(settings)) {
-    out.problems.push_back(concat(address_place, "found ", in_quotes(settings.address),
+    out.problems.push_back(concat(settings.place("address"), "found ", in_quotes(settings.address),
                                   ", expected an ",
                                   settings.use_ipv6 ? "IPv6 address, perhaps with %interface"
                                                     : "IPv4 address, since IPv6 is off"));

@@ -3,10 +3,10 @@
 // mandos.conf(5)).
 #pragma once
 
-#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -20,13 +20,6 @@
 
 namespace mandos::monitor {
 
-/// An IPv6 network; of IPv4 one as mapped into IPv6.
-struct Network {
-  std::array<unsigned char, 16> address{};
-  unsigned bits = 0;
-  friend bool operator==(const Network&, const Network&) = default;
-};
-
 struct Settings {
   std::string interface;   // empty: all
   std::string address;     // a literal, perhaps with "%scope"; empty: all
@@ -35,6 +28,7 @@ struct Settings {
       "SECURE128:!CTYPE-X.509:+CTYPE-RAWPK:!RSA:!VERS-ALL:+VERS-TLS1.3:%PROFILE_ULTRA";
   std::string servicename = "Mandos";
   bool debug = false;
+  bool tls_debug = false;   // --debug twice
   bool foreground = false;  // true with debug
   bool use_dbus = true;
   bool use_ipv6 = true;
@@ -50,8 +44,13 @@ struct Settings {
   Milliseconds login_grace = std::chrono::seconds(15);
   Milliseconds source_penalty = std::chrono::seconds(10);
   unsigned penalty_threshold = 20;
-  std::vector<Network> penalty_exempt;  // empty: none
+  std::string penalty_exempt;  // networks, as the networker reads them
   unsigned networkers = 1;
+  /// Where each that was given stands, for messages.
+  std::map<std::string_view, std::string> places;
+  std::string place(std::string_view name) const {
+    return places.contains(name) ? places.at(name) : std::string();
+  }
 };
 
 enum class Action { kRun, kHelp, kVersion, kCheck, kReload };

@@ -94,7 +94,13 @@ Result<StateStore> StateStore::open(std::string path, bool read, std::vector<std
   // Twice: until it is ours alone, files could be planted in it.
   for (bool taken = false; status.st_uid != geteuid() || (status.st_mode & 022) != 0;
        taken = true) {
-    const auto files = store.list();
+    std::vector<std::string> others;
+    const auto files = store.list(&others);
+    if (read && files && files->empty() && std::ranges::count(others, "clients.pickle") > 0) {
+      return Error{concat(path, ": holds the state of the Python server (clients.pickle) and none ",
+                          "of this one: clients that were disabled at run time would be enabled; ",
+                          "carry it over with mandos-import-state, see mandos(8)")};
+    }
     if (!files || (read && !files->empty())) {
       // The next start must not take it for ours.
       static_cast<void>(!fchmod(store.directory_.get(), status.st_mode & 07777));

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "networker/exemptions.h"
 
+#include <arpa/inet.h>
+
 #include <algorithm>
 #include <cstddef>
+#include <optional>
+#include <string>
 
 namespace mandos::networker {
 namespace {
@@ -20,7 +24,47 @@ bool same(const std::array<unsigned char, 16>& one, const std::array<unsigned ch
   return (one.at(whole) ^ other.at(whole)) >> (8 - bits % 8) == 0;
 }
 
+/// Nothing if `text` is no address with or without "/BITS", or has bits set beyond those.
+std::optional<Exemptions::Network> parse_network(const std::string& text) {
+  const auto slash = text.find('/');
+  const std::string literal = text.substr(0, slash);
+  Exemptions::Network network;
+  auto* const bytes = network.address.data();
+  const bool ipv6 = inet_pton(AF_INET6, literal.c_str(), bytes) == 1;
+  if (!ipv6) {
+    bytes[10] = bytes[11] = 0xff;
+    if (inet_pton(AF_INET, literal.c_str(), bytes + 12) != 1) return std::nullopt;
+  }
+  const unsigned most = ipv6 ? 128 : 32;
+  unsigned bits = most;
+  if (slash != text.npos && !parse_number(text.substr(slash + 1), bits)) return std::nullopt;
+  if (bits > most) return std::nullopt;
+  network.bits = 128 - most + bits;
+  for (unsigned bit = network.bits; bit < 128; ++bit) {
+    if ((bytes[bit / 8] >> (7 - bit % 8) & 1) != 0) return std::nullopt;
+  }
+  return network;
+}
+
 }  // namespace
+
+Result<Exemptions> Exemptions::parse(std::string_view text) {
+  std::vector<Network> networks;
+  for (;;) {
+    const auto begin = text.find_first_not_of(", \t\n");
+    if (begin == text.npos) return Exemptions(std::move(networks));
+    text.remove_prefix(begin);
+    const std::string word(text.substr(0, text.find_first_of(", \t\n")));
+    text.remove_prefix(word.size());
+    const auto network = parse_network(word);
+    if (!network || networks.size() == kMost) {
+      return Error{concat("found '", escaped(word, 60), "', expected at most ", kMost,
+                          " networks such as 192.0.2.0/24 or 2001:db8::/32",
+                          network ? "; it is one too many" : "")};
+    }
+    networks.push_back(*network);
+  }
+}
 
 bool Exemptions::cover(const std::array<unsigned char, 16>& address, unsigned bits) const {
   const bool mapped = same(address, kMapped, kMappedBits);

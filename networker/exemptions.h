@@ -5,9 +5,12 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <cstddef>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "common/result.h"
 #include "networker/source.h"
 
 namespace mandos::networker {
@@ -19,11 +22,15 @@ class Exemptions {
   struct Network {
     std::array<unsigned char, 16> address{};
     unsigned bits = 128;
+    friend bool operator==(const Network&, const Network&) = default;
   };
-  /// Most that the monitor may give.
-  static constexpr int kMost = 64;
+  static constexpr std::size_t kMost = 64;
+  const std::vector<Network>& networks() const { return networks_; }
 
   Exemptions() = default;
+  /// From source_penalty_exempt: addresses, with or without "/BITS", between commas and white
+  /// space.
+  static Result<Exemptions> parse(std::string_view text);
   explicit Exemptions(std::vector<Network> networks) : networks_(std::move(networks)) {}
 
   /// Whether the peer at `address` is exempt, whatever its source.

@@ -13,6 +13,7 @@
 #include "common/event_loop.h"
 #include "common/log.h"
 #include "networker/crash_note.h"
+#include "networker/exemptions.h"
 #include "networker/jail.h"
 #include "networker/networker.h"
 #include "networker/tls.h"
@@ -58,10 +59,14 @@ int run() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // For `mandos --check`: whether a priority string could be used. Nothing is served.
-  if (argc == 3 && std::string_view(argv[1]) == "--judge-priority") {
+  // For `mandos --check`: whether a priority string and exempt networks could be used. Nothing is
+  // served.
+  if (argc == 6 && std::string_view(argv[1]) == "--judge-settings") {
     const auto tls = Tls::make(argv[2]);
-    return tls ? 0 : (std::printf("%s\n", tls.error().c_str()), 1);
+    const auto exempt = Exemptions::parse(argv[4]);
+    if (!tls) std::printf("%s%s\n", argv[3], tls.error().c_str());
+    if (!exempt) std::printf("%s%s\n", argv[5], exempt.error().c_str());
+    return tls && exempt ? 0 : 1;
   }
   // Not exit(): the libraries' own clean-up would need system calls that are gone.
   _exit(run());

@@ -71,7 +71,7 @@ Status Networker::start(const ToNetworker::Settings& settings, std::vector<Uniqu
   log_.set_level(static_cast<LogLevel>(settings.log_level()));
   if (settings.tls_debug_level() > 0) Tls::set_debug(log_, settings.tls_debug_level());
   auto tls = Tls::make(settings.priority());
-  if (!tls) return Error{tls.error()};
+  if (!tls) return Error{concat(settings.priority_place(), tls.error())};
   tls_ = *std::move(tls);
   if (settings.max_connections() == 0 || settings.max_per_source() == 0 ||
       settings.login_grace_ms() == 0) {
@@ -79,16 +79,8 @@ Status Networker::start(const ToNetworker::Settings& settings, std::vector<Uniqu
   }
   if (listeners.empty()) return Error{"no listening socket"};
 
-  std::vector<Exemptions::Network> exempt;
-  for (const auto& network : settings.penalty_exempt()) {
-    auto& added = exempt.emplace_back();
-    added.bits = network.bits();
-    if (network.address().size() != added.address.size() || added.bits > 128 ||
-        exempt.size() > Exemptions::kMost) {
-      return Error{"the networks exempt from penalties cannot be used"};
-    }
-    std::ranges::copy(as_bytes(network.address()), added.address.begin());
-  }
+  auto exempt = Exemptions::parse(settings.penalty_exempt());
+  if (!exempt) return Error{concat(settings.exempt_place(), exempt.error())};
 
   Admission::Bounds bounds{
       .connections = settings.max_connections(),
@@ -110,7 +102,7 @@ Status Networker::start(const ToNetworker::Settings& settings, std::vector<Uniqu
       Connections::Policy{.admission = bounds,
                           .penalties = {Milliseconds(settings.penalty_ms()),
                                         std::max(settings.penalty_threshold(), 1U)},
-                          .exempt = Exemptions(std::move(exempt))},
+                          .exempt = *std::move(exempt)},
       std::move(listeners));
   return Ok{};
 }

@@ -123,14 +123,14 @@ Result<std::unique_ptr<Tls>> Tls::make(const std::string& priority) {
   }
   tls->credentials_.reset(credentials);
 
-  const std::string what = concat("priority string \"", escaped(priority), "\"");
+  const std::string what = concat("priority string '", escaped(priority), "'");
   gnutls_priority_t parsed = nullptr;
   const char* where = nullptr;
   if (const int failed = gnutls_priority_init(&parsed, priority.c_str(), &where); failed != 0) {
-    return Error{concat(what, ": ", gnutls_strerror(failed),
-                        where == nullptr || where == priority.c_str()
-                            ? ""
-                            : concat(", at \"", escaped(where), "\""))};
+    return Error{concat(
+        what, ": ", gnutls_strerror(failed),
+        where == nullptr || where == priority.c_str() ? "" : concat(", at '", escaped(where), "'"),
+        "; leave it out for the default, see mandos.conf(5)")};
   }
   tls->priority_.reset(parsed);
   gnutls_priority_t reordered = nullptr;
@@ -141,7 +141,7 @@ Result<std::unique_ptr<Tls>> Tls::make(const std::string& priority) {
   const auto protocols = listed(&gnutls_priority_protocol_list, parsed);
   if (protocols != std::vector<unsigned>{GNUTLS_TLS1_3}) {
     return Error{concat(what,
-                        " must allow TLS 1.3 and no other version (\"!VERS-ALL:+VERS-TLS1.3\")"
+                        " must allow TLS 1.3 and no other version ('!VERS-ALL:+VERS-TLS1.3')"
                         ", but allows ",
                         names(protocols, [](unsigned value) {
                           return gnutls_protocol_get_name(static_cast<gnutls_protocol_t>(value));
@@ -151,7 +151,7 @@ Result<std::unique_ptr<Tls>> Tls::make(const std::string& priority) {
   if (types != std::vector<unsigned>{GNUTLS_CRT_RAWPK}) {
     return Error{concat(what,
                         " must allow raw public keys and no other certificates "
-                        "(\"!CTYPE-X.509:+CTYPE-RAWPK\"), but allows ",
+                        "('!CTYPE-X.509:+CTYPE-RAWPK'), but allows ",
                         names(types, [](unsigned value) {
                           return gnutls_certificate_type_get_name(
                               static_cast<gnutls_certificate_type_t>(value));

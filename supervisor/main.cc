@@ -183,21 +183,22 @@ int start(const std::vector<std::string>& arguments) {
   EventLoop loop;
   bool has_pid_file = false;
   Log log = Log::to_system("mandos-supervisor", LogLevel::kWarning, true);
-  Supervisor supervisor(
-      loop, log, processes, std::move(notify),
-      {.arguments = arguments, .foreground = foreground, .accounts = *accounts, .on_ready = [&] {
-         if (foreground) return;
-         const auto written = write_pid_file();
-         if (!written) log.warning("no PID file: ", written.error());
-         has_pid_file = true;
-         const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
-         for (int fd = 0; fd <= STDERR_FILENO; ++fd) dup2(null.get(), fd);
-         log.set_stderr(false);
-         static_cast<void>(!write(ready_pipe.get(), "", 1));
-         ready_pipe.reset();
-       }});
-  // The caller of a server in the background waits for complaints only.
-  Log::to_system("mandos-supervisor", LogLevel::kInfo, foreground).info("jail: ", *jailed);
+  Supervisor supervisor(loop, log, processes, std::move(notify),
+                        {.arguments = arguments,
+                         .foreground = foreground,
+                         .accounts = *accounts,
+                         .jail = *jailed,
+                         .on_ready = [&] {
+                           if (foreground) return;
+                           const auto written = write_pid_file();
+                           if (!written) log.warning("no PID file: ", written.error());
+                           has_pid_file = true;
+                           const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+                           for (int fd = 0; fd <= STDERR_FILENO; ++fd) dup2(null.get(), fd);
+                           log.set_stderr(false);
+                           static_cast<void>(!write(ready_pipe.get(), "", 1));
+                           ready_pipe.reset();
+                         }});
   if (other) log.warning(already);
   if (auto listening = supervisor.listen(); !listening) {
     log.warning("--reload will not work: ", listening.error());

@@ -114,7 +114,8 @@ Result<Accounts> find_accounts() {
                                       {MANDOS_CHECKER_USER, &accounts.checker_runner},
                                       {MANDOS_BUS_USER, &accounts.bus_agent}}) {
     const passwd* entry = getpwnam(name);  // NOLINT(concurrency-mt-unsafe): no threads
-    if (entry == nullptr) return Error{concat("no account named ", name, ": make it first")};
+    if (entry == nullptr)
+      return Error{concat("no account named ", name, ": run systemd-sysusers, or make it")};
     if (entry->pw_uid == 0 || entry->pw_gid == 0) {
       return Error{concat("the account ", name, " is root's or has root's group")};
     }
@@ -182,6 +183,7 @@ void Supervisor::adopt_monitor(pid_t pid, UniqueFd door) {
   begin.mutable_begin()->set_inherited(listeners_inherited_);
   begin.mutable_begin()->set_unsaved(unsaved_);
   if (settings_) begin.mutable_begin()->set_settings(*settings_);
+  begin.mutable_begin()->set_jail(options_.jail);
   std::vector<int> descriptors;
   for (const auto& listener : listeners_) descriptors.push_back(listener.get());
   send(begin, descriptors);

@@ -47,6 +47,7 @@ class Supervisor {
     std::vector<std::string> arguments;  // of the command line, for the monitor
     bool foreground;
     Accounts accounts;
+    std::string jail;  // its layers, for the log
     /// Called once, when everybody is served for the first time.
     std::function<void()> on_ready;
   };

@@ -112,13 +112,6 @@ void BusAgentDoor::on_datagram(std::string_view bytes) {
   if (broken != nullptr) door_.fail(broken);
 }
 
-void BusAgentDoor::greeting(const ToMonitor&) {
-  greeted_ = true;
-  options_.on_greeting();
-}
-
-void BusAgentDoor::withdrawn(const ToMonitor&) { options_.on_withdrawn(); }
-
 void BusAgentDoor::pay() {
   while ((!owed_.empty() || !complete_) && door_.queued() < kMostQueued) {
     ToBusAgent message;
@@ -221,7 +214,7 @@ void BusAgentDoor::secret_part(const ToMonitor& message) {
 void BusAgentDoor::request(const ToMonitor& message) {
   const auto& request = message.request();
   if (registry_.may_tell_request()) {
-    log_.info("bus: user ", request.uid(), " asks for change ", int{request.change_case()},
+    log_.info("bus: ", escaped(request.who()), " asks for change ", int{request.change_case()},
               " of client \"", escaped(request.name()), "\"");
   }
   ++unanswered_;
@@ -241,8 +234,9 @@ void BusAgentDoor::request(const ToMonitor& message) {
 void BusAgentDoor::carry_out(const ToMonitor::Request& request, Registry::Done done) {
   using enum Property;
   using Request = ToMonitor::Request;
+  const std::string who = concat("bus-agent: ", request.who());
   const auto change = [&](const Event& event) {
-    registry_.change(request.name(), event, std::move(done));
+    registry_.change(request.name(), event, std::move(done), who);
   };
   const auto set = [&](Property property, Set::Value value) {
     change(Set{property, std::move(value)});
@@ -283,7 +277,7 @@ void BusAgentDoor::carry_out(const ToMonitor::Request& request, Registry::Done d
     case Request::kCheckedOk:
       return change(CheckedOk{});
     case Request::kRemove:
-      return registry_.remove(request.name(), std::move(done));
+      return registry_.remove(request.name(), std::move(done), who);
     case Request::CHANGE_NOT_SET:
       return done(Error{"nothing asked for"});
   }

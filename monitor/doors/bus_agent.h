@@ -65,10 +65,13 @@ class BusAgentDoor
     return !greeted_ ? kUngreeted : withdrawing_ ? kWithdrawing : kGreeted;
   }
   void on_datagram(std::string_view bytes);
-  void greeting(const ToMonitor& message);
+  void greeting(const ToMonitor&) {
+    greeted_ = true;
+    options_.on_greeting();
+  }
   void secret_part(const ToMonitor& message);
   void request(const ToMonitor& message);
-  void withdrawn(const ToMonitor& message);
+  void withdrawn(const ToMonitor&) { options_.on_withdrawn(); }
   void carry_out(const ToMonitor::Request& request, Registry::Done done);
   void pay();
   void send_signal(const ToBusAgent& message);

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "monitor/doors/checker_runner.h"
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <set>
 #include <string_view>
 #include <utility>
 
@@ -12,6 +15,8 @@ using door::checker_runner::ToCheckerRunner;
 using door::checker_runner::ToMonitor;
 
 // 10,000 commands of a few hundred bytes may wait for a checker-runner that is busy.
+// Of a checker's program.
+constexpr std::size_t kMostJudged = 4096;
 constexpr Channel::Limits kLimits{.receive = 64, .queue = 16UL * 1024 * 1024};
 
 }  // namespace
@@ -40,6 +45,15 @@ CheckerRunnerDoor::CheckerRunnerDoor(EventLoop& loop, Registry& registry, Unique
   message.mutable_settings()->set_log_level(static_cast<std::uint32_t>(level));
   message.mutable_settings()->set_show_output(show_output);
   door_.send(message);
+  std::set<std::string> commands;
+  registry.for_each([&](const Client& client) {
+    const auto& checker = client.settings.checker;
+    commands.insert(checker.substr(0, std::min(checker.find(' '), kMostJudged)));
+  });
+  for (const auto& command : commands) {
+    message.mutable_judge()->set_command(command);
+    door_.send(message);
+  }
 }
 
 CheckerRunnerDoor::~CheckerRunnerDoor() {

@@ -84,11 +84,6 @@ void NetworkerDoor::on_datagram(std::string_view bytes) {
   if (rule != nullptr) broken(rule);
 }
 
-void NetworkerDoor::greeting(const ToMonitor& message) {
-  greeted_ = true;
-  options_.on_greeting(message.greeting().problem());
-}
-
 void NetworkerDoor::open(const ToMonitor& message) {
   Connection connection;
   connection.nonce = fresh_nonce();

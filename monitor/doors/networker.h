@@ -74,7 +74,10 @@ class NetworkerDoor
 
   unsigned state_of(const ToMonitor& message) const;
   void on_datagram(std::string_view bytes);
-  void greeting(const ToMonitor& message);
+  void greeting(const ToMonitor& message) {
+    greeted_ = true;
+    options_.on_greeting(message.greeting().problem());
+  }
   void open(const ToMonitor& message);
   void proof(const ToMonitor& message);
   void next_part(const ToMonitor& message);

@@ -127,9 +127,8 @@ class Scene {
     to.set_penalty_ms(values[3]);
     to.set_penalty_threshold(values[3] % 4U);
     for (unsigned i = 0; i < values[3] % 3U; ++i) {
-      auto& network = *to.add_penalty_exempt();
-      network.set_address(std::string(16U - values[3] % 16U / 15U, static_cast<char>(values[3])));
-      network.set_bits(values[3] / 2U + i);
+      to.set_penalty_exempt(concat(to.penalty_exempt(), values[3] % 16U == 15U ? "x" : " ", "::/",
+                                   values[3] / 2U + i));
     }
     to.set_log_level(values[4]);
     to.set_tls_debug_level(values[5]);

@@ -367,31 +367,40 @@ TEST_F(BusAgentDoorTest, DecisionsAndChecksReachTheClient) {
   EXPECT_EQ(registry_.find("good"), nullptr);
 }
 
-TEST_F(BusAgentDoorTest, ARequestIsLoggedWithWhoAskedAndForgesNoLine) {
+TEST_F(BusAgentDoorTest, WhoAskedIsLoggedAsTheAgentsClaimEscapedAndCut) {
   auto pair = make_door();
   ASSERT_TRUE(pair);
-  Log log = Log::to_socket(pair->first.get(), LogLevel::kInfo);
-  log_.set_level(LogLevel::kInfo);  // the registry counts no line that its log would not take
+  Log log = Log::to_socket(pair->first.get(), LogLevel::kCritical);
+  Registry registry(loop_, log, disk_, outlets_);
+  Registry::Entry entry;
+  entry.client.name = "a\nforged";
+  registry.add(std::move(entry));
   auto door = make_door();
   ASSERT_TRUE(door);
   agent_ = std::move(door->second);
   monitor_ = std::make_unique<BusAgentDoor>(
-      loop_, log, registry_, std::move(door->first),
+      loop_, log, registry, std::move(door->first),
       BusAgentDoor::Options{.settings = {},
                             .on_greeting = [] {},
                             .on_withdrawn = [] {},
                             .on_broken = [](const std::string& why) { ADD_FAILURE() << why; }});
   send(message_of(kGreeting));
+  const std::string long_text(1000, 'x');
   ToMonitor message = request("a\nforged", 7);
-  message.mutable_request()->set_uid(4711);
+  message.mutable_request()->set_who("user \"r\"\n(0), process 4711" + long_text);
+  message.mutable_request()->set_host(long_text);
   send(message);
-  EXPECT_EQ(reply(7), "no such client");
+  reply(7);
   std::array<char, 2048> line{};
   const ssize_t size = recv(pair->second.get(), line.data(), line.size(), MSG_DONTWAIT);
   ASSERT_GT(size, 0);
   const std::string text(line.data(), static_cast<std::size_t>(size));
-  EXPECT_NE(text.find("user 4711 "), text.npos) << text;
-  EXPECT_NE(text.find("\"a\\x0aforged\""), text.npos) << text;
+  EXPECT_TRUE(
+      text.starts_with("6audit: event=changed client=\"a\\x0aforged\" by=\"bus-agent: user "
+                       "\\x22r\\x22\\x0a(0), process 4711xxx"))
+      << text;
+  EXPECT_NE(text.find("\" setting=host from=\"\" to=\"xxx"), text.npos) << text;
+  EXPECT_LT(text.size(), 500);
   monitor_.reset();
 }
 

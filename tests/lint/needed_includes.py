@@ -70,7 +70,7 @@ string_view: string_view string_view_literals
 system_error: errc error_code system_error generic_category system_category make_error_code
 thread: thread jthread this_thread
 tuple: apply forward_as_tuple ignore make_tuple tie tuple tuple_size
-type_traits: integral_constant conditional_t decay_t enable_if_t invoke_result_t is_constructible_v is_convertible_v
+type_traits: integral_constant conditional_t decay_t enable_if_t invoke_result_t is_constructible_v is_invocable_v is_convertible_v
   is_same_v is_trivially_copyable_v remove_cvref_t remove_pointer_t remove_reference_t true_type
   false_type underlying_type_t is_enum_v is_void_v is_base_of_v
 unordered_map: unordered_map unordered_multimap

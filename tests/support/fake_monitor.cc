@@ -333,16 +333,9 @@ std::optional<Options> parse(int argc, char** argv) {
       case 't':
         settings.set_penalty_threshold(number());
         break;
-      case 'x': {
-        const std::string_view text = optarg;
-        std::array<char, 16> address{};
-        const auto slash = text.find('/');
-        inet_pton(AF_INET6, std::string(text.substr(0, slash)).c_str(), address.data());
-        auto* const network = settings.add_penalty_exempt();
-        network->set_address(address.data(), address.size());
-        network->set_bits(static_cast<std::uint32_t>(std::stoul(optarg + slash + 1)));
+      case 'x':
+        settings.set_penalty_exempt(concat(settings.penalty_exempt(), " ", optarg));
         break;
-      }
       case 'f':
         options.files = number();
         break;

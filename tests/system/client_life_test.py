@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A client's life in the running server: real checkers, expiry, reload, state that survives."""
-import os, pathlib, re, shutil, signal, subprocess, sys, time
+import json, os, pathlib, pwd, re, shutil, signal, subprocess, sys, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import *
@@ -126,7 +126,7 @@ def reload():
         config.client("new", new_id, b"new").client("stays", stays_id, b"after")
         config.write()
         server.process.send_signal(signal.SIGUSR1)
-        server.log.wait_for("read again: 2 clients")
+        server.log.wait_for("read again: Serving 2 clients")
         expect_equal(fetch(key=new).blob, b"new", "the new client")
         expect_equal(fetch(key=stays).blob, b"after", "the changed client")
         expect(fetch(key=old).outcome != "blob", "the removed client")
@@ -172,7 +172,7 @@ def one_section():
         config.clients["lost"]["timeout"] = "PT1H"
         config.write()
         server.process.send_signal(signal.SIGUSR1)
-        wait_until(lambda: server.notices.find("STATUS=Serving 2 clients on port [0-9]+$"), "the status", 20)
+        wait_until(lambda: server.notices.find("STATUS=Serving 2 clients on port [0-9]+: .* failing$"), "the status", 20)
         expect_equal(fetch(key=good).blob, b"good", "the other client after the repair")
         expect(fetch(key=lost).outcome != "blob", "disabled as before")
     # What may be an error in DEFAULT concerns everybody.
@@ -215,22 +215,55 @@ def secfile_reload():
         other.chmod(0o600)
         other.rename(file)
         server.process.send_signal(signal.SIGUSR1)
-        server.log.wait_for("read again: 1 clients")
+        server.log.wait_for("read again: Serving 1 clients")
         expect_equal(fetch(key=key).blob, b"after", "after")
 
 
-@case("a state directory of the Python server is taken over and its pickle named")
+@case("a state directory with the Python server's state alone stops the start, and is taken over without it")
 def takeover():
     config = Configuration()
     key, key_id = test_key()
     config.client("a", key_id, b"a")
     (config.state / "clients.pickle").write_bytes(b"x")
     shutil.chown(config.state, "_mandos", "_mandos")
-    with Server(config) as server:
+    expect_no_start(config, "clients.pickle", "mandos-import-state", "--no-restore")
+    expect_equal(os.stat(config.state).st_uid, pwd.getpwnam("_mandos").pw_uid, "owner after that")
+    with Server(config, "--no-restore") as server:
         expect_equal(fetch(key=key).blob, b"a", "served")
         server.log.wait_for("taken over")
-        server.log.wait_for("clients.pickle")
         expect_equal(os.stat(config.state).st_uid, 0, "owner")
+
+
+@case("mandos-import-state carries over who was disabled and what was changed in the Python server")
+def import_state():
+    config = Configuration()
+    keys = {}
+    for name in ("disabled", "changed", "removed"):
+        keys[name], key_id = test_key()
+        config.client(name, key_id, name.encode())
+    config.write()
+    # As "mandos-ctl --dump-json" has it.
+    state = {name: {"Name": name, "Enabled": name != "disabled", "Timeout": 3600000, "Interval": 1800000,
+                    "ExtendedTimeout": 900000, "ApprovalDelay": 0, "ApprovalDuration": 1000,
+                    "ApprovedByDefault": True, "Host": "", "Checker": "true", "LastCheckedOK": "",
+                    "LastEnabled": "2026-11-26T01:02:03.000004", "LastApprovalRequest": "", "Expires": "",
+                    "Created": "2026-01-01T00:00:00", "LastCheckerStatus": -2}
+             for name in ("disabled", "changed")}
+    state["changed"]["ApprovedByDefault"], state["changed"]["ApprovalDelay"] = False, 1
+    (config.state / "clients.pickle").write_bytes(b"x")
+    shutil.chown(config.state, "_mandos", "_mandos")
+    expect_no_start(config, "clients.pickle", "mandos-import-state")
+    dump = harness.temporary() / "dump.json"
+    dump.write_text(json.dumps(state))
+    done = subprocess.run([sys.executable, "-I", pathlib.Path(os.environ["MANDOS_BUILD"], "dist/mandos-import-state"),
+                           "--configdir", config.directory, "--statedir", config.state, dump],
+                          capture_output=True, text=True)
+    expect_equal((done.returncode, done.stdout), (0, "disabled: disabled\nchanged: enabled\n"
+                                                  "removed: removed at run time, so disabled\n"), f"{done.stderr}")
+    with Server(config) as server:
+        for name, reason in (("disabled", "Disabled"), ("removed", "Disabled"), ("changed", "Approval timed out")):
+            expect_outcome(fetch(key=keys[name]), "nothing")
+            server.log.wait_for(f'verdict=refused client="{name}".*reason="{reason}"')
 
 
 @case("a full disk is told once, and service goes on")

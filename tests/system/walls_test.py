@@ -300,7 +300,7 @@ def memory_hygiene(fallback):
     options = {"preexec_fn": without_memfd_secret} if fallback else {}
     for file in ("tcp_wmem", "tcp_rmem"):  # so that it does not all fit into the kernel's buffers
         pathlib.Path("/proc/sys/net/ipv4", file).write_text("4096 65536 65536")
-    with five(config, "--debug", **options) as server:
+    with five(config, "--debug", "--debug", **options) as server:
         has_memfd_secret = "secrets=memfd_secret\n" in server.stderr()
         expect(not (fallback and has_memfd_secret), "memfd_secret could not be taken away")
         look = everywhere(server)

@@ -191,7 +191,7 @@ def client_defaults():
 
 @case("every name that a checker may use stands in mandos-clients.conf.5, and no other")
 def checker_names():
-    names = set(re.findall(r'\{"(\w+)", \[\]', table("monitor/checker_command.cc", "kAttributes")))
+    names = set(re.findall(r'\{"(\w+)", value<[^>]+>(?:, kBoth)?\}', table("monitor/checker_command.cc", "kAttributes")))
     text = section(page("mandos-clients.conf.5"), "CHECKERS")
     found = set()
     for item in re.findall(r"^\.It Li (.*)$", text, re.M):
@@ -221,8 +221,23 @@ def audit_fields():
     example = re.search(r"^audit: (.*?)^audit:", page("mandos.8"), re.M | re.S)[1]
     assert fields == re.findall(r"(\w+)=", example), f"the source has {fields}"
     logging = section(page("mandos.8"), "LOGGING")
-    listed = re.findall(r"^\.It Li (\w+)$", logging, re.M)
+    listed = re.findall(r"^\.It Li (\w+)$", logging[:logging.index(".Ss ")], re.M)
     assert fields == listed, f"the list has {listed}"
+
+
+@case("the events of a client's fate and their fields stand in mandos.8, and no others")
+def events():
+    code = source("monitor/fate.cc")
+    rows = code[code.index("rows[] = {"):code.index("for (const auto& row")]
+    told = set(re.findall(r'"(\w+)",\s*(?:by|"checker")', rows)) | set(re.findall(r'fate_line\("(\w+)"', code + source(
+        "monitor/registry.cc"))) | set(re.findall(r'\? "(\w+)" : "(\w+)"', rows)[0])
+    logging = section(page("mandos.8"), "LOGGING")
+    said = logging[logging.index(".Ss Changes"):logging.index(".Ss The state")]
+    listed = re.findall(r"^\.It Li (\w+)$", said, re.M)
+    head = re.findall(r"(\w+)=", re.search(r"fate_line\(.*?\n}", code, re.S)[0])
+    same(set(listed), told | set(head), "events and first fields")
+    for field in set(re.findall(r"[ (](\w+)=", rows)):
+        assert re.search(rf"\.Li {field}\b", said), f"the field {field} is not in the manual"
 
 
 @case("every signal that ends or reloads the server stands in mandos.8, and no other")

@@ -16,16 +16,19 @@ namespace {
 constexpr guint32 kChecker = 103;
 constexpr guint32 kSomebody = 1000;
 constexpr guint32 kGroup = 112;
-const Access kAccess{.refused = {kChecker, 104}, .group = kGroup};
+const Access kAccess{.refused = {kChecker, 104}, .group = kGroup, .users = {{kSomebody, "alice"}}};
 
 /// The daemon's reply about a caller of that user and those groups.
-Variant about(guint32 user, std::vector<guint32> groups) {
+Variant about(guint32 user, std::vector<guint32> groups, guint32 process = 0) {
   GVariantBuilder facts;
   g_variant_builder_init(&facts, G_VARIANT_TYPE_VARDICT);
   g_variant_builder_add(&facts, "{sv}", "UnixUserID", g_variant_new_uint32(user));
   g_variant_builder_add(&facts, "{sv}", "UnixGroupIDs",
                         g_variant_new_fixed_array(G_VARIANT_TYPE_UINT32, groups.data(),
                                                   groups.size(), sizeof(guint32)));
+  if (process != 0) {
+    g_variant_builder_add(&facts, "{sv}", "ProcessID", g_variant_new_uint32(process));
+  }
   return own(g_variant_new("(a{sv})", &facts));
 }
 
@@ -37,13 +40,22 @@ TEST(Authority, RootAndTheGroupMayChange) {
   EXPECT_EQ(judge(member.get(), kAccess).user, kSomebody);
 }
 
+TEST(Authority, WhoCallsIsNamedForTheLog) {
+  EXPECT_EQ(judge(about(kSomebody, {kGroup}, 4711).get(), kAccess).who,
+            "user alice (1000), process 4711");
+  EXPECT_EQ(judge(about(1001, {kGroup}, 4711).get(), kAccess).who, "user 1001, process 4711");
+  EXPECT_EQ(judge(about(kSomebody, {kGroup}).get(), kAccess).who, "user alice (1000)");
+  // Of the accounts that there are, at least root is known by name.
+  EXPECT_EQ(find_access().users.at(0), "root");
+}
+
 TEST(Authority, OthersMayReadWhereThePolicyLetsThem) {
   const Variant other = about(kSomebody, {7});
   EXPECT_TRUE(judge(other.get(), kAccess).may_read);
   EXPECT_FALSE(judge(other.get(), kAccess).may_change);
   // Without the group nobody is a member, whatever number stands for none.
   const Variant of_root = about(kSomebody, {0});
-  EXPECT_FALSE(judge(of_root.get(), {.refused = {}, .group = 0}).may_change);
+  EXPECT_FALSE(judge(of_root.get(), {.refused = {}, .group = 0, .users = {}}).may_change);
 }
 
 TEST(Authority, OurOwnAccountsHaveNoneEvenInTheGroup) {

@@ -311,15 +311,11 @@ def model_clients(data):
                 return None
             if "secret" in section:
                 text = section["secret"]
-                try:
-                    secret = codecs.decode(text.encode(), "base64")
-                except ValueError:
-                    # Ours forgives missing pads where they carry nothing.
-                    letters = re.sub("[^A-Za-z0-9+/]", "", text)
-                    padded = letters + "=" * (-len(letters) % 4)
-                    secret = codecs.decode(padded.encode(), "base64")
-                    if codecs.encode(secret, "base64").decode().replace("\n", "") != padded:
-                        return None
+                # Ours forgives nothing that may mean a loss.
+                text = re.sub("[ \t\n]", "", text)
+                secret = codecs.decode(text.encode(), "base64")
+                if codecs.encode(secret, "base64").decode().replace("\n", "") != text:
+                    return None
             else:
                 with open(os.path.expanduser(os.path.expandvars(section["secfile"])), "rb") as file:
                     secret = file.read()

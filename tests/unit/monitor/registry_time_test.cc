@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The registry on virtual time: what it logs and signals when it is asked too much, and what it
 // makes of time in which the process did not run.
+#include <gmock/gmock.h>
 #include <sys/socket.h>
 
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -119,6 +122,149 @@ class RegistryTimeTest : public MonitorFixture {
   int rejected_ = 0;
   int not_found_ = 0;
 };
+
+TEST_F(RegistryTimeTest, AClientsFateIsLogged) {
+  const auto by_bus = [this](const Event& event) {
+    clients_->change(
+        "good", event, [](const Status&) {}, "bus-agent: user alice (1000)");
+  };
+  const auto fate = [this] {
+    std::vector<std::string> found;
+    for (auto& line : lines()) {
+      if (line.starts_with("audit: event=")) found.push_back(line.substr(13));
+    }
+    return found;
+  };
+  const std::string good = " client=\"good\" by=\"bus-agent: user alice (1000)\"";
+  const std::string checker = " client=\"good\" by=\"checker\"";
+  using Lines = std::vector<std::string>;
+  const auto finish = [this](int wait_status) {
+    pass(seconds(100));
+    ASSERT_FALSE(started_.empty());
+    clients_->checker_finished(started_.back(), wait_status);
+  };
+  EXPECT_EQ(fate(), Lines());
+  by_bus(Set{Property::kTimeout, Milliseconds(seconds(3600))});
+  EXPECT_EQ(fate(), Lines{"changed" + good + " setting=timeout from=\"0:04:10\" to=\"1:00:00\""});
+  by_bus(Set{Property::kTimeout, Milliseconds(seconds(3600))});
+  EXPECT_EQ(fate(), Lines()) << "nothing has changed";
+  // The first failure and the first answer of each row.
+  finish(127 << 8);
+  EXPECT_EQ(fate(), Lines{"failing" + checker +
+                          " status=\"exit status 127: the program was not found\""
+                          " failed_checks=1 last_answer=\"never\""});
+  finish(126 << 8);
+  finish(9);
+  EXPECT_EQ(fate(), Lines());
+  finish(0);
+  EXPECT_EQ(fate(), Lines{"answering" + checker + " failed_checks=3 last_answer=\"never\""});
+  finish(9);
+  EXPECT_THAT(fate(), testing::ElementsAre(testing::MatchesRegex(
+                          "failing" + checker +
+                          " status=\"killed by signal 9\" failed_checks=1 "
+                          "last_answer=\"2027-01-15 0[0-9]:[0-9][0-9]:[0-9][0-9]Z\"")));
+  by_bus(CheckedOk{});
+  EXPECT_EQ(fate().size(), 1U) << "bumped, and no word of a checker";
+  by_bus(Set{Property::kSecret, std::make_shared<const Secret>(as_bytes("other"))});
+  EXPECT_EQ(fate(),
+            Lines{"changed" + good + " setting=secret from=\"not shown\" to=\"not shown\""});
+  // Waiting, approved, denied.
+  by_bus(Set{Property::kApprovalDelay, Milliseconds(seconds(300))});
+  by_bus(Set{Property::kApprovedByDefault, false});
+  fate();
+  ask(good_key_, 1);
+  ask(good_key_, 2);
+  EXPECT_EQ(fate(), Lines{"waiting client=\"good\" by=\"2001:db8::1\" delay=\"0:05:00\" "
+                          "approved_by_default=False"});
+  by_bus(Approve{true});
+  EXPECT_EQ(fate(), Lines{"approved" + good + " waiting=2 duration=\"0:00:01\""});
+  pass(seconds(2));
+  ask(good_key_, 3);
+  fate();
+  by_bus(Approve{false});
+  EXPECT_EQ(fate(), Lines{"denied" + good + " waiting=1 duration=\"0:00:01\""});
+  // Disabled by somebody, enabled, disabled by nobody.
+  by_bus(Set{Property::kEnabled, false});
+  by_bus(Set{Property::kEnabled, true});
+  auto two = fate();
+  ASSERT_EQ(two.size(), 2U);
+  EXPECT_TRUE(two[0].starts_with("disabled" + good + " failed_checks=0 last_answer=\"2027-"));
+  EXPECT_EQ(two[1], "enabled" + good);
+  finish(1 << 8);
+  pass(seconds(150));
+  two = fate();
+  ASSERT_EQ(two.size(), 2U);
+  EXPECT_TRUE(two[1].starts_with(
+      "disabled client=\"good\" by=\"timeout\" failed_checks=1 last_answer=\"2027-"))
+      << two[1];
+  clients_->remove(
+      "good", [](const Status&) {}, "bus-agent: user alice (1000)");
+  EXPECT_EQ(fate(), Lines{"removed" + good});
+}
+
+TEST_F(RegistryTimeTest, AReloadsDoingIsTheFilesAndATimeoutsIsNot) {
+  auto settings = good().settings;
+  clients_->reload({{"good", settings}, {"new", settings}}, merge);
+  auto logged = lines();
+  EXPECT_EQ(count(logged, "audit: event=removed client=\"disabled\" by=\"clients.conf\""), 1);
+  EXPECT_EQ(count(logged, "audit: event=added client=\"new\" by=\"clients.conf\""), 1);
+  EXPECT_EQ(count(logged, "audit: event="), 2);
+  // The expiry has passed, but its timer has not run yet when the files are read again.
+  virtual_now += seconds(1);
+  settings.host = "elsewhere";
+  virtual_now = *good().expires;
+  clients_->reload({{"good", settings}, {"new", settings}}, merge);
+  EXPECT_FALSE(good().enabled());
+  logged = lines();
+  EXPECT_EQ(count(logged, "audit: event=disabled client=\"good\" by=\"timeout\""), 1);
+  EXPECT_EQ(count(logged,
+                  "audit: event=changed client=\"good\" by=\"clients.conf\" setting=host "
+                  "from=\"\" to=\"elsewhere\""),
+            1);
+}
+
+TEST_F(RegistryTimeTest, WhoBeginsToWaitAgainAndAgainDoesNotFillTheLog) {
+  clients_->change("good", Set{Property::kApprovalDelay, Milliseconds(seconds(300))},
+                   [](const Status&) {});
+  for (ConnectionId id = 0; id < 1000; ++id) {
+    ask(good_key_, id);
+    clients_->hung_up(id, asked_[id]);
+  }
+  EXPECT_EQ(count(lines(), "event=waiting"), 20);
+  pass(seconds(11));
+  EXPECT_EQ(count(lines(), "audit: 980 lines were suppressed of client=\"good\""), 1);
+}
+
+TEST_F(RegistryTimeTest, ItIsSaidWhenEveryCheckOfEveryClientFails) {
+  clients_->reload({{"good", good().settings},
+                    {"disabled", clients_->find("disabled")->client.settings},
+                    {"third", good().settings}},
+                   merge);
+  for (const char* name : {"good", "third"}) {
+    clients_->change(name, Set{Property::kTimeout, Milliseconds(seconds(100000))},
+                     [](const Status&) {});
+  }
+  const auto finish = [this](std::map<std::uint32_t, int> status_by_client) {
+    started_.clear();
+    pass(seconds(100));
+    for (const auto id : std::exchange(started_, {})) {
+      clients_->checker_finished(id, status_by_client[static_cast<std::uint32_t>(id >> 32)]);
+    }
+  };
+  const auto good_number = good().number;
+  const auto third_number = clients_->find("third")->client.number;
+  EXPECT_EQ(clients_->summary(), "2 enabled, 1 disabled, 0 waiting; 0 checks failing");
+  finish({{good_number, 256}, {third_number, 0}});
+  EXPECT_EQ(clients_->summary(), "2 enabled, 1 disabled, 0 waiting; 1 checks failing");
+  EXPECT_EQ(count(lines(), "every check"), 0);
+  finish({{good_number, 256}, {third_number, 256}});
+  EXPECT_EQ(clients_->summary(), "2 enabled, 1 disabled, 0 waiting; 2 checks failing");
+  clients_->summary();
+  EXPECT_EQ(count(lines(), "every check of every client fails"), 1) << "once";
+  finish({{good_number, 0}, {third_number, 256}});
+  clients_->summary();
+  EXPECT_EQ(count(lines(), "checks of clients succeed again"), 1);
+}
 
 TEST_F(RegistryTimeTest, TheKeyOfADisabledClientFillsNeitherLogNorBus) {
   for (ConnectionId id = 0; id < 1000; ++id) ask(disabled_key_, id);

@@ -284,36 +284,5 @@ TEST(CommandLineTest, HelpNamesEveryOption) {
   EXPECT_EQ(version_text(), "mandos " MANDOS_VERSION "\n");
 }
 
-TEST_F(SettingsTest, ExemptNetworksAreReadInEveryForm) {
-  const auto loaded = load(
-      "[DEFAULT]\nsource_penalty_exempt = 192.0.2.0/24, 10.0.0.1 ,2001:db8::/32\n "
-      "::/0 0.0.0.0/0,fe80::7\n");
-  EXPECT_THAT(loaded.problems, IsEmpty());
-  EXPECT_THAT(loaded.settings.penalty_exempt,
-              ElementsAre(Network{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 0}, 120},
-                          Network{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1}, 128},
-                          Network{{0x20, 1, 0x0d, 0xb8}, 32}, Network{{}, 0},
-                          Network{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}, 96},
-                          Network{{0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7}, 128}));
-}
-
-TEST_F(SettingsTest, AWrongExemptNetworkIsNamed) {
-  for (const char* wrong :
-       {"192.0.2.0/33", "192.0.2.0/", "192.0.2.0/-1", "192.0.2.1/24", "192.0.2", "2001:db8::/129",
-        "2001:db8::1/64", "fe80::1%eth0", "localhost", "/8"}) {
-    const auto loaded =
-        load(concat("[DEFAULT]\nsource_penalty_exempt = 10.0.0.0/8 ", wrong, ", ::1\n"));
-    EXPECT_THAT(loaded.problems,
-                ElementsAre(AllOf(HasSubstr("mandos.conf:2: "), HasSubstr("source_penalty_exempt"),
-                                  HasSubstr(concat("\"", wrong, "\" is none")))));
-  }
-  std::string many;
-  for (int i = 0; i < 64; ++i) many += concat("10.0.0.", i, " ");
-  EXPECT_THAT(load("[DEFAULT]\nsource_penalty_exempt = " + many).settings.penalty_exempt,
-              SizeIs(64));
-  EXPECT_THAT(load(concat("[DEFAULT]\nsource_penalty_exempt = ", many, "::1\n")).problems,
-              ElementsAre(HasSubstr("\"::1\" is one too many")));
-}
-
 }  // namespace
 }  // namespace mandos::monitor

@@ -665,9 +665,19 @@ TEST_F(StateAsRoot, TakenOverFromTheOriginal) {
   ASSERT_EQ(chown(path_.c_str(), kStranger, kStranger), 0);
   ASSERT_EQ(chmod(path_.c_str(), 0750), 0);
   EXPECT_THAT(load(), IsEmpty());
-  EXPECT_THAT(warnings_,
-              ElementsAre(HasSubstr("taken over from user 12345"), HasSubstr("clients.pickle")));
+  EXPECT_THAT(stops_, AllOf(HasSubstr("clients.pickle"), HasSubstr("mandos-import-state")));
   struct stat status {};
+  ASSERT_EQ(stat(path_.c_str(), &status), 0);
+  EXPECT_EQ(status.st_uid, kStranger) << "left as it was";
+  // Without the saved state, or once there is none of the original's.
+  open(false);
+  EXPECT_EQ(stops_, "");
+  EXPECT_THAT(warnings_, ElementsAre(HasSubstr("taken over from user 12345")));
+  ASSERT_EQ(chown(path_.c_str(), kStranger, kStranger), 0);
+  ASSERT_EQ(chmod(path_.c_str(), 0750), 0);
+  fs::remove(path_ / "clients.pickle");
+  EXPECT_THAT(load(), IsEmpty());
+  EXPECT_EQ(stops_, "");
   ASSERT_EQ(stat(path_.c_str(), &status), 0);
   EXPECT_EQ(status.st_mode, S_IFDIR | 0700U);
   EXPECT_EQ(status.st_uid, 0U);

@@ -12,6 +12,8 @@
 #include <iterator>
 #include <optional>
 #include <random>
+#include <string>
+#include <vector>
 
 #include "networker/exemptions.h"
 
@@ -213,6 +215,39 @@ Exemptions exempt(const char* text, unsigned bits) {
   Exemptions::Network network{.address = {}, .bits = bits};
   std::copy_n(std::begin(ipv6->sin6_addr.s6_addr), 16, network.address.begin());
   return Exemptions({network});
+}
+
+TEST(Exemptions, AreReadInEveryForm) {
+  const auto read =
+      Exemptions::parse("192.0.2.0/24, 10.0.0.1 ,2001:db8::/32\n ::/0 0.0.0.0/0,fe80::7\n");
+  ASSERT_TRUE(read) << read.error();
+  using Network = Exemptions::Network;
+  EXPECT_EQ(read->networks(),
+            std::vector({Network{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 0}, 120},
+                         Network{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1}, 128},
+                         Network{{0x20, 1, 0x0d, 0xb8}, 32}, Network{{}, 0},
+                         Network{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}, 96},
+                         Network{{0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7}, 128}}));
+  EXPECT_TRUE(Exemptions::parse("")->networks().empty());
+}
+
+TEST(Exemptions, NameTheNetworkThatIsNone) {
+  for (const char* wrong :
+       {"192.0.2.0/33", "192.0.2.0/", "192.0.2.0/-1", "192.0.2.1/24", "192.0.2", "2001:db8::/129",
+        "2001:db8::1/64", "fe80::1%eth0", "localhost", "/8"}) {
+    const auto read = Exemptions::parse(concat("10.0.0.0/8 ", wrong, ", ::1\n"));
+    ASSERT_FALSE(read) << wrong;
+    EXPECT_EQ(read.error(), concat("found '", wrong,
+                                   "', expected at most 64 networks such as "
+                                   "192.0.2.0/24 or 2001:db8::/32"));
+  }
+  std::string many;
+  for (int i = 0; i < 64; ++i) many += concat("10.0.0.", i, " ");
+  EXPECT_EQ(Exemptions::parse(many)->networks().size(), 64);
+  const auto more = Exemptions::parse(many + "::1");
+  ASSERT_FALSE(more);
+  EXPECT_NE(more.error().find("found '::1'"), std::string::npos);
+  EXPECT_NE(more.error().find("one too many"), std::string::npos);
 }
 
 TEST(Exemptions, CoverTheirNetworkAndNoMore) {

@@ -186,7 +186,7 @@ TEST(Tls, PriorityMustBeTls13AndRawKeysOnly) {
   };
   for (const auto& [priority, says] : {
            Case{"", "priority string"},
-           Case{"NONSENSE", "priority string \"NONSENSE\""},
+           Case{"NONSENSE", "priority string 'NONSENSE'"},
            Case{"NORMAL:+NOSUCHTHING", "+NOSUCHTHING"},
            Case{"NORMAL", "TLS 1.3 and no other version"},
            Case{"NORMAL:!CTYPE-X.509:+CTYPE-RAWPK", "but allows TLS1.3, TLS1.2"},

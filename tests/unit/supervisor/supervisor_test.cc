@@ -152,6 +152,7 @@ class SupervisorTest : public testing::Test {
                         Supervisor::Options{.arguments = {},
                                             .foreground = true,
                                             .accounts = {{1, 1}, {2, 2}, {3, 3}},
+                                            .jail = "layers",
                                             .on_ready = [this] { ++ready_; }});
     auto door = make_door();
     monitor_.emplace(std::move(door->second), Channel::Limits{4096, 65536, 16});

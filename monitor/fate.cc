@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "monitor/fate.h"
+
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <variant>
+
+#include "monitor/checker_command.h"
+
+namespace mandos::monitor {
+namespace {
+
+constexpr std::size_t kLongestValue = 120;
+
+std::string in_words(int wait_status) {
+  if (WIFSIGNALED(wait_status)) return concat("killed by signal ", WTERMSIG(wait_status));
+  const int code = WEXITSTATUS(wait_status);
+  return concat("exit status ", code,
+                code == 127   ? ": the program was not found"
+                : code == 126 ? ": the program could not be executed"
+                              : "");
+}
+
+}  // namespace
+
+std::string fate_line(std::string_view event, std::string_view client, std::string_view by,
+                      std::string_view rest) {
+  return concat("audit: event=", event, " client=\"", escaped(client), "\" by=\"",
+                escaped(by, kLongestValue), "\"", rest);
+}
+
+std::vector<std::string> fate(const Client& before, const Client& after, const Event& event,
+                              std::string_view by) {
+  std::vector<std::string> lines;
+  if (after.removed) return {fate_line("removed", after.name, by)};
+  const bool same = same_settings(before.settings, after.settings);
+  for (const auto& each : attributes()) {
+    if (same || (each.use & Attribute::kSetting) == 0) continue;
+    const std::string from = each.value(before);
+    const std::string to = each.value(after);
+    if (from == to) continue;
+    lines.push_back(
+        fate_line("changed", after.name, by,
+                  concat(" setting=", each.name, " from=\"", escaped(from, kLongestValue),
+                         "\" to=\"", escaped(to, kLongestValue), "\"")));
+  }
+  const auto* const finished = std::get_if<CheckerFinished>(&event);
+  const auto* const approve = std::get_if<Approve>(&event);
+  const auto* const set = std::get_if<Set>(&event);
+  const bool was = before.failed_checks > 0;
+  const bool fails = after.failed_checks > 0;
+  const std::string answers = concat(
+      " failed_checks=", std::max(before.failed_checks, after.failed_checks), " last_answer=\"",
+      before.last_checked_ok ? to_seconds(*before.last_checked_ok) : "never", "\"");
+  const struct {
+    bool happened;
+    std::string_view event, by;
+    std::string rest;
+  } rows[] = {
+      {!same_setting(before.settings.secret, after.settings.secret), "changed", by,
+       " setting=secret from=\"not shown\" to=\"not shown\""},
+      {finished != nullptr && fails && !was, "failing", "checker",
+       concat(" status=\"", finished != nullptr ? in_words(finished->wait_status) : "", "\"",
+              answers)},
+      {finished != nullptr && was && !fails, "answering", "checker", answers},
+      {approve != nullptr, approve != nullptr && approve->approved ? "approved" : "denied", by,
+       concat(" waiting=", before.waiting.size(), " duration=\"",
+              attribute(after, "approval_duration"), "\"")},
+      {std::holds_alternative<CheckedOk>(event) ||
+           (set != nullptr && set->property == Property::kLastCheckedOk),
+       "bumped", by, answers},
+      {before.waiting.empty() && !after.waiting.empty(), "waiting", by,
+       concat(" delay=\"", attribute(after, "approval_delay"),
+              "\" approved_by_default=", attribute(after, "approved_by_default"))},
+      {!before.enabled() && after.enabled(), "enabled", by, ""},
+      {before.enabled() && !after.enabled(), "disabled", by, answers},
+  };
+  for (const auto& row : rows) {
+    if (row.happened) lines.push_back(fate_line(row.event, after.name, row.by, row.rest));
+  }
+  return lines;
+}
+
+}  // namespace mandos::monitor

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// What the log says of each change in a client's fate: the lines "audit: event=", whose fields are
+// documented in mandos(8), "LOGGING", and matched by scripts.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "monitor/client.h"
+
+namespace mandos::monitor {
+
+/// Who disables a client that nobody else disabled.
+inline constexpr std::string_view kTimeout = "timeout";
+
+/// One line. `rest` is more fields, each with a space before it.
+std::string fate_line(std::string_view event, std::string_view client, std::string_view by,
+                      std::string_view rest = "");
+
+/// The lines for what `event`, caused by `by`, made of `before`. A secret is in none of them.
+std::vector<std::string> fate(const Client& before, const Client& after, const Event& event,
+                              std::string_view by);
+
+}  // namespace mandos::monitor
