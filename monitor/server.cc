@@ -249,7 +249,7 @@ bool Server::load_clients_first() {
       entry.client.name = name;
       entry.client.created = now.wall;
       entry.client.settings = settings;
-      if (kept->damaged.contains(state_file_name(name))) {
+      if (kept->damaged.erase(state_file_name(name)) > 0) {
         entry.client.settings.enabled = false;
         log_.error("client ", escaped(name), ": disabled, since its saved state is damaged (",
                    escaped(state_file_name(name)), ".damaged); enable it if it was enabled before");
@@ -264,6 +264,7 @@ bool Server::load_clients_first() {
   // may be on a file system that is not mounted yet.
   if (clients_are_missing_) errors_ = "; others have errors in clients.conf, see the log";
   for (const auto& [name, client] : kept->clients) absent_.insert(name);
+  damaged_ = std::move(kept->damaged);
   if (!absent_.empty()) {
     log_.warning("the saved state of ", absent_.size(), " clients without a section is kept until ",
                  "a reload: ", escaped(*absent_.begin()), absent_.size() > 1 ? ", ..." : "");
@@ -414,13 +415,10 @@ void Server::yield(std::uint64_t serial, std::vector<std::string> problems) {
 
 void Server::reload(std::uint64_t serial) {
   auto loaded = load_clients(settings_.configdir);
-  if (!loaded.problems.empty() && errors_.empty()) {
-    errors_ = concat("; configuration has errors since ", to_seconds(Moment::now().wall));
-  }
   // There are none in the files, so it is our jail that does not reach them. And the state of
-  // clients that were missing at the start is for a fresh monitor to load.
-  if (!loaded.problems.empty() || std::ranges::any_of(absent_, [&](const auto& name) {
-        return loaded.clients.contains(name);
+  // clients that were missing at the start is for a fresh monitor to load, or to find damaged.
+  if (!loaded.problems.empty() || std::ranges::any_of(loaded.clients, [&](const auto& client) {
+        return absent_.contains(client.first) || damaged_.contains(state_file_name(client.first));
       })) {
     return yield(serial, std::move(loaded.problems));
   }

@@ -104,11 +104,12 @@ class Server {
   Instant looked_{};
   unsigned looks_due_ = 0;
   std::string status_;
-  std::string errors_;  // in the files, since when
+  std::string errors_;  // in the files that were read at the start
   bool restarted_ = false;
   bool unsaved_ = false;          // started without restoring, and could not set the state aside
   std::set<std::string> absent_;  // clients without a section whose state is kept
-  bool clients_are_missing_ = false;  // their sections have errors
+  decltype(StateStore::Loaded::damaged) damaged_;  // the state files of others without a section
+  bool clients_are_missing_ = false;               // their sections have errors
   bool serving_ = false;
   bool ready_ = false;
   bool stopping_ = false;

@@ -15,6 +15,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <utility>
 
 #include "common/inspection.h"
@@ -214,10 +215,20 @@ bool Reloads::ended(pid_t pid, int wait_status) {
   if (state_ != State::kInspecting) return true;
   read_report();
   if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == EXIT_SUCCESS) {
+    errors_.clear();
+    hooks_.on_errors();
     state_ = State::kReading;
     set_deadline(over_);
     hooks_.ask(++serial_);
   } else {
+    if (errors_.empty()) {
+      const std::time_t now = std::time(nullptr);
+      std::array<char, 32> when{};
+      tm parts{};
+      std::strftime(when.data(), when.size(), "%F %TZ", gmtime_r(&now, &parts));
+      errors_ = concat("; configuration has errors since ", when.data());
+    }
+    hooks_.on_errors();
     finish(false, bad_lines(reported_) + "nothing was changed: the configuration has errors\n");
   }
   return true;

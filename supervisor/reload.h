@@ -41,6 +41,8 @@ class Reloads {
     std::function<Result<pid_t>(int output)> inspect;
     /// Replaces the monitor.
     std::function<void()> renew;
+    /// errors() has changed.
+    std::function<void()> on_errors;
   };
   Reloads(EventLoop& loop, Log& log, Hooks hooks);
   ~Reloads();
@@ -58,6 +60,8 @@ class Reloads {
   /// Whether the process that ended was ours.
   bool ended(pid_t pid, int wait_status);
   pid_t inspector() const { return inspector_; }
+  /// For the server's status: since when the files have errors. Empty: they have none.
+  const std::string& errors() const { return errors_; }
 
  private:
   enum class State { kIdle, kWaiting, kInspecting, kReading, kRenewing, kStarting };
@@ -85,6 +89,7 @@ class Reloads {
   pid_t inspector_ = -1;
   UniqueFd report_;  // its output
   std::string reported_;
+  std::string errors_;
 };
 
 /// Asks the server that runs, and prints what it says. The exit status of --reload.

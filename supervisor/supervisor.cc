@@ -147,7 +147,8 @@ Supervisor::Supervisor(EventLoop& loop, Log& log, Processes& processes, Notify n
            .inspect =
                [this](int output) { return start_check(processes_, options_.arguments, output); },
            .renew =
-               [this] { renew_monitor("the configuration lies where the old one may not read"); }}),
+               [this] { renew_monitor("the configuration lies where the old one may not read"); },
+           .on_errors = [this] { tell_status(); }}),
       tick_(std::clamp(notify_.watchdog().value_or(kTick * 2) / 2, Milliseconds(1), kTick)),
       heartbeat_(ticks(kHung), ticks(kHung)) {
   loop_.after(tick_, [this] { tick(); });
@@ -208,6 +209,8 @@ void Supervisor::renew_monitor(const std::string& why) {
   monitor_process_.serves = true;  // it ends for no failure of its own
   tell_monitor_to_stop();
 }
+
+void Supervisor::tell_status() { notify_.send(concat("STATUS=", status_text_, reloads_.errors())); }
 
 void Supervisor::tell_monitor_to_stop() {
   ToMonitor message;
@@ -348,7 +351,7 @@ void Supervisor::from_monitor(Channel::Datagram datagram) {
               child({message.serves().role(), message.serves().index()}, message.serves().pid())) {
         good->serves = true;
         if (std::exchange(good->failing_since, std::nullopt)) {
-          notify_.send(concat("STATUS=", status_text_));
+          tell_status();
         }
       }
       break;
@@ -378,7 +381,7 @@ void Supervisor::from_monitor(Channel::Datagram datagram) {
       break;
     case ToSupervisor::kStatusText:
       status_text_ = message.status_text().text();
-      notify_.send(concat("STATUS=", status_text_));
+      tell_status();
       break;
     case ToSupervisor::kPong:
       // The service manager's watchdog is fed by nothing else.

@@ -87,6 +87,7 @@ class Supervisor {
   Child* child(const ChildKey& key, pid_t pid);
   void restart_monitor();
   void renew_monitor(const std::string& why);
+  void tell_status();
   void tell_monitor_to_stop();
   void listen_on(unsigned interface);
   void start(Child& child);

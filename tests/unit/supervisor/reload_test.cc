@@ -66,6 +66,7 @@ class ReloadsTest : public testing::Test {
   std::string report_;
   int inspections_ = 0;
   int renewals_ = 0;
+  std::string shown_ = "not yet";
   bool can_inspect_ = true;
   Reloads reloads_{loop_,
                    log_,
@@ -76,7 +77,8 @@ class ReloadsTest : public testing::Test {
                       send(output, report_.data(), report_.size(), 0);
                       return kInspector;
                     },
-                    .renew = [this] { ++renewals_; }}};
+                    .renew = [this] { ++renewals_; },
+                    .on_errors = [this] { shown_ = reloads_.errors(); }}};
 };
 
 TEST_F(ReloadsTest, TheFilesAreJudgedAndThenTheMonitorReadsOnce) {
@@ -149,9 +151,11 @@ TEST_F(ReloadsTest, ErrorsAskNobodyAndAreLogged) {
   EXPECT_EQ(renewals_, 0);
   EXPECT_THAT(log(), ElementsAre("warning: two", "three", "four",
                                  "nothing was changed: the configuration has errors"));
+  EXPECT_THAT(shown_, HasSubstr("configuration has errors since 20"));
   reloads_.request();
   judged();
   EXPECT_THAT(asked_, ElementsAre(1));
+  EXPECT_EQ(shown_, "");
 }
 
 TEST_F(ReloadsTest, AnInspectionThatIsKilledChangesNothing) {
