@@ -78,7 +78,6 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
     Slot* slot = of_name(name);
     if (slot != nullptr) {
       slot->client.settings.section = settings.section;
-      deliver(*slot, Due{});  // what is due by now is not the file's doing
       deliver(*slot, Reloaded{merge(slot->file(), settings, slot->client.settings), fraction()},
               kFile);
       if (!same_settings(slot->file(), settings)) {  // else an equal secret would be held twice
@@ -112,7 +111,6 @@ void Registry::request(ConnectionId connection, Proven& proven) {
   const auto found = by_key_.find(proven.key);
   if (found == by_key_.end()) return outlets_.refuse(connection);
   proven.client = found->second->client.number;
-  deliver(*found->second, Due{});
   deliver(*found->second, Requested{connection}, proven.address);
 }
 
@@ -133,7 +131,6 @@ bool Registry::may_go_on(const Proven& proven, const SecretPtr& secret) {
 void Registry::change(const std::string& name, const Event& event, Done done, std::string_view by) {
   Slot* slot = of_name(name);
   if (slot == nullptr) return done(Error{"no such client"});
-  deliver(*slot, Due{});
   deliver(*slot, event, by);
   // What failed before and is asked for again changes nothing, but is as little on disk.
   saver_.confirm(name, std::move(done));

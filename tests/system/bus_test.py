@@ -506,11 +506,13 @@ def _():
         def told(text):
             return [each for each in listener.signals if text in str(each)]
         h.expect(len(told("NeedApproval")) < 2 * asked, f"fewer signals than {asked} requests")
+        # The monitor hears of the last ones a little later than they hang up.
+        caller = Caller()
+        h.wait_until(lambda: caller.get("/clients/asks", "ApprovalPending") is False, "nobody waits", 20)
         # What was held back of the properties comes a second later.
         h.wait_until(lambda: "('ApprovalPending', False)" in str(told("ApprovalPending")[-2:]) or
                      "{'ApprovalPending': False" in str(told("ApprovalPending")[-1:]),
                      "the last that is told of it is that nobody waits", 20)
-        h.expect_equal(Caller().get("/clients/asks", "ApprovalPending"), False, "ApprovalPending")
 
 
 @h.case("only root and the group are served; a loose policy does not help others to change")
@@ -741,7 +743,8 @@ def _():
             ("UnknownMethod", path, CLIENT, "Explode", None),
             ("UnknownMethod", "/", "no.such.Interface", "Explode", None),
             ("UnknownObject", "/x" * 5000, CLIENT, "CheckedOK", None),
-            ("InvalidArgs", path, CLIENT, "Approve", variant("(ab)", ([True] * 100000,))),
+            ("InvalidArgs", path, CLIENT, "Approve", variant("(ab)", ([True] * 50000,))),
+            ("LimitsExceeded", path, CLIENT, "Approve", variant("(ab)", ([True] * 100000,))),
             ("LimitsExceeded", path, PROPERTIES, "Set",
              variant("(ssv)", (CLIENT, "Host", variant("s", "x" * 100000)))),
             ("LimitsExceeded", path, PROPERTIES, "Set",

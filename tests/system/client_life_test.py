@@ -309,6 +309,23 @@ def damaged():
         expect_equal(fetch(key=key).blob, b"a", "with --no-restore")
 
 
+@case("damaged state of a client without a section is not forgotten by the reload that brings it")
+def damaged_and_missing():
+    config = Configuration()
+    key, key_id = test_key()
+    other, other_id = test_key()
+    config.client("b", other_id, b"b")
+    (config.state / "a.client").write_bytes(b"junk")
+    with Server(config) as server:
+        expect_equal(fetch(key=other).blob, b"b", "the other is served")
+        config.client("a", key_id, b"a").write()
+        reload = subprocess.run([PREFIX / "sbin/mandos", "--reload"], stdout=subprocess.DEVNULL)
+        expect_equal(reload.returncode, 0, "--reload")
+        expect(fetch(key=key).outcome != "blob", "disabled")
+        server.log.wait_for("client a: disabled, since its saved state is damaged")
+        expect_equal(fetch(key=other).blob, b"b", "the other is served")
+
+
 @case("state that cannot be used stops the start, is left as it is, and --no-restore is the way out")
 def unusable():
     config = Configuration()
