@@ -330,7 +330,7 @@ std::vector<SyscallRule> memory_calls() {
 
 void override_permissions(bool allowed) {
   capng_get_caps_process();
-  for (const unsigned capability : {CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH}) {
+  for (const unsigned capability : {unsigned{CAP_DAC_OVERRIDE}, unsigned{CAP_DAC_READ_SEARCH}}) {
     if (capng_have_capability(CAPNG_PERMITTED, capability) != 0) {
       capng_update(allowed ? CAPNG_ADD : CAPNG_DROP, CAPNG_EFFECTIVE, capability);
     }

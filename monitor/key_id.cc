@@ -16,7 +16,7 @@ std::optional<KeyId> KeyId::parse(std::string_view text) {
     const auto value = std::string_view("0123456789ABCDEFabcdef").find(c);
     if (value == text.npos || digits == 2 * id.bytes.size()) return std::nullopt;
     auto& byte = id.bytes[digits / 2];
-    byte = static_cast<std::uint8_t>(byte << 4 | (value < 16 ? value : value - 6));
+    byte = static_cast<std::uint8_t>(unsigned{byte} << 4 | (value < 16 ? value : value - 6));
     ++digits;
   }
   if (digits != 2 * id.bytes.size()) return std::nullopt;
