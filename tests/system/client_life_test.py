@@ -253,7 +253,7 @@ def import_state():
     (config.state / "clients.pickle").write_bytes(b"x")
     shutil.chown(config.state, "_mandos", "_mandos")
     expect_no_start(config, "clients.pickle", "mandos-import-state")
-    dump = harness.temporary() / "dump.json"
+    dump = temporary() / "dump.json"
     dump.write_text(json.dumps(state))
     done = subprocess.run([sys.executable, "-I", pathlib.Path(os.environ["MANDOS_BUILD"], "dist/mandos-import-state"),
                            "--configdir", config.directory, "--statedir", config.state, dump],

@@ -172,7 +172,7 @@ def _():
              "--statedir", config.state], stdin=subprocess.DEVNULL, capture_output=True, text=True,
             env=dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=BUS_ADDRESS))
         expect_equal(started.returncode, 0, f"status of the start: {started.stderr}")
-        expect("supervisor" not in started.stderr, f"told to the caller: {started.stderr}")
+        expect("mandos-supervisor" not in started.stderr, f"told to the caller: {started.stderr}")
         log.wait_for("bus-agent: jail: ")
         expect_jail_lines(log.lines)
         os.kill(int(pathlib.Path("/run/mandos.pid").read_text()), signal.SIGTERM)
