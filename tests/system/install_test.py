@@ -16,6 +16,7 @@ PROGRAMS = ("monitor", "networker", "checker-runner") + (
 
 WANTED = {
     GIVEN["sbindir"] + "/mandos": 0o755,
+    GIVEN["sbindir"] + "/mandos-import-state": 0o755,
     GIVEN["libexec"] + "/empty": 0o755 | stat.S_IFDIR,
     PREFIX + f"/lib/systemd/system/{SERVICE}.service": 0o644,
     PREFIX + f"/lib/systemd/system/{SERVICE}.socket": 0o644,

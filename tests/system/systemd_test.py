@@ -423,10 +423,19 @@ class Service(unittest.TestCase):
         wrong = self.machine.root("/etc/mandos/clients.d/wrong.conf")
         self.machine.write("wrong.conf", {"wrong": {"key_id": "1234"}}, wrong.parent)
         self.addCleanup(wrong.unlink)
+        # One section costs its own client the service, and nobody else.
+        self.run_("systemctl", "start", "mandos.service")
+        self.assertIn("64 hexadecimal digits", self.machine.journal())
+        self.assertIn("others have errors in clients.conf", self.machine.property("StatusText"))
+        self.run_("systemctl", "stop", "mandos.service")
+        settings = self.machine.root("/etc/mandos/mandos.conf")
+        before = settings.read_text()
+        self.addCleanup(settings.write_text, before)
+        settings.write_text("[DEFAULT]\nport = many\n")
         done = self.run_("systemctl", "start", "mandos.service", check=False)
         self.assertNotEqual(done.returncode, 0)
         self.run_("systemctl", "stop", "mandos.service")
-        self.assertIn("64 hexadecimal digits", self.machine.journal())
+        self.assertRegex(self.machine.journal(), 'mandos.conf:2: .*port: found "many"')
 
     def test_a_a_unit_of_another_name_takes_the_usual_one_and_gives_it_back(self):
         # As the Debian package has it, beside the unit of the package "mandos" in /lib.
