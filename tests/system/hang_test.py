@@ -216,7 +216,7 @@ def _():
     with h.Server(config) as server:
         before = pids(server)
         os.kill(before["monitor"][0], signal.SIGSTOP)
-        asking = subprocess.Popen([h.PREFIX / "sbin/mandos", "--reload"])
+        asking = subprocess.Popen([h.PREFIX / "sbin/mandos", "--reload"], stdout=subprocess.DEVNULL)
         time.sleep(REPLACED)
         os.kill(before["monitor"][0], signal.SIGCONT)
         h.expect_equal(asking.wait(30 * h.SLACK), 0, "exit status of --reload")
