@@ -50,7 +50,8 @@ std::vector<std::string> fate(const Client& before, const Client& after, const E
   const auto* const approve = std::get_if<Approve>(&event);
   const auto* const set = std::get_if<Set>(&event);
   // What was due by now is not the doing of who came at that moment.
-  const bool due = before.expires && *before.expires <= BootClock::now();
+  const auto by_or_timeout =
+      before.expires && *before.expires <= BootClock::now() ? std::string_view("timeout") : by;
   const bool was = before.failed_checks > 0;
   const bool fails = after.failed_checks > 0;
   const std::string answers = concat(
@@ -77,7 +78,7 @@ std::vector<std::string> fate(const Client& before, const Client& after, const E
        concat(" delay=\"", attribute(after, "approval_delay"),
               "\" approved_by_default=", attribute(after, "approved_by_default"))},
       {!before.enabled() && after.enabled(), "enabled", by, ""},
-      {before.enabled() && !after.enabled(), "disabled", due ? "timeout" : by, answers},
+      {before.enabled() && !after.enabled(), "disabled", by_or_timeout, answers},
   };
   for (const auto& row : rows) {
     if (row.happened) lines.push_back(fate_line(row.event, after.name, row.by, row.rest));

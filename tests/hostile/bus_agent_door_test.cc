@@ -22,6 +22,7 @@
 
 #include "monitor/doors/bus_agent.h"
 #include "tests/hostile/monitor_fixture.h"
+#include "tests/support/sanitized.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define MANDOS_SANITIZED 1
@@ -419,6 +420,7 @@ TEST_F(BusAgentDoorTest, ARefusalIsToldBeforeWhatItChangesAndTheRestAfter) {
   EXPECT_TRUE(message->signal().got_secret());
 }
 
+#ifndef MANDOS_SANITIZED  // which has memory that cannot be read, and quarantines what is freed
 TEST_F(BusAgentDoorTest, ANewSecretLeavesNoTraceOutsideSecretMemory) {
   // Never whole in this process but in the pieces that are looked for: "secret of NUMBER".
   const auto spoiled = [](std::string text) {
@@ -474,6 +476,7 @@ TEST_F(BusAgentDoorTest, ANewSecretLeavesNoTraceOutsideSecretMemory) {
     EXPECT_EQ(traces, 0U);
   }
 }
+#endif
 
 TEST_F(BusAgentDoorTest, AFloodOfRequestsBreaksTheDoor) {
   const std::string bytes = request("nobody", 1).SerializeAsString();

@@ -19,15 +19,8 @@
 #include <variant>
 #include <vector>
 
+#include "tests/support/sanitized.h"
 #include "tests/unit/monitor/client_driver.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define MANDOS_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define MANDOS_SANITIZED 1
-#endif
-#endif
 
 namespace mandos::monitor {
 namespace {

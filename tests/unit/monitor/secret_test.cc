@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "common/unique_fd.h"
+#include "tests/support/sanitized.h"
 
 namespace mandos::monitor {
 namespace {
@@ -87,6 +88,7 @@ TEST(SecretMemory, IsMemfdSecretWhereTheKernelHasIt) {
             0);
 }
 
+#ifndef MANDOS_SANITIZED  // for which mlock(2) does nothing
 TEST(SecretMemory, IsLockedAndNotDumpedWhereTheKernelHasNoMemfdSecret) {
   EXPECT_EQ(in_a_process([] {
               refuse_memfd_secret();
@@ -118,6 +120,7 @@ TEST(SecretMemory, IsNotGivenUnlocked) {
               0);
   }
 }
+#endif
 
 TEST(SecretMemory, IsWipedWhenItIsGivenBack) {
   EXPECT_EQ(in_a_process([] {
