@@ -44,9 +44,9 @@ void Registry::add(Entry entry) {
   }
   auto slot = std::make_unique<Slot>();
   static_cast<Entry&>(*slot) = std::move(entry);
-  slot->client.number = next_number_++;
+  slot->client.number = static_cast<std::uint32_t>(by_number_.size());
   slot->client.object_path = outlets_.object_path(slot->client.name);
-  by_number_[slot->client.number] = slot.get();
+  by_number_.push_back(slot.get());
   index(*slot);
   by_name_[slot->client.name] = std::move(slot);
 }
@@ -78,8 +78,10 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
     Slot* slot = of_name(name);
     if (slot != nullptr) {
       slot->client.settings.section = settings.section;
-      deliver(*slot, Reloaded{merge(slot->file(), settings, slot->client.settings), fraction()},
-              kFile);
+      auto merged = merge(slot->file(), settings, slot->client.settings);
+      if (!same_settings(merged, slot->client.settings)) {
+        deliver(*slot, Reloaded{std::move(merged), fraction()}, kFile);
+      }
       if (!same_settings(slot->file(), settings)) {  // else an equal secret would be held twice
         saver_.changed(name);
         slot->set_file(settings);
@@ -159,7 +161,7 @@ void Registry::drop(Slot& slot, std::string_view by) {
   stranger_lines_.suppressed += slot.refusals.suppressed;
   saver_.changed(slot.client.name);
   std::erase_if(by_key_, [&slot](const auto& key) { return key.second == &slot; });
-  by_number_.erase(slot.client.number);
+  by_number_[slot.client.number] = nullptr;
   by_name_.erase(by_name_.find(slot.client.name));
 }
 

@@ -1310,7 +1310,7 @@ def _():
 def ten_thousand(count=10000):
     config = h.Configuration()
     for number in range(count):
-        config.client(f"client{number}", KEY % number, b"x", host=f"host{number}.example.org",
+        config.client(f"client{number}", KEY % number, b"\x85x", host=f"host{number}.example.org",
                       interval="PT10H", timeout="PT20H")
     return config
 
