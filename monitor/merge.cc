@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <tuple>
+#include <type_traits>
 
 namespace mandos::monitor {
 namespace {
@@ -61,8 +62,8 @@ ClientSettings get(const Kept& from) {
     std::ranges::copy(as_bytes(from.key_id()), id.bytes.begin());
     to.key_id = id;
   }
-  const auto take = [&]<class T>(T ClientSettings::*member, auto get, auto) {
-    to.*member = T((from.*get)());
+  const auto take = [&](auto member, auto get, auto) {
+    to.*member = std::remove_reference_t<decltype(to.*member)>((from.*get)());
   };
   for_each_row(kTexts, take);
   for_each_row(kNumbers, take);
