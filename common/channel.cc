@@ -132,7 +132,7 @@ bool Channel::send_first(const google::protobuf::MessageLite& message) {
   return put({message.SerializeAsString(), {}, {}}, queue_.begin());
 }
 
-bool Channel::put(Queued queued, std::deque<Queued>::iterator where) {
+bool Channel::put(Queued queued, const std::deque<Queued>::iterator& where) {
   if (queued_bytes_ + queued.size() > limits_.queue) return false;
   queued_bytes_ += queued.size();
   queue_.insert(where, std::move(queued));

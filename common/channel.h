@@ -90,7 +90,7 @@ class Channel {
     Tail tail;
     std::size_t size() const { return bytes.size(); }  // the tail is its owner's
   };
-  bool put(Queued queued, std::deque<Queued>::iterator where);
+  bool put(Queued queued, const std::deque<Queued>::iterator& where);
   enum class Sent { kYes, kLater, kNever };
   Sent send_now(std::string_view bytes, std::span<const int> descriptors, const Tail& tail) const;
 

@@ -1307,9 +1307,14 @@ def _():
             caller.close()
 
 
-def ten_thousand(count=10000):
+def many():
+    """Ten thousand take a sanitized server seconds in which it does nothing else, and so misses others."""
+    return 1000 if h.sanitized() else 10000
+
+
+def ten_thousand(count=None):
     config = h.Configuration()
-    for number in range(count):
+    for number in range(count or many()):
         config.client(f"client{number}", KEY % number, b"\x85x", host=f"host{number}.example.org",
                       interval="PT10H", timeout="PT20H")
     return config
@@ -1329,7 +1334,7 @@ def _():
             listener = Listener()
             with server(config):
                 objects = Caller().raw("/", MANAGER, "GetManagedObjects", seconds=60)
-                h.expect_equal(objects.get_child_value(0).n_children(), 10000, "objects")
+                h.expect_equal(objects.get_child_value(0).n_children(), many(), "objects")
                 listener.sync()
                 # Checkers may have run; but nobody was enabled or got another expiry.
                 told = [each for each in listener.signals if each[2] == "PropertiesChanged" and
@@ -1349,7 +1354,7 @@ def _():
         began = time.monotonic()
         objects = Caller().raw("/", MANAGER, "GetManagedObjects", seconds=60)
         print(f"# {time.monotonic() - began:.2f} s, {(before - base) / 10000:.0f} bytes a client")
-        h.expect_equal(objects.get_child_value(0).n_children(), 10000, "objects")
+        h.expect_equal(objects.get_child_value(0).n_children(), many(), "objects")
         h.expect(h.sanitized() or before - base <= 600 * 10000, f"{(before - base) / 10000} bytes a client")
         if h.sanitized():
             return  # a sanitizer gives nothing back
