@@ -242,10 +242,10 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
     }
   }
   ClientSettings client;
-  // No name and no value contains a NUL.
+  constexpr std::string_view kEnd("\0", 1);  // no name and no value contains a NUL
   for (const auto& [option, each] : section.options) {
-    client.section = sha256({client.section, as_bytes(option), as_bytes({"", 1}),
-                             as_bytes(each.value), as_bytes({"", 1})});
+    client.section = sha256(
+        {client.section, as_bytes(option), as_bytes(kEnd), as_bytes(each.value), as_bytes(kEnd)});
   }
   for (const auto& field : kFields) {
     const auto value = values.find(field.name);

@@ -9,7 +9,6 @@
 namespace mandos::monitor {
 
 using door::supervisor::ToMonitor;
-using door::supervisor::ToSupervisor;
 
 namespace {
 
