@@ -241,7 +241,7 @@ void Supervisor::listen_on(unsigned interface) {
 
 void Supervisor::start(Child& child) {
   child.started = tick_number_;
-  child.serves = child.hangs = false;
+  child.serves = child.hangs = child.broke = false;
   const Kind& kind = *find_kind(child.role);
   auto door = make_door();
   auto log = make_door();
@@ -340,8 +340,7 @@ void Supervisor::from_monitor(Channel::Datagram datagram) {
       if (Child* const bad = child({message.restart().role(), message.restart().index()},
                                    message.restart().pid())) {
         bad->hangs = message.restart().hangs();
-        // One that broke the rules may have written anything there.
-        if (!bad->hangs) bad->memory.reset();
+        bad->broke = !bad->hangs;
         end(*bad);
       }
       break;
@@ -446,6 +445,9 @@ void Supervisor::ended(pid_t pid, int wait_status) {
   // it was handling is taken back, and what was known before stays. One that hung leaves its note,
   // since that was no better than a crash.
   if (WTERMSIG(wait_status) == SIGKILL && !child.hangs) {
+    // One that broke the rules may have written anything there. Not one that crashed: its door is
+    // closed, too, and the monitor may tell us before the kernel does.
+    if (child.broke) child.memory.reset();
     static_cast<void>(!pwrite(child.memory.get(), "\0\0\0", 4, 0));
   }
   if (stopping_ || renewing_) return;  // on purpose, with the monitor

@@ -76,6 +76,7 @@ class Supervisor {
     Milliseconds delay{0};      // before it is started again
     bool serves = false;        // it has answered the monitor; or, of the monitor, it was ready
     bool hangs = false;         // and is ended for that
+    bool broke = false;         // the rules of its door, or closed it
     std::optional<unsigned long>
         failing_since{};  // the first of the starts that all failed: a tick
     // Outlives the process; never looked at here. The first 32 bits say whether a note is there.
