@@ -97,7 +97,7 @@ def change_until_killed(server, clients, number):
     timer = threading.Timer(random.uniform(0, 0.12), kill_all, (server, pids))
     timer.start()
     try:
-        while True:
+        while len(removed) < len(clients):
             client = random.choice(clients)
             setting = random.choice([*client.may_be, "Remove"])
             if client in removed or setting == "Remove" and random.random() < 0.8:
@@ -106,8 +106,6 @@ def change_until_killed(server, clients, number):
             confirmed += 1
             if setting == "Remove":
                 removed.add(client)
-                if len(removed) == len(clients):
-                    break
     except GLib.Error:
         pass  # it is gone
     timer.join()
