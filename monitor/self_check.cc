@@ -84,11 +84,11 @@ int self_check(const LoadedSettings& loaded) {
   if (!loaded.usage_error.empty()) report.say(false, loaded.usage_error);
   const auto priority_place = loaded.settings.place("priority");
   const auto exempt_place = loaded.settings.place("source_penalty_exempt");
-  constexpr const char* kNetworker = MANDOS_LIBEXEC_DIR "/mandos-networker";
-  report.say(judges_well({kNetworker, "--judge-settings", loaded.settings.priority.c_str(),
-                          priority_place.c_str(), loaded.settings.penalty_exempt.c_str(),
-                          exempt_place.c_str()}),
-             "priority and source_penalty_exempt");
+  report.say(
+      judges_well({concat(MANDOS_LIBEXEC_DIR, "/mandos-networker").c_str(), "--judge-settings",
+                   loaded.settings.priority.c_str(), priority_place.c_str(),
+                   loaded.settings.penalty_exempt.c_str(), exempt_place.c_str()}),
+      "priority and source_penalty_exempt");
   const auto clients = load_clients(loaded.settings.configdir);
   report.problems(concat(clients.clients.size(), " clients in ", loaded.settings.configdir),
                   clients.problems, clients.warnings);

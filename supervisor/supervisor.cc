@@ -14,7 +14,6 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
-#include <cstddef>
 #include <string_view>
 
 #include "common/inspection.h"
@@ -23,9 +22,8 @@
 namespace mandos::supervisor {
 namespace {
 
-constexpr std::size_t kKibibyte = 1024;
 constexpr Channel::Limits kMonitorDoor{
-    .receive = 80 * kKibibyte, .queue = 160 * kKibibyte, .descriptors = 16};
+    .receive = 80UL * 1024, .queue = 160UL * 1024, .descriptors = 16};
 constexpr Milliseconds kFirstDelay(20);
 constexpr Milliseconds kLongestDelay = std::chrono::seconds(10);
 // A process that ran so long is started again without delay.
