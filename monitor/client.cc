@@ -43,6 +43,9 @@ class Reaction {
       // Whole intervals, so that clients which were spread out stay so when all are late.
       const auto missed = (now_.boot - *c_.next_check) / step();
       *c_.next_check += (missed + 1) * step();
+      // Whoever does not end in time does not answer, which the exit status will say later, if
+      // ever.
+      if (c_.checker && !c_.checker->killed) count_failure();
       start_checker();
     }
   }
@@ -207,7 +210,12 @@ class Reaction {
     if (c_.last_checker_status != status) touch(Property::kLastCheckerStatus);
     c_.last_checker_status = status;
     c_.unjudged = false;
-    c_.failed_checks = status == 0 ? 0 : c_.failed_checks + 1;
+    if (status != 0) return count_failure();
+    c_.failed_checks = 0;
+    save_ = true;
+  }
+  void count_failure() {
+    ++c_.failed_checks;
     save_ = true;
   }
   void expire_at(std::optional<Instant> when) {
@@ -278,7 +286,7 @@ class Reaction {
     Result<std::string> command = expand_checker(c_);
     if (!command) {
       out_.emplace_back(CheckerUnusable{command.error()});
-      return;
+      return count_failure();
     }
     const CheckerId id = CheckerId{c_.number} << 32U | c_.checkers_started++;
     c_.checker = {id, *command};

@@ -79,7 +79,8 @@ struct Client {
   std::int16_t last_checker_status = -2;
   /// Since it was added or enabled no check has completed, so nothing is known of it.
   bool unjudged = false;
-  /// Checks that failed since one succeeded.
+  /// Checks that failed since one succeeded: that ended badly, could not be started for what their
+  /// command says, or still ran when the next one was due.
   std::uint32_t failed_checks = 0;
   /// When the client will be disabled: none unless enabled.
   std::optional<Instant> expires;

@@ -22,6 +22,7 @@
 
 #include "monitor/checker_command.h"
 #include "monitor/ini.h"
+#include "monitor/openpgp.h"
 #include "monitor/state.h"
 
 namespace mandos::monitor {
@@ -125,15 +126,6 @@ std::optional<std::size_t> decode_base64(std::string_view text, SecretString& ou
   return base64_decode_final(&context) == 1 ? std::nullopt : std::optional(text.size());
 }
 
-/// Whether an OpenPGP client might decrypt it: armored, or a first packet that begins an encrypted
-/// message (RFC 9580, sections 4.2 and 10.3).
-bool is_openpgp_message(std::string_view content) {
-  const auto first = static_cast<unsigned char>(content.front());
-  const unsigned type = (first & 0x40U) != 0 ? first & 0x3fU : first >> 2U & 0xfU;
-  return content.starts_with("-----BEGIN PGP MESSAGE-----") ||
-         (first >= 0x80 && type < 32 && (0x14020aU >> type & 1U) != 0);
-}
-
 class Loader {
  public:
   LoadedClients load(const std::string& configdir);
@@ -211,7 +203,13 @@ SecretPtr Loader::read_secret(const Values& values) {
     wrong(source, concat(content.size(), " bytes"), concat("1 to ", kLargestSecret));
     return nullptr;
   }
-  if (!is_openpgp_message(content)) {
+  const auto found = judge_openpgp(content);
+  if (found == OpenPgp::kDamaged) {
+    wrong(source, "an OpenPGP message that does not end where its last packet does",
+          "it whole: the client could not decrypt what it gets");
+    return nullptr;
+  }
+  if (found == OpenPgp::kOther) {
     warn(source, "this is not an OpenPGP message: the client could not decrypt it");
   }
   return std::make_shared<const Secret>(as_bytes(content));

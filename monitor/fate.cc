@@ -14,13 +14,20 @@ namespace {
 
 constexpr std::size_t kLongestValue = 120;
 
-std::string in_words(int wait_status) {
-  if (WIFSIGNALED(wait_status)) return concat("killed by signal ", WTERMSIG(wait_status));
-  const int code = WEXITSTATUS(wait_status);
+std::string in_words(const CheckerFinished* finished, const Client& client) {
+  if (finished == nullptr) return client.checker ? "still running" : "not started";
+  const int status = finished->wait_status;
+  if (WIFSIGNALED(status)) return concat("killed by signal ", WTERMSIG(status));
+  const int code = WEXITSTATUS(status);
   return concat("exit status ", code,
-                code == 127   ? ": the program was not found"
+                code == 127   ? ": the program or its interpreter was not found"
                 : code == 126 ? ": the program could not be executed"
                               : "");
+}
+
+/// Whether the last checker that ended says that its program does not work.
+bool is_broken(const Client& client) {
+  return client.last_checker_status == 126 || client.last_checker_status == 127;
 }
 
 }  // namespace
@@ -34,7 +41,10 @@ std::string fate_line(std::string_view event, std::string_view client, std::stri
 std::vector<std::string> fate(const Client& before, const Client& after, const Event& event,
                               std::string_view by) {
   std::vector<std::string> lines;
-  if (after.removed) return {fate_line("removed", after.name, by)};
+  if (before.removed && after.removed) return {};
+  if (before.removed || after.removed) {
+    return {fate_line(after.removed ? "removed" : "added", after.name, by)};
+  }
   const bool same = same_settings(before.settings, after.settings);
   for (const auto& each : attributes()) {
     if (same || (each.use & Attribute::kSetting) == 0) continue;
@@ -64,9 +74,8 @@ std::vector<std::string> fate(const Client& before, const Client& after, const E
   } rows[] = {
       {!same_setting(before.settings.secret, after.settings.secret), "changed", by,
        " setting=secret from=\"not shown\" to=\"not shown\""},
-      {finished != nullptr && fails && !was, "failing", "checker",
-       concat(" status=\"", finished != nullptr ? in_words(finished->wait_status) : "", "\"",
-              answers)},
+      {fails && (!was || (finished != nullptr && is_broken(after) && !is_broken(before))),
+       "failing", "checker", concat(" status=\"", in_words(finished, after), "\"", answers)},
       {finished != nullptr && was && !fails, "answering", "checker", answers},
       {approve != nullptr, approve != nullptr && approve->approved ? "approved" : "denied", by,
        concat(" waiting=", before.waiting.size(), " duration=\"",
@@ -77,6 +86,8 @@ std::vector<std::string> fate(const Client& before, const Client& after, const E
       {before.waiting.empty() && !after.waiting.empty(), "waiting", by,
        concat(" delay=\"", attribute(after, "approval_delay"),
               "\" approved_by_default=", attribute(after, "approved_by_default"))},
+      {std::holds_alternative<HungUp>(event) && !before.waiting.empty() && after.waiting.empty(),
+       "gone", by, ""},
       {!before.enabled() && after.enabled(), "enabled", by, ""},
       {before.enabled() && !after.enabled(), "disabled", by_or_timeout, answers},
   };

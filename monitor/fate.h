@@ -13,6 +13,8 @@ namespace mandos::monitor {
 
 /// Who disables a client that nobody else disabled.
 inline constexpr std::string_view kTimeout = "timeout";
+/// Whose doing a start and a reload are.
+inline constexpr std::string_view kFile = "clients.conf";
 
 /// One line. `rest` is more fields, each with a space before it.
 std::string fate_line(std::string_view event, std::string_view client, std::string_view by,

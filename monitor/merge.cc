@@ -128,7 +128,7 @@ bool stays_removed(const Saved& saved, const ClientSettings& file_now) {
 }
 
 Client from_saved(const Saved& saved, const ClientSettings& file_now, const Moment& now,
-                  bool* file_changed) {
+                  bool* file_changed, Client* as_kept) {
   const auto& from = saved.client;
   ClientSettings file_then = get(from.file());
   ClientSettings current = get(from.current());
@@ -140,16 +140,10 @@ Client from_saved(const Saved& saved, const ClientSettings& file_now, const Mome
   if (file_changed != nullptr) *file_changed = is_back || !same_settings(file_then, file_now);
   Client client;
   client.name = from.name();
-  if (is_back) {  // as a new client
-    client.created = now.wall;
-    client.settings = file_now;
-    return client;
-  }
   client.removed = from.removed();
   client.unjudged = from.unjudged();
   client.graces = std::min(from.graces(), kMostGraces);
-  client.settings = merge(file_then, file_now, current);
-  client.settings.section = file_now.section;
+  client.settings = current;
   client.created = time_of(from.created());
   if (from.has_last_enabled()) client.last_enabled = time_of(from.last_enabled());
   if (from.has_last_checked_ok()) client.last_checked_ok = time_of(from.last_checked_ok());
@@ -164,6 +158,16 @@ Client from_saved(const Saved& saved, const ClientSettings& file_now, const Mome
   }
   client.last_checker_status = static_cast<std::int16_t>(from.last_checker_status());
   client.failed_checks = from.failed_checks();
+  if (as_kept != nullptr) *as_kept = client;
+  if (is_back) {
+    Client added;
+    added.name = from.name();
+    added.created = now.wall;
+    added.settings = file_now;
+    return added;
+  }
+  client.settings = merge(file_then, file_now, current);
+  client.settings.section = file_now.section;
   return client;
 }
 

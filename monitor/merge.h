@@ -21,9 +21,9 @@ Saved to_saved(const Client& client, const ClientSettings& file, const Moment& n
 bool stays_removed(const Saved& saved, const ClientSettings& file_now);
 
 /// The client as it was kept, merged with what clients.conf says now; ready for Started, its number
-/// and object path apart. `file_changed`, unless null: whether clients.conf says something else
-/// now.
+/// and object path apart. Unless null: `file_changed` is whether clients.conf says something else
+/// now, `as_kept` the client before that was merged.
 Client from_saved(const Saved& saved, const ClientSettings& file_now, const Moment& now,
-                  bool* file_changed = nullptr);
+                  bool* file_changed = nullptr, Client* as_kept = nullptr);
 
 }  // namespace mandos::monitor

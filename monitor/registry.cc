@@ -13,7 +13,6 @@ namespace {
 
 // How long refusals that were not logged are counted before their number is.
 constexpr Milliseconds kReport = std::chrono::seconds(10);
-constexpr std::string_view kFile = "clients.conf";
 
 }  // namespace
 
@@ -171,9 +170,11 @@ void Registry::deliver(Slot& slot, const Event& event, std::string_view by) {
   const ClientSettings file = slot.file();
   react(slot.client, event, Moment::now(), effects);
   slot.set_file(file);
-  // Before what follows from it. A peer can begin to wait again and again.
+  // Before what follows from it. A peer can begin to wait, and hang up, again and again.
+  const bool of_a_peer =
+      std::holds_alternative<Requested>(event) || std::holds_alternative<HungUp>(event);
   for (const auto& line : fate(before, slot.client, event, by)) {
-    if (!std::holds_alternative<Requested>(event) || may_tell(slot.refusals)) {
+    if (!of_a_peer || may_tell(slot.refusals)) {
       log_.write(LogLevel::kInfo, line);
     }
   }
@@ -234,8 +235,9 @@ std::string Registry::summary() {
         by_name_, of, [](const auto& entry) -> const Client& { return entry.second->client; });
   };
   const auto failing = count([](const Client& c) { return c.enabled() && c.failed_checks > 0; });
-  const auto answering =
-      count([](const Client& c) { return c.enabled() && c.last_checker_status == 0; });
+  const auto answering = count([](const Client& c) {
+    return c.last_checker_status == 0 && !c.failed_checks && c.enabled();
+  });
   // One client that does not answer says nothing of us.
   if (all_fail_ ? answering > 0 : failing > 1 && answering == 0) {
     all_fail_ = !all_fail_;
@@ -272,16 +274,15 @@ bool Registry::may_tell(Lines& lines) {
 
 void Registry::report_suppressed() {
   report_is_due_ = false;
-  const auto report = [this](const char* of, Lines& lines, const std::string& whose = "") {
+  const auto report = [this](Lines& lines, const std::string& whose = "") {
     if (const auto count = std::exchange(lines.suppressed, 0)) {
-      log_.write(LogLevel::kInfo, concat(of, count, " lines were suppressed", whose));
+      log_.write(LogLevel::kInfo, concat("audit: ", count, " lines were suppressed", whose));
     }
   };
-  report("audit: ", stranger_lines_);
-  report("bus: ", bus_lines_);
+  report(stranger_lines_);
   for (const auto& [name, slot] : by_name_) {
     if (slot->refusals.suppressed > 0) {
-      report("audit: ", slot->refusals, concat(" of client=\"", escaped(name), "\""));
+      report(slot->refusals, concat(" of client=\"", escaped(name), "\""));
     }
   }
 }

@@ -83,7 +83,7 @@ class Registry {
   /// unless hung_up() comes first.
   void request(ConnectionId connection, Proven& proven);
   void hung_up(ConnectionId connection, const Proven& proven) {
-    if (Slot* slot = of_number(proven.client)) deliver(*slot, HungUp{connection});
+    if (Slot* slot = of_number(proven.client)) deliver(*slot, HungUp{connection}, proven.address);
   }
   /// Whether a granted connection may have the next part of `secret`: not after its client was
   /// disabled or removed, or has another key or another secret. So nobody gets the rest of a secret
@@ -112,9 +112,6 @@ class Registry {
   void checker_lost(CheckerId checker) {
     if (Slot* slot = owner(checker)) deliver(*slot, CheckerLost{checker});
   }
-
-  /// Whether a request over the bus may be logged; else it is counted.
-  bool may_tell_request() { return log_.level() >= LogLevel::kInfo && may_tell(bus_lines_); }
 
   // From the bus. The Status is about the disk: the change is in force either way.
   using Done = Saver::Done;
@@ -188,7 +185,6 @@ class Registry {
   std::vector<Slot*> by_number_{nullptr};
   std::mt19937_64 random_{std::random_device{}()};  // only spreads checkers over time
   Lines stranger_lines_{{10, 100}};
-  Lines bus_lines_{{10, 100}};
   bool report_is_due_ = false;
   bool all_fail_ = false;
   Milliseconds missed_{0};  // in all

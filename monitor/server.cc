@@ -145,9 +145,10 @@ void Server::begin(const Begin& message, std::vector<UniqueFd> kept) {
   if (!loaded.problems.empty() || !loaded.usage_error.empty()) return fail("wrong settings");
   log_.set_level(settings_.level);
   if (!message.jail().empty()) log_.info("supervisor: jail: ", escaped(message.jail(), 400));
-  restarted_ = message.restarted() || message.renewed();
+  renewed_ = message.renewed();
+  restarted_ = message.restarted() || renewed_;
   unsaved_ = message.unsaved();
-  if (message.restarted() && !message.renewed()) {
+  if (message.restarted() && !renewed_) {
     log_.warning("started again after the monitor had ended");
   }
   if (!find_network(message.inherited())) return;
@@ -217,6 +218,7 @@ void Server::serve() {
   serving_ = true;
   // Before there is a bus-agent, which would tell the bus of each how it came to be as it begins.
   registry_.start();
+  if (renewed_ && !clients_are_missing_) forget_absent();  // as the reload would have
   for (auto& arrival : std::exchange(arrivals_, {})) open_door(std::move(arrival));
   tick();
   loop_.after(kTrim, [] { malloc_trim(0); });
@@ -241,10 +243,14 @@ bool Server::load_clients_first() {
     return false;
   }
   const Moment now = Moment::now();
+  const bool is_first_start = kept->clients.empty() && kept->damaged.empty();
+  const auto tell = [this](const std::string& line) { log_.write(LogLevel::kInfo, line); };
   for (auto& [name, settings] : loaded.clients) {
     Registry::Entry entry;
     if (const auto found = kept->clients.find(name); found != kept->clients.end()) {
-      entry.client = from_saved(found->second, settings, now, &entry.unsaved_at_start);
+      Client before;
+      entry.client = from_saved(found->second, settings, now, &entry.unsaved_at_start, &before);
+      std::ranges::for_each(fate(before, entry.client, Started{}, kFile), tell);
     } else {
       entry.client.name = name;
       entry.client.created = now.wall;
@@ -253,6 +259,9 @@ bool Server::load_clients_first() {
         entry.client.settings.enabled = false;
         log_.error("client ", escaped(name), ": disabled, since its saved state is damaged (",
                    escaped(state_file_name(name)), ".damaged); enable it if it was enabled before");
+        tell(fate_line("disabled", name, "damaged state"));
+      } else if (!is_first_start) {
+        tell(fate_line("added", name, kFile));
       }
     }
     entry.set_file(settings);
@@ -266,8 +275,9 @@ bool Server::load_clients_first() {
   for (const auto& [name, client] : kept->clients) absent_.insert(name);
   damaged_ = std::move(kept->damaged);
   if (!absent_.empty()) {
-    log_.warning("the saved state of ", absent_.size(), " clients without a section is kept until ",
-                 "a reload: ", escaped(*absent_.begin()), absent_.size() > 1 ? ", ..." : "");
+    log_.warning("the saved state of ", absent_.size(),
+                 " clients that have no section, or one with an error, is kept until a reload: ",
+                 escaped(*absent_.begin()), absent_.size() > 1 ? ", ..." : "");
   }
   return true;
 }
@@ -427,15 +437,20 @@ void Server::reload(std::uint64_t serial) {
   for (const auto& warning : loaded.warnings) log_.warning(warning);
   clients_are_missing_ = false;
   registry_.reload(loaded.clients, merge);
-  for (const auto& name : std::exchange(absent_, {})) {
-    log_.write(LogLevel::kInfo, fate_line("removed", name, "clients.conf"));
-    registry_.saver().changed(name);
-  }
+  forget_absent();
+  if (checker_runner_) checker_runner_->judge();
   tell_status();
   log_.warning("clients.conf was read again: ", status_);
   supervisor_.reloaded(serial, true, loaded.warnings);
   // Once `loaded` is gone, or its pages would stay: as many as all clients need.
   loop_.after(Milliseconds(0), [] { malloc_trim(0); });
+}
+
+void Server::forget_absent() {
+  for (const auto& name : std::exchange(absent_, {})) {
+    log_.write(LogLevel::kInfo, fate_line("removed", name, kFile));
+    registry_.saver().changed(name);
+  }
 }
 
 bool Server::find_network(bool inherited) {

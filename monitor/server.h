@@ -70,6 +70,8 @@ class Server {
   void look_at_network();
   std::string awaited() const;
   void tell_status();
+  /// Gives up the state of clients that clients.conf does not have.
+  void forget_absent();
   void stop(int status);
   void finish(int status);
   void fail(const std::string& why) {
@@ -106,6 +108,7 @@ class Server {
   std::string status_;
   std::string errors_;  // in the files that were read at the start
   bool restarted_ = false;
+  bool renewed_ = false;          // for a reload
   bool unsaved_ = false;          // started without restoring, and could not set the state aside
   std::set<std::string> absent_;  // clients without a section whose state is kept
   decltype(StateStore::Loaded::damaged) damaged_;  // the state files of others without a section

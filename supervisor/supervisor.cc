@@ -147,7 +147,11 @@ Supervisor::Supervisor(EventLoop& loop, Log& log, Processes& processes, Notify n
            .inspect =
                [this](int output) { return start_check(processes_, options_.arguments, output); },
            .renew =
-               [this] { renew_monitor("the configuration lies where the old one may not read"); },
+               [this] {
+                 renew_monitor(
+                     "the old one cannot read the files where they are now, or has not read all "
+                     "state");
+               },
            .on_errors = [this] { tell_status(); }}),
       tick_(std::clamp(notify_.watchdog().value_or(kTick * 2) / 2, Milliseconds(1), kTick)),
       heartbeat_(ticks(kHung), ticks(kHung)) {

@@ -213,10 +213,6 @@ void BusAgentDoor::secret_part(const ToMonitor& message) {
 
 void BusAgentDoor::request(const ToMonitor& message) {
   const auto& request = message.request();
-  if (registry_.may_tell_request()) {
-    log_.info("bus: ", escaped(request.who()), " asks for change ", int{request.change_case()},
-              " of client \"", escaped(request.name()), "\"");
-  }
   ++unanswered_;
   carry_out(request, [this, serial = request.serial(),
                       alive = std::weak_ptr<int>(alive_)](const Status& done) {

@@ -45,8 +45,13 @@ CheckerRunnerDoor::CheckerRunnerDoor(EventLoop& loop, Registry& registry, Unique
   message.mutable_settings()->set_log_level(static_cast<std::uint32_t>(level));
   message.mutable_settings()->set_show_output(show_output);
   door_.send(message);
+  judge();
+}
+
+void CheckerRunnerDoor::judge() {
+  ToCheckerRunner message;
   std::set<std::string> commands;
-  registry.for_each([&](const Client& client) {
+  registry_.for_each([&](const Client& client) {
     const auto& checker = client.settings.checker;
     commands.insert(checker.substr(0, std::min(checker.find(' '), kMostJudged)));
   });

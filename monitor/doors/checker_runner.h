@@ -30,6 +30,8 @@ class CheckerRunnerDoor : public ChildDoor<CheckerRunnerDoor, door::checker_runn
 
   void run(CheckerId checker, const std::string& command);
   void kill(CheckerId checker);
+  /// Has warnings logged of checkers whose program cannot be run.
+  void judge();
 
  private:
   using ToMonitor = door::checker_runner::ToMonitor;

@@ -192,6 +192,9 @@ TEST(Client, Checking) {
        1000000,
        "50000: StartChecker 0 check; Changed CheckerRunning=true\n"
        "60000: Changed Expires=360000 LastCheckedOK=60000 LastCheckerStatus=0; Save\n"
+       "150000: Save\n"  // of how often it did not answer
+       "250000: Save\n"
+       "350000: Save\n"
        "360000: KillChecker 0; Changed CheckerRunning=false Enabled=false Expires=none; Save\n"},
       {"a checker that was stopped counts for nothing, whatever its end",
        usual(),
@@ -237,9 +240,9 @@ TEST(Client, Checking) {
        with(&ClientSettings::checker, std::string("%(nothing)s")),
        {{60000, CheckedOk{}}, {160000, set(Property::kChecker, std::string("good"))}},
        250001,
-       "50000: CheckerUnusable\n"
+       "50000: CheckerUnusable; Save\n"
        "60000: Changed Expires=360000 LastCheckedOK=60000 LastCheckerStatus=0; Save\n"
-       "150000: CheckerUnusable\n"
+       "150000: CheckerUnusable; Save\n"
        "160000: Changed Checker=good; Save\n"
        "250000: StartChecker 0 good; Changed CheckerRunning=true\n"},
       {"a disabled client has no timers", disabled(), {}, 1000000, ""},
@@ -254,7 +257,7 @@ TEST(Client, Checking) {
        with(&ClientSettings::checker, std::string("%")),
        {{10, start}},
        11,
-       "10: CheckerUnusable\n"},
+       "10: CheckerUnusable; Save\n"},
   });
 }
 

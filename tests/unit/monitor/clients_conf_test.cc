@@ -224,15 +224,25 @@ TEST_F(ClientsConfTest, SaysWhereBase64IsDamaged) {
   }
 }
 
-TEST_F(ClientsConfTest, WarnsOfWhatIsNoOpenPgpMessage) {
-  // RFC 9580: packets of types 1, 3, 9, 10, 18 and 20, in the old and the new format.
-  for (const char* text : {"hUFC", "wUFC", "jEFC", "w0FC", "pEFC", "0kFC", "1EFC",
-                           "LS0tLS1CRUdJTiBQR1AgTUVTU0FHRS0tLS0tCg=="}) {
-    EXPECT_THAT(load(secret_section(concat("secret = ", text))).warnings, IsEmpty()) << text;
+// The rules are in openpgp_test.
+TEST_F(ClientsConfTest, WarnsOfWhatIsNoOpenPgpMessageAndRefusesOneThatIsCut) {
+  for (const char* text : {"0gEB", "hQAOAzEyMzQ1Njc4AWtra2vSAQE="}) {
+    const auto loaded = load(secret_section(concat("secret = ", text)));
+    EXPECT_THAT(loaded.problems, IsEmpty()) << text;
+    EXPECT_THAT(loaded.warnings, IsEmpty()) << text;
   }
-  for (const char* text : {"QUJD", "mUFC", "xkFC", "y0FC", "BEFC", "4UFC"}) {
-    EXPECT_THAT(load(secret_section(concat("secret = ", text))).warnings,
+  for (const char* text : {"QUJD", "mUFC", "xkFC", "hUFC"}) {
+    const auto loaded = load(secret_section(concat("secret = ", text)));
+    EXPECT_THAT(loaded.problems, IsEmpty()) << text;
+    EXPECT_THAT(loaded.warnings,
                 ElementsAre(HasSubstr("[foo] secret: this is not an OpenPGP message")))
+        << text;
+  }
+  for (const char* text : {"hQAOAzEyMzQ1Njc4AWtra2s=", "hQAOAzEyMzQ1Njc4AWtr"}) {
+    EXPECT_THAT(
+        load(secret_section(concat("secret = ", text))).problems,
+        ElementsAre(AllOf(HasSubstr("clients.conf:3: [foo] secret: found an OpenPGP message"),
+                          HasSubstr("the client could not decrypt"))))
         << text;
   }
 }

@@ -13,6 +13,8 @@
 #include <string_view>
 #include <vector>
 
+#include "monitor/fate.h"
+
 namespace mandos::monitor {
 namespace {
 
@@ -212,6 +214,43 @@ TEST(SavedClient, PastItsExpiryAtStart) {
       EXPECT_EQ(read.expires, later.boot + 5min);
     }
   }
+}
+
+TEST(SavedClient, WhatAStartChangesIsTold) {
+  const auto told = [](const Client& kept, const ClientSettings& file_then,
+                       const ClientSettings& file_now) {
+    Client before;
+    const Client after =
+        from_saved(to_saved(kept, file_then, kNow), file_now, kNow, nullptr, &before);
+    return fate(before, after, Started{}, kFile);
+  };
+  const std::string by = " client=\"one\" by=\"clients.conf\"";
+  auto file = all(1);
+  file.enabled = true;
+  EXPECT_TRUE(told(client_with(file), file, file).empty());
+  auto other = file;
+  other.enabled = false;
+  other.timeout += 1h;
+  other.secret = secret("another");
+  const auto lines = told(client_with(file), file, other);
+  ASSERT_EQ(lines.size(), 3U);
+  EXPECT_TRUE(lines[0].starts_with("audit: event=changed" + by + " setting=timeout from=\""));
+  EXPECT_EQ(lines[1],
+            "audit: event=changed" + by + " setting=secret from=\"not shown\" to=\"not shown\"");
+  EXPECT_TRUE(lines[2].starts_with("audit: event=disabled" + by));
+  // What was set at run time is not the file's doing.
+  auto set = file;
+  set.host = "elsewhere";
+  set.secret = secret("set over the bus");
+  EXPECT_TRUE(told(client_with(set), file, file).empty());
+  // Removed, and then edited.
+  Client removed = client_with(file);
+  removed.removed = true;
+  removed.settings.section.fill(7);
+  other.section = removed.settings.section;
+  EXPECT_TRUE(told(removed, file, other).empty());
+  other.section.fill(8);
+  EXPECT_EQ(told(removed, file, other), std::vector{"audit: event=added" + by});
 }
 
 TEST(SavedClient, RemovedStaysRemovedUntilItsSectionIsEdited) {

@@ -150,14 +150,41 @@ TEST_F(RegistryTimeTest, AClientsFateIsLogged) {
   EXPECT_EQ(fate(), Lines()) << "nothing has changed";
   // The first failure and the first answer of each row.
   finish(127 << 8);
-  EXPECT_EQ(fate(), Lines{"failing" + checker +
-                          " status=\"exit status 127: the program was not found\""
-                          " failed_checks=1 last_answer=\"never\""});
+  EXPECT_EQ(fate(),
+            Lines{"failing" + checker +
+                  " status=\"exit status 127: the program or its interpreter was not found\""
+                  " failed_checks=1 last_answer=\"never\""});
   finish(126 << 8);
   finish(9);
   EXPECT_EQ(fate(), Lines());
+  // Of the client this is the fourth, of its program the first.
+  finish(126 << 8);
+  EXPECT_EQ(fate(), Lines{"failing" + checker +
+                          " status=\"exit status 126: the program could not be executed\""
+                          " failed_checks=4 last_answer=\"never\""});
   finish(0);
-  EXPECT_EQ(fate(), Lines{"answering" + checker + " failed_checks=3 last_answer=\"never\""});
+  EXPECT_EQ(fate(), Lines{"answering" + checker + " failed_checks=4 last_answer=\"never\""});
+  // One that does not end, and one that cannot begin.
+  pass(seconds(100));
+  pass(seconds(100));
+  auto stuck = fate();
+  ASSERT_EQ(stuck.size(), 1U);
+  EXPECT_TRUE(stuck[0].starts_with("failing" + checker +
+                                   " status=\"still running\" failed_checks=1 last_answer=\"2027-"))
+      << stuck[0];
+  clients_->checker_finished(started_.back(), 0);
+  EXPECT_EQ(fate().size(), 1U);
+  by_bus(Set{Property::kChecker, std::string("%(unknown)s")});
+  fate();
+  pass(seconds(100));
+  stuck = fate();
+  ASSERT_EQ(stuck.size(), 1U);
+  EXPECT_TRUE(stuck[0].starts_with("failing" + checker +
+                                   " status=\"not started\" failed_checks=1 last_answer=\"2027-"))
+      << stuck[0];
+  by_bus(Set{Property::kChecker, std::string("true")});
+  finish(0);
+  fate();
   finish(9);
   EXPECT_THAT(fate(), testing::ElementsAre(testing::MatchesRegex(
                           "failing" + checker +
@@ -183,6 +210,15 @@ TEST_F(RegistryTimeTest, AClientsFateIsLogged) {
   fate();
   by_bus(Approve{false});
   EXPECT_EQ(fate(), Lines{"denied" + good + " waiting=1 duration=\"0:00:01\""});
+  // The last that waits hangs up.
+  pass(seconds(2));
+  ask(good_key_, 4);
+  ask(good_key_, 5);
+  fate();
+  clients_->hung_up(4, asked_[4]);
+  EXPECT_EQ(fate(), Lines());
+  clients_->hung_up(5, asked_[5]);
+  EXPECT_EQ(fate(), Lines{"gone client=\"good\" by=\"2001:db8::1\""});
   // Disabled by somebody, enabled, disabled by nobody.
   by_bus(Set{Property::kEnabled, false});
   by_bus(Set{Property::kEnabled, true});
@@ -226,13 +262,14 @@ TEST_F(RegistryTimeTest, AReloadsDoingIsTheFilesAndATimeoutsIsNot) {
 TEST_F(RegistryTimeTest, WhoBeginsToWaitAgainAndAgainDoesNotFillTheLog) {
   clients_->change("good", Set{Property::kApprovalDelay, Milliseconds(seconds(300))},
                    [](const Status&) {});
+  lines();
   for (ConnectionId id = 0; id < 1000; ++id) {
     ask(good_key_, id);
     clients_->hung_up(id, asked_[id]);
   }
-  EXPECT_EQ(count(lines(), "event=waiting"), 20);
+  EXPECT_EQ(count(lines(), "audit: event="), 20);
   pass(seconds(11));
-  EXPECT_EQ(count(lines(), "audit: 980 lines were suppressed of client=\"good\""), 1);
+  EXPECT_EQ(count(lines(), "audit: 1980 lines were suppressed of client=\"good\""), 1);
 }
 
 TEST_F(RegistryTimeTest, ItIsSaidWhenEveryCheckOfEveryClientFails) {
@@ -307,19 +344,6 @@ TEST_F(RegistryTimeTest, SecretsThatAreNotSentToTheirEndFillNoLog) {
   EXPECT_EQ(count(lines(), "Revoked while it was sent"), 100);
   pass(seconds(11));
   EXPECT_EQ(count(lines(), "audit: 900 lines were suppressed"), 1);
-}
-
-TEST_F(RegistryTimeTest, RequestsOverTheBusDoNotFillTheLog) {
-  int told = 0;
-  for (int i = 0; i < 1000; ++i) told += clients_->may_tell_request() ? 1 : 0;
-  EXPECT_EQ(told, 100);
-  pass(seconds(11));
-  EXPECT_EQ(count(lines(), "bus: 900 lines were suppressed"), 1);
-  // Below that level there is nothing to count.
-  log_.set_level(LogLevel::kWarning);
-  for (int i = 0; i < 1000; ++i) EXPECT_FALSE(clients_->may_tell_request());
-  pass(seconds(11));
-  EXPECT_EQ(count(lines(), "suppressed"), 0);
 }
 
 // What nonces are judged by, NetworkerDoor::proof().
