@@ -300,6 +300,7 @@ def damaged():
             expect(fetch(key=key).outcome != "blob", "refused")
             expect_equal(fetch(key=other).blob, b"b", "the other is served")
             server.log.wait_for("client a: disabled, since its saved state is damaged")
+            server.log.wait_for('audit: event=disabled client="a" by="damaged state"')
             # Before the new state is on disk.
             server.process.kill()
             server.process.wait()
@@ -307,6 +308,26 @@ def damaged():
     expect_equal((config.state / "a.client.damaged").read_bytes(), b"junk", "what is kept of it")
     with Server(config, "--no-restore"):
         expect_equal(fetch(key=key).blob, b"a", "with --no-restore")
+
+
+@case("what a start makes of the clients by their file is told, but not of those of the first")
+def start_is_told():
+    config = Configuration()
+    for name in ("stays", "edited", "goes"):
+        config.client(name, test_key()[1], name.encode())
+    with Server(config) as server:
+        server.log.wait_for("Serving 3 clients")
+        expect(not any("event=" in line for line in server.log.lines), "the first start")
+    config.clients["edited"] |= {"enabled": "False", "timeout": "PT2H"}
+    del config.clients["goes"]
+    config.client("fresh", test_key()[1], b"fresh")
+    with Server(config) as server:
+        server.log.wait_for("Serving 3 clients")
+        told = [line.partition("audit: ")[2] for line in server.log.lines if "event=" in line]
+        expect_equal(told[:1], ['event=changed client="edited" by="clients.conf" setting=timeout '
+                                'from="1:00:00" to="2:00:00"'], "told")
+        expect(told[1].startswith('event=disabled client="edited" by="clients.conf" failed_checks=0'), told)
+        expect_equal(told[2:], ['event=added client="fresh" by="clients.conf"'], "told")
 
 
 @case("damaged state of a client without a section is not forgotten by the reload that brings it")

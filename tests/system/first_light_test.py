@@ -384,7 +384,7 @@ def _():
 @case("each typical mistake is named, with its place and what to do")
 def _():
     key, key_id = harness.test_key()
-    good = f"[web]\nkey_id = {key_id}\nsecret = hUFC\n"
+    good = f"[web]\nkey_id = {key_id}\nsecret = 0gEB\n"
     clients = [  # what clients.conf has more, and what is said
         ("timeot = PT5M\n", r'warning: \S+/clients.conf:4: \[web\] timeot: unknown option, ignored; '
                             r'the nearest known one is "timeout"'),
@@ -394,7 +394,7 @@ def _():
         ("timeout = PT5M # five\n", r"a comment needs a line of its own"),
         ("[web]\n", r":4: \[web\] found the section of \S+/clients.conf:1, expected each only once"),
         ("[db]\nkey_id = %s\n" % ("a" * 64), r":4: \[db\] secret: found nothing, expected a secret or a secfile"),
-        ("[db]\nsecret = hUFC\nkey_id = 12ab\n", r':6: \[db\] key_id: found "12ab", expected 64 hexadecimal '
+        ("[db]\nsecret = 0gEB\nkey_id = 12ab\n", r':6: \[db\] key_id: found "12ab", expected 64 hexadecimal '
                                                  r"digits, not 4 characters"),
         ("[db]\nkey_id = %s\nsecret = hUFC\n  hU#C\n" % ("a" * 64),
          r":6: \[db\] secret: found damaged base64 at line 2 of the value, character 3.*could not decrypt"),

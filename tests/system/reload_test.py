@@ -395,6 +395,8 @@ def _():
         exchange.after.rename(place)
         server.process.send_signal(signal.SIGUSR1)
         server.log.wait_for("a fresh monitor takes over")
+        for event in ('added client="new"', 'removed client="old"', 'changed client="stays"'):
+            server.log.wait_for(f'audit: event={event} by="clients.conf"')
         wait_until(lambda: fetch("--timeout", 1, key=exchange.new).blob == b"new", "served")
         exchange.expect_after()
 

@@ -229,7 +229,7 @@ def audit_fields():
 def events():
     code = source("monitor/fate.cc")
     rows = code[code.index("rows[] = {"):code.index("for (const auto& row")]
-    told = set(re.findall(r'"(\w+)",\s*(?:by|"checker")', rows)) | set(re.findall(r'fate_line\("(\w+)"', code + source(
+    told = set(re.findall(r'"(\w+)",\s*(?:by|"checker")', rows)) | set(re.findall(r'fate_line\((?:[\w.]+ \? )?"(\w+)"', code + source(
         "monitor/registry.cc"))) | set(re.findall(r'\? "(\w+)" : "(\w+)"', rows)[0])
     logging = section(page("mandos.8"), "LOGGING")
     said = logging[logging.index(".Ss Changes"):logging.index(".Ss The state")]

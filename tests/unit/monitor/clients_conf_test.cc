@@ -55,7 +55,7 @@ class ClientsConfTest : public testing::Test {
   }
   /// A client with all that is needed, and `more`.
   static std::string section(const std::string& more, const std::string& name = "foo") {
-    return concat('[', name, "]\nkey_id = ", kKey, "\nsecret = hUFC\n", more);
+    return concat('[', name, "]\nkey_id = ", kKey, "\nsecret = 0gEB\n", more);
   }
   static std::string secret_section(const std::string& secret) {
     return concat("[foo]\nkey_id = ", kKey, "\n", secret, '\n');
@@ -77,7 +77,7 @@ TEST_F(ClientsConfTest, HasTheManualsDefaults) {
   ASSERT_EQ(loaded.clients.size(), 1U);
   const auto& client = loaded.clients.at("foo");
   EXPECT_EQ(client.key_id, KeyId::parse(kKey));
-  EXPECT_EQ(text_of(client.secret), "\205AB");
+  EXPECT_EQ(text_of(client.secret), "\xd2\1\1");
   EXPECT_EQ(client.fingerprint + client.host, "");
   EXPECT_EQ(client.checker, "fping -q -- %(host)s");
   EXPECT_TRUE(client.enabled && client.approved_by_default);
@@ -93,7 +93,7 @@ TEST_F(ClientsConfTest, ReadsEveryOption) {
       "[DEFAULT]\ntimeout = 1h\nhost = %(fingerprint)s\n[x.y-z \xc3\xa9]\nfingerprint = 3e39 "
       "3aeA\n" +
       concat("KEY_ID: ", kOtherKey,
-             "\nsecret =\n  hU\n  # a comment\n\n  FC\nextended_timeout = PT1M\n") +
+             "\nsecret =\n  0g\n  # a comment\n\n  EB\nextended_timeout = PT1M\n") +
       "interval = 90s\napproval_delay = PT30S\napproval_duration = P1W\napproved_by_default = 0\n"
       "enabled = False\nchecker = c %%(name)s 5%%%%\n");
   EXPECT_THAT(loaded.problems, IsEmpty());
@@ -164,13 +164,13 @@ TEST_F(ClientsConfTest, AnEditOfASectionShows) {
     EXPECT_THAT(loaded.problems, IsEmpty());
     return loaded.clients.at(name).section;
   };
-  const std::string other = concat("[bar]\nkey_id = ", kOtherKey, "\nsecret = hUFC\n");
+  const std::string other = concat("[bar]\nkey_id = ", kOtherKey, "\nsecret = 0gEB\n");
   const auto plain = of(section("host = a\n"));
   EXPECT_NE(plain, decltype(plain){});
   // Neither DEFAULT, nor another section, nor what is only layout.
   EXPECT_EQ(of("[DEFAULT]\ntimeout = PT9M\nenabled = no\nx = y\n" + section("host = a\n")), plain);
   EXPECT_EQ(of(other + section("; a remark\nHOST:  a\n")), plain);
-  EXPECT_EQ(of(concat("[foo]\nhost = a\nsecret = hUFC\nkey_id = ", kKey, "\n")), plain);
+  EXPECT_EQ(of(concat("[foo]\nhost = a\nsecret = 0gEB\nkey_id = ", kKey, "\n")), plain);
   for (const char* text : {"", "host = b\n", "host = a\nx = y\n", "host = a\nx =\n", "hos = ta\n",
                            "host = a\ntimeout = PT5M\n"}) {
     EXPECT_NE(of(section(text)), plain) << text;
@@ -193,7 +193,7 @@ TEST_F(ClientsConfTest, DecodesBase64) {
 }
 
 TEST_F(ClientsConfTest, SaysThatAKeyIdIsTooShortAndThatACommentNeedsALine) {
-  EXPECT_THAT(load("[foo]\nsecret = hUFC\nkey_id = 12ab\n").problems,
+  EXPECT_THAT(load("[foo]\nsecret = 0gEB\nkey_id = 12ab\n").problems,
               ElementsAre("" + folder_ +
                           "/clients.conf:3: [foo] key_id: found \"12ab\", expected "
                           "64 hexadecimal digits, not 4 characters"));
@@ -298,12 +298,12 @@ TEST_F(ClientsConfTest, ASecretGoesBeforeASecretFile) {
   const auto loaded = load(section("secfile = /nowhere\n"));
   EXPECT_THAT(loaded.problems, IsEmpty());
   EXPECT_THAT(loaded.warnings, ElementsAre(HasSubstr("[foo] secfile: ")));
-  EXPECT_EQ(text_of(loaded.clients.at("foo").secret), "\205AB");
+  EXPECT_EQ(text_of(loaded.clients.at("foo").secret), "\xd2\1\1");
 }
 
 TEST_F(ClientsConfTest, NamesEveryProblemAtOnce) {
   const auto loaded = load(
-      "[DEFAULT]\ntimeout = 5\n[a]\nsecret = hUFC\nenabled = maybe\n[b]\nkey_id = 12\ninterval = "
+      "[DEFAULT]\ntimeout = 5\n[a]\nsecret = 0gEB\nenabled = maybe\n[b]\nkey_id = 12\ninterval = "
       "PT0S\n"
       "checker = 100%\nhost = %(nowhere)s\n");
   EXPECT_THAT(
@@ -341,10 +341,10 @@ TEST_F(ClientsConfTest, AKeyIdBelongsToOneClient) {
 }
 
 TEST_F(ClientsConfTest, SkipsTheSectionThatHasAnError) {
-  const auto good = concat("[good]\nkey_id = ", kOtherKey, "\nsecret = hUFC\n");
+  const auto good = concat("[good]\nkey_id = ", kOtherKey, "\nsecret = 0gEB\n");
   for (const std::string& bad :
-       {std::string("[foo]\nsecret = hUFC\n"), concat("[foo]\nkey_id = ", kKey, "\n"),
-        std::string("[foo]\nkey_id = 12\nsecret = hUFC\n"), std::string("[foo]\nhost = x\n"),
+       {std::string("[foo]\nsecret = 0gEB\n"), concat("[foo]\nkey_id = ", kKey, "\n"),
+        std::string("[foo]\nkey_id = 12\nsecret = 0gEB\n"), std::string("[foo]\nhost = x\n"),
         section("timeout = soon\n"), section("stray = 50%\n"), section("enabeld = no\n"),
         section("a line\n"), section("= x\n"), section("host = a\nhost = a\n"),
         section("host = \xff\n"), section("# \xff\n"), section("") + section(""),
@@ -381,7 +381,7 @@ TEST_F(ClientsConfTest, ServesNobodyIfTheErrorMayBeOneOfDefault) {
 }
 
 TEST_F(ClientsConfTest, ServesNoneOfThoseThatShareAKey) {
-  const auto third = concat("[third]\nkey_id = ", kOtherKey, "\nsecret = hUFC\n");
+  const auto third = concat("[third]\nkey_id = ", kOtherKey, "\nsecret = 0gEB\n");
   const auto loaded =
       load(section("") + section("enabled = no\n", "bar") + section("", "baz") + third);
   EXPECT_EQ(loaded.problems.size(), 2U);
@@ -389,9 +389,9 @@ TEST_F(ClientsConfTest, ServesNoneOfThoseThatShareAKey) {
 }
 
 TEST_F(ClientsConfTest, WarnsOfWhatNeverMatches) {
-  const std::string nothing = concat("key_id = ", kKeyIdOfNothing.text(), "\nsecret = hUFC\n");
+  const std::string nothing = concat("key_id = ", kKeyIdOfNothing.text(), "\nsecret = 0gEB\n");
   const auto loaded =
-      load("[a]\n" + nothing + "[b]\n" + nothing + "[c]\nfingerprint = 12\nsecret = hUFC\n");
+      load("[a]\n" + nothing + "[b]\n" + nothing + "[c]\nfingerprint = 12\nsecret = 0gEB\n");
   EXPECT_THAT(loaded.problems, IsEmpty());
   EXPECT_THAT(loaded.warnings, ElementsAre(HasSubstr("[a] key_id: "), HasSubstr("[b] key_id: "),
                                            HasSubstr("[c] fingerprint: ")));
@@ -433,7 +433,7 @@ TEST_F(ClientsConfTest, RefusesNamesThatNoFileCanHave) {
 }
 
 TEST_F(ClientsConfTest, ReadsTheFolderInOrderOfName) {
-  const auto other = concat("[second]\nkey_id = ", kOtherKey, "\nsecret = hUFC\n");
+  const auto other = concat("[second]\nkey_id = ", kOtherKey, "\nsecret = 0gEB\n");
   write("clients.conf", "[DEFAULT]\ninterval = 7s\n" + section(""));
   write("clients.d/20.conf", other + "host = %(town)s\n");
   write("clients.d/10.conf", "[DEFAULT]\ntown = here\n");
