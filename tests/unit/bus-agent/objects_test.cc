@@ -61,6 +61,74 @@ TEST_F(Objects, AWriteBecomesARequest) {
   EXPECT_EQ(change->request.timeout(), 7U);
 }
 
+// Each method and each property that can be written asks for one change, its own; no other can.
+TEST_F(Objects, EachCallAsksForWhatItsNameSays) {
+  using Request = door::bus_agent::ToMonitor::Request;
+  const auto asked = [this](const char* interface, const char* member, GVariant* body) {
+    const Outcome outcome = call_with(mirror, "/clients/one", interface, member, body);
+    const auto* change = std::get_if<Change>(&outcome);
+    return change == nullptr ? error_of(outcome) : change->request.SerializeAsString();
+  };
+  const auto request = [](auto setter, auto value) {
+    Request made;
+    made.set_name("one");
+    (made.*setter)(value);
+    return made.SerializeAsString();
+  };
+  for (const char* interface : kClientInterfaces) {
+    const auto method = [&](const char* member, GVariant* body = nullptr) {
+      return asked(interface, member, body == nullptr ? g_variant_new("()") : body);
+    };
+    EXPECT_EQ(method("Approve", g_variant_new("(b)", TRUE)), request(&Request::set_approve, true));
+    EXPECT_EQ(method("Approve", g_variant_new("(b)", FALSE)),
+              request(&Request::set_approve, false));
+    EXPECT_EQ(method("CheckedOK"), request(&Request::set_checked_ok, true));
+    EXPECT_EQ(method("Enable"), request(&Request::set_enabled, true));
+    EXPECT_EQ(method("Disable"), request(&Request::set_enabled, false));
+    EXPECT_EQ(method("StartChecker"), request(&Request::set_checker_running, true));
+    EXPECT_EQ(method("StopChecker"), request(&Request::set_checker_running, false));
+    const auto set = [&](const char* property, GVariant* value) {
+      return asked(kProperties, "Set", g_variant_new("(ssv)", interface, property, value));
+    };
+    const auto text = [](const char* value) { return g_variant_new_string(value); };
+    const auto number = [](std::uint64_t value) { return g_variant_new_uint64(value); };
+    const auto truth = [](bool value) { return g_variant_new_boolean(value ? TRUE : FALSE); };
+    const auto set_host = [](const char* value) {
+      Request made;
+      made.set_name("one");
+      made.set_host(value);
+      return made.SerializeAsString();
+    };
+    const auto set_checker = [](const char* value) {
+      Request made;
+      made.set_name("one");
+      made.set_checker(value);
+      return made.SerializeAsString();
+    };
+    EXPECT_EQ(set("Host", text("h")), set_host("h"));
+    EXPECT_EQ(set("Checker", text("c")), set_checker("c"));
+    EXPECT_EQ(set("Timeout", number(1)), request(&Request::set_timeout, 1U));
+    EXPECT_EQ(set("ExtendedTimeout", number(2)), request(&Request::set_extended_timeout, 2U));
+    EXPECT_EQ(set("Interval", number(3)), request(&Request::set_interval, 3U));
+    EXPECT_EQ(set("ApprovalDelay", number(4)), request(&Request::set_approval_delay, 4U));
+    EXPECT_EQ(set("ApprovalDuration", number(5)), request(&Request::set_approval_duration, 5U));
+    EXPECT_EQ(set("LastCheckedOK", text("")), request(&Request::set_checked_ok, true));
+    EXPECT_EQ(set("Secret", g_variant_new_bytestring("s")), request(&Request::set_secret, true));
+    for (const bool value : {true, false}) {
+      EXPECT_EQ(set("Enabled", truth(value)), request(&Request::set_enabled, value));
+      EXPECT_EQ(set("CheckerRunning", truth(value)), request(&Request::set_checker_running, value));
+      EXPECT_EQ(set("ApprovedByDefault", truth(value)),
+                request(&Request::set_approved_by_default, value));
+    }
+    for (const char* property : {"Name", "ObjectPath", "KeyID", "Fingerprint", "Created",
+                                 "LastApprovalRequest", "LastEnabled", "Expires"}) {
+      EXPECT_EQ(set(property, text("x")), errors::kPropertyReadOnly) << property;
+    }
+    EXPECT_EQ(set("ApprovalPending", truth(true)), errors::kPropertyReadOnly);
+    EXPECT_EQ(set("LastCheckerStatus", g_variant_new_int16(0)), errors::kPropertyReadOnly);
+  }
+}
+
 TEST_F(Objects, ANumberMayBeOfAnyTypeButNotNegative) {
   const auto set = [this](const char* property, GVariant* value) {
     return call_with(mirror, "/clients/one", kProperties, "Set",
