@@ -340,7 +340,7 @@ void Server::open_door(Arrival arrival) {
                                   .on_broken = on_broken};
     options.settings.set_log_level(static_cast<std::uint32_t>(settings_.level));
     options.settings.set_dbus(settings_.use_dbus);
-    bus_agent_ = std::make_unique<BusAgentDoor>(loop_, log_, registry_, std::move(arrival.door),
+    bus_agent_ = std::make_unique<BusAgentDoor>(loop_, registry_, std::move(arrival.door),
                                                 std::move(options));
     bus_agent_->ask_alive();
     if (ready_) announce();

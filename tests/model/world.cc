@@ -325,7 +325,7 @@ void World::connect_bus_agent() {
   bus_agent_.reset();
   asked_.clear();
   bus_agent_ = std::make_unique<monitor::BusAgentDoor>(
-      *loop_, log_, *registry_, UniqueFd(),
+      *loop_, *registry_, UniqueFd(),
       monitor::BusAgentDoor::Options{
           .settings = {},
           .on_greeting = [] {},
