@@ -54,10 +54,10 @@ std::optional<std::string> judge_command(std::string_view command) {
       std::ranges::count(kOfTheShell, program) > 0 || is_found(program)) {
     return std::nullopt;
   }
-  return concat("the checker program ", escaped(program),
-                " is not found, or user " MANDOS_CHECKER_USER
-                " may not execute it: clients that it "
-                "checks are disabled when their timeouts end; install it, or set another checker");
+  return concat("found no program ", escaped(program),
+                " that user " MANDOS_CHECKER_USER
+                " may execute, expected one: clients that it checks are disabled when their "
+                "timeouts end; install it, or set another checker");
 }
 
 }  // namespace mandos::checker_runner

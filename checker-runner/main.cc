@@ -62,6 +62,11 @@ Status prepare_process() {
   return Ok{};
 }
 
+/// As the options of clients are named in other messages about clients.conf.
+std::string checker_of(std::string_view client) {
+  return concat("[", escaped(client), "] checker: ");
+}
+
 /// False when the message breaks the rules of the door.
 bool obey(const ToCheckerRunner& message, Checkers& checkers, Log& log, Door& monitor) {
   switch (message.message_case()) {
@@ -83,7 +88,9 @@ bool obey(const ToCheckerRunner& message, Checkers& checkers, Log& log, Door& mo
       return true;
     }
     case ToCheckerRunner::kJudge:
-      if (const auto warning = judge_command(message.judge().command())) log.warning(*warning);
+      if (const auto warning = judge_command(message.judge().command())) {
+        log.warning(checker_of(message.judge().client()), *warning);
+      }
       return true;
     case ToCheckerRunner::MESSAGE_NOT_SET:
       break;
@@ -145,7 +152,7 @@ int start() {
 }
 
 /// As the checkers' user, if we may become it.
-int judge(std::span<char* const> commands) {
+int judge(std::span<char* const> clients) {
   if (geteuid() == 0) {
     const passwd* user =
         getpwnam(MANDOS_CHECKER_USER);  // NOLINT(concurrency-mt-unsafe): no threads
@@ -155,9 +162,11 @@ int judge(std::span<char* const> commands) {
     }
   }
   std::set<std::string> said;
-  for (const char* command : commands) {
-    const auto warning = judge_command(command);
-    if (warning && said.insert(*warning).second) std::printf("warning: %s\n", warning->c_str());
+  for (std::size_t at = 0; at + 1 < clients.size(); at += 2) {
+    const auto warning = judge_command(clients[at + 1]);
+    if (warning && said.insert(*warning).second) {
+      std::printf("warning: %s%s\n", checker_of(clients[at]).c_str(), warning->c_str());
+    }
   }
   return EXIT_SUCCESS;
 }
@@ -167,8 +176,9 @@ int judge(std::span<char* const> commands) {
 
 int main(int argc, char** argv) {
   using namespace mandos::checker_runner;
-  // For `mandos --check`: warns of commands whose program is not there. Nothing is run.
-  if (argc > 2 && std::string_view(argv[1]) == "--judge") {
+  // For `mandos --check`, with each client's name and command: warns of commands whose program is
+  // not there. Nothing is run.
+  if (argc > 1 && std::string_view(argv[1]) == "--judge") {
     return judge({argv + 2, static_cast<std::size_t>(argc) - 2});
   }
   return start();

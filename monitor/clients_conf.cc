@@ -71,17 +71,6 @@ constexpr std::string_view kGuards[] = {"approval_delay", "approved_by_default",
 // What a section without a client in it was probably meant to be.
 constexpr std::string_view kCommon[] = {"DEFAULT", "Default", "default"};
 
-/// The home directory of the first account in /etc/passwd that `matches`, or nothing. getpwnam(3)
-/// would load a name service or ask its daemon, which the jail answers by killing the monitor.
-std::optional<std::string> find_home(const std::function<bool(const passwd&)>& matches) {
-  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/etc/passwd", "re"), &std::fclose);
-  const passwd* entry = nullptr;
-  do {
-    entry = file == nullptr ? nullptr : fgetpwent(file.get());
-  } while (entry != nullptr && !matches(*entry));
-  return entry == nullptr ? std::nullopt : std::optional<std::string>(entry->pw_dir);
-}
-
 /// $NAME and ${NAME} by the environment, then a leading ~ or ~USER by the home; what is unknown
 /// stays as it is.
 std::string expand_path(std::string_view path) {
@@ -104,7 +93,7 @@ std::string expand_path(std::string_view path) {
   const auto slash = std::min(out.find('/'), out.size());
   const char* const home = slash == 1 ? std::getenv("HOME") : nullptr;
   if (home != nullptr) return home + out.substr(slash);
-  const auto found = find_home([&](const passwd& account) {
+  const auto found = find_account(&passwd::pw_dir, [&](const passwd& account) {
     return slash == 1 ? account.pw_uid == getuid() : out.substr(1, slash - 1) == account.pw_name;
   });
   return found ? *found + out.substr(slash) : out;
@@ -147,16 +136,15 @@ class Loader {
     at_fault_->broken = true;
     tell(out_.problems, std::move(sentence));
   }
-  void wrong(const Values::value_type& value, std::string_view found, std::string_view expected) {
+  static std::string about(const Values::value_type& value, std::string_view what) {
     const auto& [name, at] = value;
-    refuse(concat(Ini::problem(at.place, at.owner, name, found, expected),
-                  at.raw.find(" #") == at.raw.npos && at.raw.find(" ;") == at.raw.npos
-                      ? ""
-                      : "; a comment needs a line of its own"));
+    return concat(Ini::where(at.place, at.owner, name), what, Ini::hint(at.raw));
+  }
+  void wrong(const Values::value_type& value, std::string_view found, std::string_view expected) {
+    refuse(about(value, concat("found ", found, ", expected ", expected)));
   }
   void warn(const Values::value_type& value, std::string_view what) {
-    const auto& [name, at] = value;
-    tell(out_.warnings, Ini::where(at.place, at.owner, name).append(what));
+    tell(out_.warnings, about(value, what));
   }
   bool read(const std::string& path);
   void lies(const std::string& path);
@@ -186,7 +174,7 @@ SecretPtr Loader::read_secret(const Values& values) {
             concat(*at == text.size() ? "base64 that breaks off" : "damaged base64", " at line ",
                    1 + std::ranges::count(before, '\n'), " of the value, character ",
                    before.size() - before.rfind('\n')),
-            "it whole: the client could not decrypt what it gets");
+            "it whole: the client could not decrypt what it gets; copy it again");
       return nullptr;
     }
   } else {
@@ -194,7 +182,8 @@ SecretPtr Loader::read_secret(const Values& values) {
     lies(path);
     auto read = read_file(path, {.is_private = true, .limit = kLargestSecret});
     if (!read || !*read) {
-      wrong(source, read ? concat("no file ", path) : read.error(), "a file that can be used");
+      refuse(about(source, read ? concat("found no file ", path, ", expected the secret in it")
+                                : read.error()));
       return nullptr;
     }
     content = std::move(**read);
@@ -250,6 +239,10 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
     if (field.set == nullptr || value == values.end() || !value->second.text) continue;
     const auto set = field.set(client, *value->second.text);
     if (!set) wrong(*value, in_quotes(value->second.raw), set.error());
+    if (field.name == "host" && *Ini::hint(value->second.raw) != '\0') {
+      warn(*value,
+           concat("found ", in_quotes(value->second.raw), ", expected a name or an address"));
+    }
   }
   const auto key_id = values.find("key_id");
   if (client.key_id == kKeyIdOfNothing) {
@@ -257,7 +250,7 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
   } else if (client.key_id) {
     const auto [other, is_new] = key_ids_.try_emplace(
         *client.key_id, concat(key_id->second.place.text(), " [", escaped(name), "]"), section);
-    if (!is_new) wrong(*key_id, "the key ID of " + other->second.first, "each only once");
+    if (!is_new) wrong(*key_id, "the key ID of " + other->second.first, "one of its own");
     // Neither can be used: perhaps one of them is disabled.
     other->second.second.broken = section.broken;
   } else if (!client.fingerprint.empty()) {
@@ -278,7 +271,7 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
   if (values.contains("secret") || values.contains("secfile")) {
     client.secret = read_secret(values);
   } else {
-    lacks("secret", "a secret or a secfile");
+    lacks("secret", "a secret or a secfile; mandos-keygen --password prints one");
   }
   Client probe;
   probe.name = name;
@@ -334,8 +327,12 @@ LoadedClients Loader::load(const std::string& configdir) {
     for (const auto& file : files) any = read(file) || any;
   }
   if (!any) {
-    refuse(concat(main_file, ": found neither it nor any ", folder,
-                  "/*.conf, expected the clients in them"));
+    refuse(access(configdir.c_str(), F_OK) != 0
+               ? concat(configdir,
+                        ": found no such directory, expected mandos.conf and clients.conf",
+                        " in it; make it, or name another one with --configdir")
+               : concat(main_file, ": found neither it nor any ", folder, "/*.conf, expected the",
+                        " clients in them; mandos-keygen --password prints a client's section"));
   }
   for (auto& [name, section] : ini_.sections()) {
     at_fault_ = &section;
@@ -351,7 +348,7 @@ LoadedClients Loader::load(const std::string& configdir) {
     return ini_.defaults().broken || ini_.sections().at(client.first).broken;
   });
   if (ini_.sections().empty() && out_.problems.empty()) {
-    tell(out_.warnings, concat(main_file, ": there are no clients"));
+    tell(out_.warnings, concat(main_file, ": found no client, expected a section for each one"));
   }
   return std::move(out_);
 }

@@ -8,8 +8,11 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
+#include <memory>
 #include <numeric>
+#include <ranges>
 #include <utility>
 
 #include "common/unique_fd.h"
@@ -85,14 +88,30 @@ std::string_view nearest(std::string_view name, std::span<const std::string_view
   std::string_view found;
   std::size_t least = 3;
   for (const auto each : known) {
-    // Of a short name more than half would differ. What is much longer is not measured, or a line
-    // of megabytes would take its time.
-    if (each.size() < 5 || name.size() > each.size() + 2) continue;
-    const auto distance = edit_distance(name, each);
-    if (distance < least) found = each;
+    // What is much longer is not measured, or a line of megabytes would take its time.
+    if (name.size() > each.size() + 2) continue;
+    const auto distance = std::ranges::is_permutation(name, each) ? 1 : edit_distance(name, each);
+    // Two errors are half of a short name.
+    if (distance < least && distance < each.size() - 2) found = each;
     least = std::min(least, distance);
   }
   return found;
+}
+
+std::optional<std::string> find_account(char* passwd::*field,
+                                        const std::function<bool(const passwd&)>& matches) {
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/etc/passwd", "re"), &std::fclose);
+  const passwd* entry = nullptr;
+  do {
+    entry = file == nullptr ? nullptr : fgetpwent(file.get());
+  } while (entry != nullptr && !matches(*entry));
+  return entry == nullptr ? std::nullopt : std::optional<std::string>(entry->*field);
+}
+
+std::string user_name(uid_t user) {
+  return find_account(&passwd::pw_name,
+                      [user](const passwd& entry) { return entry.pw_uid == user; })
+      .value_or(std::to_string(user));
 }
 
 bool is_text(std::string_view bytes) {
@@ -111,23 +130,30 @@ bool is_text(std::string_view bytes) {
 Result<std::optional<SecretString>> read_file(const std::string& path, const FileRules& rules) {
   // O_NONBLOCK: opening a pipe must not wait for its other end.
   const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
-  if (!fd && errno == ENOENT) return std::optional<SecretString>();
+  const int failed = errno;
   struct stat status {};
-  if (!fd || fstat(fd.get(), &status) != 0) return errno_error(errno, path);
+  // Why a file cannot be opened, its owner or mode may say.
+  if ((fd ? fstat(fd.get(), &status) : stat(path.c_str(), &status)) != 0) {
+    if (errno == ENOENT) return std::optional<SecretString>();
+    return errno_error(errno, path, ": as user ", user_name(geteuid()));
+  }
   const auto refused = [&](const auto&... why) { return Error{concat(path, ": ", why...)}; };
   if (rules.is_folder ? !S_ISDIR(status.st_mode) : !S_ISREG(status.st_mode)) {
     return refused("expected a ", rules.is_folder ? "folder" : "regular file");
   }
   if (status.st_uid != 0 && status.st_uid != geteuid()) {
-    return refused("found owner ", status.st_uid, ", expected root; chown root ", path);
+    return refused("found owner ", user_name(status.st_uid), ", expected root; run: chown root ",
+                   path);
   }
   const mode_t readers = status.st_gid == 0 ? S_IROTH : S_IROTH | S_IRGRP;
   if ((status.st_mode & (S_IWGRP | S_IWOTH | (rules.is_private ? readers : 0))) != 0) {
     return refused("found mode 0", status.st_mode >> 6 & 7, status.st_mode >> 3 & 7,
-                   status.st_mode & 7, ", expected that none but its owner may write",
-                   rules.is_private ? " or read" : "", " it; chmod ",
-                   rules.is_private ? "go= " : "go-w ", path);
+                   status.st_mode & 7, ", expected one that lets only its owner ",
+                   rules.is_private ? "read or write, such as 0600; run: chmod go= "
+                                    : "write; run: chmod go-w ",
+                   path);
   }
+  if (!fd) return errno_error(failed, path, ": as user ", user_name(geteuid()));
   SecretString content(&secret_memory());
   if (rules.is_folder) return std::optional(std::move(content));
   const auto size = static_cast<std::size_t>(status.st_size);
@@ -247,7 +273,10 @@ void Ini::read(std::string file_name, SecretString file_content, Problems& probl
       const auto [found, is_new] = sections_.try_emplace(section_name, Section{place, {}});
       section = is_new ? &found->second : &(ignored_section = {});
       at_fault = &found->second;
-      if (!is_new) wrong("", "the section of " + found->second.place.text(), "each only once");
+      if (!is_new) {
+        wrong("", "a second section, after " + found->second.place.text(),
+              "one; rename or remove it");
+      }
       continue;
     }
     const auto delimiter = text.find_first_of("=:");
@@ -262,7 +291,7 @@ void Ini::read(std::string file_name, SecretString file_content, Problems& probl
       lower(at(name), name.size());
       auto& known = section->options[name];
       const bool is_new = known.place.line == 0;
-      if (!is_new) wrong(name, "the option of " + known.place.text(), "each only once");
+      if (!is_new) wrong(name, "a second value, after " + known.place.text(), "one; remove it");
       option = is_new ? &known : &ignored_option;
       *option = {trim(text.substr(delimiter + 1)), place};
     }

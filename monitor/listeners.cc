@@ -139,25 +139,24 @@ Result<Listeners> open_listeners(const Settings& settings, unsigned index,
     failed = open_new(AF_INET, settings, index, listener);
   }
   if (failed != 0) {
-    return errno_error(failed, "cannot listen on address \"", settings.address, "\" port ",
-                       settings.port,
-                       no_ipv6                ? ": no IPv6 on this system"
-                       : failed == EADDRINUSE ? ": another program has it (ss -tlnp shows which)"
-                                              : "");
+    return errno_error(
+        failed, settings.place("port"), "cannot listen on port ", settings.port,
+        settings.address.empty() ? "" : concat(" of address ", escaped(settings.address)),
+        no_ipv6                ? ": no IPv6 on this system"
+        : failed == EADDRINUSE ? ": another program has it (ss -tlnp shows which)"
+                               : "");
   }
   listeners.sockets.push_back(std::move(listener));
   return listeners;
 }
 
 void close_inherited() {
-  std::vector<int> inherited;
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
     int fd = -1;
     const std::string name = entry.path().filename();
     if (!parse_number(std::string_view(name), fd) || fd <= STDERR_FILENO) continue;
-    if (fcntl(fd, F_GETFD) == 0) inherited.push_back(fd);
+    if (fcntl(fd, F_GETFD) == 0) close(fd);
   }
-  for (const int fd : inherited) close(fd);
 }
 
 Families families_of(const std::vector<UniqueFd>& listeners) {

@@ -20,6 +20,11 @@ int inspect(const Result<CommandLine>& command_line) {
     std::fputs(usage_error_text(command_line.error()).c_str(), stderr);
     return 2;
   }
+  if (geteuid() != 0 &&
+      (command_line->action == Action::kRun || command_line->action == Action::kReload)) {
+    std::fputs("mandos: must be run as root; only --check may be run by others\n", stderr);
+    return EXIT_FAILURE;
+  }
   switch (command_line->action) {
     case Action::kHelp:
       return std::fputs(help_text().c_str(), stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

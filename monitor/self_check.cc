@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <new>
 #include <string>
 #include <utility>
@@ -36,6 +37,8 @@ class Report {
     for (const auto& problem : problems) say(false, problem);
     if (problems.empty()) say(true, what);
   }
+  /// One that a program of ours has said.
+  void fail() { ++failures_; }
   int failures() const { return failures_; }
 
  private:
@@ -48,17 +51,20 @@ bool program_is_ours(const std::string& path) {
          (status.st_mode & 022) == 0 && (status.st_mode & 0111) != 0;
 }
 
-/// A program of ours that judges its arguments, and says on standard output what is wrong with
-/// them. False: something is. It may also be one that we may not run (SELinux).
-bool judges_well(std::vector<const char*> arguments) {
+constexpr int kNoVerdict = 2;
+
+/// Runs a program of ours that judges its arguments. EXIT_SUCCESS: they are good, or we may not run
+/// it (SELinux). EXIT_FAILURE: they are not, and it has said why on standard output.
+int judge(std::vector<const char*> arguments) {
   arguments.push_back(nullptr);
   pid_t pid = -1;
   int status = -1;
   std::fflush(stdout);
   const int failed = posix_spawn(&pid, arguments[0], nullptr, nullptr,
                                  const_cast<char* const*>(arguments.data()), environ);
-  if (failed == EACCES || failed == EPERM) return true;
-  return failed == 0 && waitpid(pid, &status, 0) == pid && status == 0;
+  if (failed == EACCES || failed == EPERM) return EXIT_SUCCESS;
+  return failed == 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status)
+                                                                             : kNoVerdict;
 }
 
 }  // namespace
@@ -84,17 +90,23 @@ int self_check(const LoadedSettings& loaded) {
   if (!loaded.usage_error.empty()) report.say(false, loaded.usage_error);
   const auto priority_place = loaded.settings.place("priority");
   const auto exempt_place = loaded.settings.place("source_penalty_exempt");
-  report.say(
-      judges_well({concat(MANDOS_LIBEXEC_DIR, "/mandos-networker").c_str(), "--judge-settings",
-                   loaded.settings.priority.c_str(), priority_place.c_str(),
-                   loaded.settings.penalty_exempt.c_str(), exempt_place.c_str()}),
-      "priority and source_penalty_exempt");
+  const int verdict =
+      judge({concat(MANDOS_LIBEXEC_DIR, "/mandos-networker").c_str(), "--judge-settings",
+             loaded.settings.priority.c_str(), priority_place.c_str(),
+             loaded.settings.penalty_exempt.c_str(), exempt_place.c_str()});
+  if (verdict == EXIT_FAILURE) {
+    report.fail();
+  } else {
+    report.say(verdict == EXIT_SUCCESS, "priority and source_penalty_exempt");
+  }
   const auto clients = load_clients(loaded.settings.configdir);
   report.problems(concat(clients.clients.size(), " clients in ", loaded.settings.configdir),
                   clients.problems, clients.warnings);
   std::vector<const char*> checkers{MANDOS_LIBEXEC_DIR "/mandos-checker-runner", "--judge"};
-  for (const auto& [name, client] : clients.clients) checkers.push_back(client.checker.c_str());
-  judges_well(std::move(checkers));
+  for (const auto& [name, client] : clients.clients) {
+    checkers.insert(checkers.end(), {name.c_str(), client.checker.c_str()});
+  }
+  judge(std::move(checkers));
   return report.failures();
 }
 

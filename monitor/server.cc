@@ -141,8 +141,9 @@ void Server::begin(const Begin& message, std::vector<UniqueFd> kept) {
   settings_text_ = std::move(loaded.text);
   if (message.has_settings()) warn_of_new_settings(loaded.warnings);
   for (const auto& warning : loaded.warnings) log_.warning(warning);
+  if (!loaded.usage_error.empty()) loaded.problems.push_back(loaded.usage_error);
   for (const auto& problem : loaded.problems) log_.critical(problem);
-  if (!loaded.problems.empty() || !loaded.usage_error.empty()) return fail("wrong settings");
+  if (!loaded.problems.empty()) return loop_.stop(1);
   log_.set_level(settings_.level);
   if (!message.jail().empty()) log_.info("supervisor: jail: ", escaped(message.jail(), 400));
   renewed_ = message.renewed();
@@ -186,7 +187,9 @@ void Server::started(Role role, std::uint32_t index, pid_t pid, UniqueFd door, U
   Arrival arrival{role, index, pid, std::move(door)};
   if (serving_) return open_door(std::move(arrival));
   arrivals_.push_back(std::move(arrival));
-  if (std::ranges::all_of(wanted_, [](const auto& entry) { return entry.second > 0; })) serve();
+  if (std::ranges::all_of(wanted_, [](const auto& entry) { return entry.second > 0; })) {
+    load_and_serve();
+  }
 }
 
 void Server::judge_locked_memory() {
@@ -203,18 +206,24 @@ void Server::judge_locked_memory() {
   }
 }
 
-void Server::serve() {
-  if (!load_clients_first()) return;
+void Server::serve(const std::vector<std::string>& readable) {
   judge_locked_memory();
   null_.reset(open("/dev/null", O_RDWR | O_CLOEXEC));  // out of reach from here on
   // Before the first byte from another process is read, and for ever.
-  // A reload finds the files where they lay at start. Where they lie elsewhere, it fails and is
-  // left to a fresh monitor.
-  std::vector<std::string> readable(client_folders_.begin(), client_folders_.end());
-  readable.insert(readable.end(), {settings_.configdir, "/etc/passwd"});
-  auto jailed = jail::enter(monitor_jail(std::move(readable), {settings_.statedir}));
+  auto jailed = jail::enter(monitor_jail(readable, {settings_.statedir}));
   if (!jailed) return fail(concat("jail: ", jailed.error()));
   log_.info("monitor: jail: ", *jailed, " secrets=", secret_memory_kind());
+  // All processes run on the same kernel, and the next monitor on this one again.
+  if (!restarted_ && jailed->find("no landlock") != jailed->npos) {
+    log_.warning(
+        "no process has the layer Landlock of its jail: this kernel was built without it, or ",
+        "its option lsm= does not name landlock");
+  }
+  if (!restarted_ && secret_memory_kind() != "memfd_secret") {
+    log_.warning("secrets are in ", secret_memory_kind(),
+                 ": before Linux 6.5, the kernel's option ",
+                 "secretmem.enable=1 hides them from the kernel, too");
+  }
   serving_ = true;
   // Before there is a bus-agent, which would tell the bus of each how it came to be as it begins.
   registry_.start();
@@ -224,23 +233,19 @@ void Server::serve() {
   loop_.after(kTrim, [] { malloc_trim(0); });
 }
 
-bool Server::load_clients_first() {
+void Server::load_and_serve() {
   auto loaded = load_clients(settings_.configdir);
   for (const auto& warning : loaded.warnings) log_.warning(warning);
   for (const auto& problem : loaded.problems) log_.critical(problem);
-  if (!loaded.problems.empty() && loaded.clients.empty()) {
-    fail("wrong clients");
-    return false;
-  }
-  client_folders_ = std::move(loaded.folders);
+  if (!loaded.problems.empty() && loaded.clients.empty()) return loop_.stop(1);
   jail::override_permissions(true);  // to take over the state's directory
   std::vector<std::string> warnings;
   bool in_use = false;
   auto kept = open_state(warnings, in_use);
   for (const auto& warning : warnings) log_.warning(warning);
   if (!kept) {
-    fail(concat(kept.error(), in_use ? "" : "; --no-restore starts without the saved state"));
-    return false;
+    return fail(
+        concat(kept.error(), in_use ? "" : "; --no-restore starts without the saved state"));
   }
   const Moment now = Moment::now();
   const bool is_first_start = kept->clients.empty() && kept->damaged.empty();
@@ -279,7 +284,10 @@ bool Server::load_clients_first() {
                  " clients that have no section, or one with an error, is kept until a reload: ",
                  escaped(*absent_.begin()), absent_.size() > 1 ? ", ..." : "");
   }
-  return true;
+  // A reload finds the files where they lay at start. Where they lie elsewhere, it fails and is
+  // left to a fresh monitor.
+  loaded.folders.insert({settings_.configdir, "/etc/passwd"});
+  serve({loaded.folders.begin(), loaded.folders.end()});
 }
 
 // What this server saved after a start without restoring is restored when only the monitor is
@@ -471,7 +479,11 @@ bool Server::find_network(bool inherited) {
   } else {
     log_.warning("an interface that is made anew will not be noticed: ", watch.error());
   }
-  if (const auto what = awaited(); !what.empty()) log_.warning("waiting for ", what);
+  if (const auto what = awaited(); !what.empty()) {
+    log_.warning(settings_.place(settings_.interface.empty() ? "address" : "interface"),
+                 "waiting for ", what,
+                 ", which does not exist yet ('ip address' shows those that do)");
+  }
   return true;
 }
 

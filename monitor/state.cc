@@ -16,6 +16,7 @@
 #include <new>
 #include <utility>
 
+#include "monitor/ini.h"
 #include "monitor/key_id.h"
 
 namespace mandos::monitor {
@@ -82,7 +83,7 @@ Result<StateStore> StateStore::open(std::string path, bool read, std::vector<std
       return Error{concat(path, ": found ", S_ISLNK(status.st_mode) ? "a symbolic link" : "a file",
                           ", expected a directory; name the directory itself with --statedir")};
     }
-    return errno_error(why, path, ": of user ", status.st_uid, ", cannot be opened");
+    return errno_error(why, path, ": of user ", user_name(status.st_uid), ", cannot be opened");
   }
   if (flock(store.directory_.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return errno_error(errno, path, ": cannot be locked");
@@ -107,18 +108,18 @@ Result<StateStore> StateStore::open(std::string path, bool read, std::vector<std
       static_cast<void>(!fchown(store.directory_.get(), status.st_uid, status.st_gid));
       if (!files) return Error{files.error()};
       return Error{concat(path, "/", escaped(files->front()), ": found in a directory of user ",
-                          status.st_uid,
+                          user_name(status.st_uid),
                           (status.st_mode & 022) != 0 ? " that others may write" : "",
                           ", so it may be planted; remove it, or chown it and the directory to ",
                           "root, mode 0700, if nobody else could write there")};
     }
     if (taken) {
-      warnings.push_back(concat(path, ": taken over from user ", status.st_uid));
+      warnings.push_back(concat(path, ": taken over from user ", user_name(status.st_uid)));
       break;
     }
     if (fchown(store.directory_.get(), geteuid(), getegid()) != 0 ||
         fchmod(store.directory_.get(), 0700) != 0) {
-      return Error{concat(errno_error(errno, path, ": belongs to user ", status.st_uid,
+      return Error{concat(errno_error(errno, path, ": belongs to user ", user_name(status.st_uid),
                                       ", and cannot be taken over")
                               .text,
                           "; chown it to root, but not the files in it")};
@@ -236,7 +237,8 @@ Result<std::optional<Saved>> StateStore::read(const std::string& file) const {
   if (fstat(fd.get(), &status) != 0) return errno_error(errno, "fstat");
   if (!S_ISREG(status.st_mode)) return Error{"found something that is not a file"};
   if (status.st_uid != geteuid()) {
-    return Error{concat("belongs to user ", status.st_uid, ", expected ", geteuid())};
+    return Error{
+        concat("belongs to user ", user_name(status.st_uid), ", expected ", user_name(geteuid()))};
   }
   if ((status.st_mode & 022) != 0) return Error{"others than its owner may write it"};
   const auto size = static_cast<std::size_t>(status.st_size);

@@ -16,6 +16,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <utility>
@@ -98,6 +99,15 @@ std::pair<UniqueFd, std::optional<pid_t>> lock_control_directory() {
   return {std::move(directory), shared ? std::optional(lock.l_pid) : std::nullopt};
 }
 
+/// The unit of a server that runs, for a message; empty: it was started by hand.
+std::string of_unit(pid_t pid) {
+  std::ifstream file(concat("/proc/", pid, "/cgroup"));
+  for (std::string line; std::getline(file, line);) {
+    if (line.ends_with(".service")) return concat(" of unit ", line.substr(line.rfind('/') + 1));
+  }
+  return "";
+}
+
 /// Closes what we inherited, apart from those given, which are ours.
 void close_inherited(std::array<int, 3> ours) {
   std::ranges::sort(ours);
@@ -139,10 +149,12 @@ int start(const std::vector<std::string>& arguments) {
   close(spare);
   judge_listen_fds();
   const int verdict = inspect(arguments);
-  if (verdict == inspection::kReload) return ask_for_reload();
+  if (verdict == inspection::kReload) {
+    const auto reloaded = ask_for_reload();
+    return reloaded ? *reloaded : complain(reloaded.error());
+  }
   if (verdict != inspection::kForeground && verdict != inspection::kBackground) return verdict;
   const bool foreground = verdict == inspection::kForeground;
-  if (geteuid() != 0) return complain("must be started as root, to give each process its account");
   if (auto capable = check_capabilities(); !capable) return complain(capable.error());
   auto accounts = find_accounts();
   if (!accounts) return complain(accounts.error());
@@ -162,8 +174,9 @@ int start(const std::vector<std::string>& arguments) {
     ready_pipe = std::move(*pipe);
   }
   const auto [lock, other] = lock_control_directory();
-  const std::string already =
-      other ? concat("mandos already runs, as process ", *other) : std::string();
+  const std::string already = other && *other > 0
+                                  ? concat("already runs, as process ", *other, of_unit(*other))
+                                  : std::string("already runs");
   // In the foreground another one is possible, with a port and a state directory of its own.
   if (other && !foreground) return complain(already + ": nothing was changed");
   if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0)
@@ -199,8 +212,9 @@ int start(const std::vector<std::string>& arguments) {
                            static_cast<void>(!write(ready_pipe.get(), "", 1));
                            ready_pipe.reset();
                          }});
-  if (other) log.warning(already);
-  if (auto listening = supervisor.listen(); !listening) {
+  if (other) {
+    log.warning("mandos ", already, ", which is the one that mandos --reload asks");
+  } else if (auto listening = supervisor.listen(); !listening) {
     log.warning("--reload will not work: ", listening.error());
   }
   if (!jail::within_bounds(CAP_NET_RAW)) {

@@ -52,13 +52,12 @@ void answer(const UniqueFd& requester, std::string_view text) {
 /// Without the lines of what is good.
 std::string bad_lines(std::string_view report) {
   std::string out;
-  for (; !report.empty(); report.remove_prefix(std::min(report.size(), report.find('\n') + 1))) {
+  while (!report.empty()) {
     auto line = report.substr(0, report.find('\n'));
+    report.remove_prefix(std::min(report.size(), line.size() + 1));
     if (line.starts_with(inspection::kGood)) continue;
     if (line.starts_with(inspection::kBad)) line.remove_prefix(sizeof inspection::kBad - 1);
-    append(out, line);
-    out += '\n';
-    if (report.find('\n') == report.npos) break;
+    out += concat(line, '\n');
   }
   return out;
 }
@@ -254,11 +253,7 @@ void Reloads::finish(bool ok, std::string text) {
   next();
 }
 
-int ask_for_reload() {
-  const auto complain = [](const auto&... what) {
-    std::fprintf(stderr, "mandos: %s\n", concat(what...).c_str());
-    return EXIT_FAILURE;
-  };
+Result<int> ask_for_reload() {
   const UniqueFd server(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   // Connecting waits too, for a server that is stopped and has a queue of others who ask.
   const timeval longest{.tv_sec = 2 * kLongestReload.count() / 1000, .tv_usec = 0};
@@ -266,10 +261,9 @@ int ask_for_reload() {
   setsockopt(server.get(), SOL_SOCKET, SO_RCVTIMEO, &longest, sizeof longest);
   const int failed = connect_to_control(server.get());
   if (failed == ENOENT || failed == ECONNREFUSED) {
-    return complain("no server runs that could reload: " MANDOS_CONTROL_SOCKET);
+    return Error{"no server runs that could reload: " MANDOS_CONTROL_SOCKET};
   }
-  if (failed == EAGAIN) return complain("the server gave no answer");
-  if (failed != 0) return complain(errno_error(failed, MANDOS_CONTROL_SOCKET).text);
+  if (failed != 0 && failed != EAGAIN) return errno_error(failed, MANDOS_CONTROL_SOCKET);
   std::string text;
   std::array<char, 4096> buffer{};
   ssize_t size = 0;
@@ -278,7 +272,7 @@ int ask_for_reload() {
   }
   const bool done = text.ends_with(kDone);
   std::fputs(text.c_str(), done ? stdout : stderr);
-  if (!done && !text.ends_with(kFailed)) return complain("the server gave no answer");
+  if (!done && !text.ends_with(kFailed)) return Error{"the server gave no answer"};
   return done ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 

@@ -93,6 +93,6 @@ class Reloads {
 };
 
 /// Asks the server that runs, and prints what it says. The exit status of --reload.
-int ask_for_reload();
+Result<int> ask_for_reload();
 
 }  // namespace mandos::supervisor

@@ -436,7 +436,9 @@ void Supervisor::reap() {
 void Supervisor::ended(pid_t pid, int wait_status) {
   if (reloads_.ended(pid, wait_status)) return;
   if (pid == monitor_process_.pid) {
-    if (!stopping_ && !renewing_) log_.error("monitor[", pid, "] ended: ", told(wait_status));
+    if (!stopping_ && !renewing_ && !has_said_why(wait_status)) {
+      log_.error("monitor[", pid, "] ended: ", told(wait_status));
+    }
     monitor_process_.pid = -1;
     return monitor_ended(told(wait_status));
   }
@@ -467,7 +469,9 @@ void Supervisor::ended(pid_t pid, int wait_status) {
 }
 
 void Supervisor::replace(Child& child, pid_t pid, int wait_status) {
-  log_.error(find_kind(child.role)->file, "[", pid, "] ended: ", told(wait_status));
+  if (!has_said_why(wait_status)) {
+    log_.error(find_kind(child.role)->file, "[", pid, "] ended: ", told(wait_status));
+  }
   if (!was_ready_ && !child.hangs) return stop(1);
   // What a checker-runner left behind is ours now.
   if (child.role == door::supervisor::CHECKER_RUNNER) {

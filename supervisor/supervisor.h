@@ -4,8 +4,10 @@
 #pragma once
 
 #include <supervisor.pb.h>
+#include <sys/wait.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <memory>
@@ -99,6 +101,10 @@ class Supervisor {
   void send(const ToMonitor& message, std::span<const int> descriptors = {});
   void on_signal(int signal);
   void reap();
+  /// Of a start that failed: each of our programs says the reason before it exits with status 1.
+  bool has_said_why(int wait_status) const {
+    return !was_ready_ && wait_status == W_EXITCODE(EXIT_FAILURE, 0);
+  }
   void ended(pid_t pid, int wait_status);
   void replace(Child& child, pid_t pid, int wait_status);
   void monitor_ended(const std::string& how);

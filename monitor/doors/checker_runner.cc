@@ -4,19 +4,18 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <set>
+#include <map>
 #include <string_view>
 #include <utility>
 
 namespace mandos::monitor {
 namespace {
 
-using door::checker_runner::ToCheckerRunner;
 using door::checker_runner::ToMonitor;
 
-// 10,000 commands of a few hundred bytes may wait for a checker-runner that is busy.
 // Of a checker's program.
 constexpr std::size_t kMostJudged = 4096;
+// 10,000 commands of a few hundred bytes may wait for a checker-runner that is busy.
 constexpr Channel::Limits kLimits{.receive = 64, .queue = 16UL * 1024 * 1024};
 
 }  // namespace
@@ -41,23 +40,24 @@ CheckerRunnerDoor::CheckerRunnerDoor(EventLoop& loop, Registry& registry, Unique
           [this](const std::string& why) { on_broken_(why); }, std::move(on_alive)),
       registry_(registry),
       on_broken_(std::move(on_broken)) {
-  ToCheckerRunner message;
-  message.mutable_settings()->set_log_level(static_cast<std::uint32_t>(level));
-  message.mutable_settings()->set_show_output(show_output);
-  door_.send(message);
+  tell([&](auto& message) {
+    message.mutable_settings()->set_log_level(static_cast<std::uint32_t>(level));
+    message.mutable_settings()->set_show_output(show_output);
+  });
   judge();
 }
 
 void CheckerRunnerDoor::judge() {
-  ToCheckerRunner message;
-  std::set<std::string> commands;
+  std::map<std::string, std::string> commands;  // each with the first client that has it
   registry_.for_each([&](const Client& client) {
     const auto& checker = client.settings.checker;
-    commands.insert(checker.substr(0, std::min(checker.find(' '), kMostJudged)));
+    commands.try_emplace(checker.substr(0, std::min(checker.find(' '), kMostJudged)), client.name);
   });
-  for (const auto& command : commands) {
-    message.mutable_judge()->set_command(command);
-    door_.send(message);
+  for (const auto& each : commands) {
+    tell([&each](auto& message) {
+      message.mutable_judge()->set_command(each.first);
+      message.mutable_judge()->set_client(each.second);
+    });
   }
 }
 
@@ -68,16 +68,14 @@ CheckerRunnerDoor::~CheckerRunnerDoor() {
 
 void CheckerRunnerDoor::run(CheckerId checker, const std::string& command) {
   running_.insert(checker);
-  ToCheckerRunner message;
-  message.mutable_run()->set_checker(checker);
-  message.mutable_run()->set_command(command);
-  door_.send(message);
+  tell([&](auto& message) {
+    message.mutable_run()->set_checker(checker);
+    message.mutable_run()->set_command(command);
+  });
 }
 
 void CheckerRunnerDoor::kill(CheckerId checker) {
-  ToCheckerRunner message;
-  message.mutable_kill()->set_checker(checker);
-  door_.send(message);
+  tell([&](auto& message) { message.mutable_kill()->set_checker(checker); });
 }
 
 unsigned CheckerRunnerDoor::state_of(const ToMonitor& message) const {

@@ -381,67 +381,6 @@ def _():
         expect(status == 1 and "networkers" in output, f"{arguments}: {status}: {output!r}")
 
 
-@case("each typical mistake is named, with its place and what to do")
-def _():
-    key, key_id = harness.test_key()
-    good = f"[web]\nkey_id = {key_id}\nsecret = 0gEB\n"
-    clients = [  # what clients.conf has more, and what is said
-        ("timeot = PT5M\n", r'warning: \S+/clients.conf:4: \[web\] timeot: unknown option, ignored; '
-                            r'the nearest known one is "timeout"'),
-        ("approved_by_defualt = no\n", r'\[web\] approved_by_defualt: found an unknown option, expected '
-                                       r'"approved_by_default"'),
-        ("timeout = 5 minutes\n", r':4: \[web\] timeout: found "5 minutes", expected a duration such as PT5M'),
-        ("timeout = PT5M # five\n", r"a comment needs a line of its own"),
-        ("[web]\n", r":4: \[web\] found the section of \S+/clients.conf:1, expected each only once"),
-        ("[db]\nkey_id = %s\n" % ("a" * 64), r":4: \[db\] secret: found nothing, expected a secret or a secfile"),
-        ("[db]\nsecret = 0gEB\nkey_id = 12ab\n", r':6: \[db\] key_id: found "12ab", expected 64 hexadecimal '
-                                                 r"digits, not 4 characters"),
-        ("[db]\nkey_id = %s\nsecret = hUFC\n  hU#C\n" % ("a" * 64),
-         r":6: \[db\] secret: found damaged base64 at line 2 of the value, character 3.*could not decrypt"),
-        ("[db]\nkey_id = %s\nsecret = QUJD\n" % ("a" * 64),
-         r"warning: .*:6: \[db\] secret: this is not an OpenPGP message: the client could not decrypt it"),
-        ("[db]\nkey_id = %s\nsecfile = /nowhere/secret\n" % ("a" * 64), r"secfile: found no file /nowhere/secret"),
-        ("[db]\nkey_id = %s\nsecfile = /dev/shm/open\n" % ("a" * 64), r"/dev/shm/open: found mode 0644, expected that "
-                                                                       r"none but its owner may write or read it; chmod go= "),
-        ("checker = fpign -q -- x\n", r"warning: the checker program fpign is not found, or user _mandos may not "),
-    ]
-    pathlib.Path("/dev/shm/open").write_text("secret")
-    pathlib.Path("/dev/shm/open").chmod(0o644)
-    for more, said in clients:
-        config = forgiving().write()
-        (config.directory / "clients.conf").write_text(good + more)
-        config.write = lambda: config
-        (config.directory / "clients.conf").chmod(0o600)
-        status, output = run_mandos(config, "--check", "--port", "4711")
-        expect_equal(status, 0 if said.startswith("warning") else 1, f"{more!r}: {output}")
-        expect(re.search(said, output), f"{said!r} is not in {output}")
-        expect("no clients" not in output and "\\x22" not in output, output)
-    for options, said in (({"priority": "NORMAL:%NONSENSE"},
-                           r"/mandos.conf:\d+: \[DEFAULT\] priority: priority string 'NORMAL:%NONSENSE': .*leave it out"),
-                          ({"source_penalty_exempt": "10.0.0.0/8, 10.0.0.300"},
-                           r"/mandos.conf:\d+: \[DEFAULT\] source_penalty_exempt: found '10.0.0.300', expected at most 64 networks")):
-        # By --check and by a start.
-        for arguments in ["--check"], ["--foreground"]:
-            status, output = run_mandos(forgiving(**options).client("good", key_id, BLOB), "--port", harness.PORT, *arguments)
-            expect(status == 1 and re.search(said, output), f"{options}: {status}: {output}")
-            expect("\\x22" not in output, output)
-    for change, said in ((lambda file: file.chmod(0o644), r"clients.conf: found mode 0644, .*; chmod go= /"),
-                         (lambda file: os.chown(file, 64000, 0), r"clients.conf: found owner 64000, expected root; chown root /"),
-                         (lambda file: shutil.rmtree(file.parent), r"clients.conf: found neither it nor any ")):
-        config = forgiving().client("good", key_id, BLOB).write()
-        config.write = lambda: config
-        change(config.directory / "clients.conf")
-        status, output = run_mandos(config, "--check", "--port", "4711")
-        expect(status == 1 and re.search(said, output), f"{status}: {output}")
-    # What a start alone meets.
-    with socket.create_server(("::1", harness.PORT), family=socket.AF_INET6):
-        status, output = run_mandos(forgiving().client("good", key_id, BLOB), "--foreground", "--address", "::1",
-                                    "--port", harness.PORT)
-        expect(status == 1 and "Address already in use" in output and "another program has it" in output, output)
-    status, output = run_mandos(forgiving(), "--prot", "4711")
-    expect(status == 2 and "unknown or misused option: --prot" in output and "mandos --help" in output, output)
-
-
 @case("a second start by hand says that mandos already runs, and changes nothing")
 def _():
     harness.DatagramSink("/dev/log")
@@ -452,7 +391,7 @@ def _():
         for port in harness.PORT, harness.PORT + 1:
             status, output = run_mandos(forgiving().client("bad", key_id, b"no"), "--address", "::1",
                                         "--port", port)
-            expect_equal((status, output), (1, f"mandos: mandos already runs, as process {pid}: "
+            expect_equal((status, output), (1, f"mandos: already runs, as process {pid}: "
                                                "nothing was changed\n"), "the second start")
 
     status, output = run_mandos(forgiving().client("good", key_id, BLOB), "--address", "::1",

@@ -129,7 +129,7 @@ TEST_F(ClientsConfTest, SuggestsTheOptionThatWasMeant) {
       testing::UnorderedElementsAre(
           HasSubstr(
               ":4: [foo] chekcer: unknown option, ignored; the nearest known one is \"checker\""),
-          testing::EndsWith(":5: [foo] hots: unknown option, ignored"),
+          HasSubstr(":5: [foo] hots: unknown option, ignored; the nearest known one is \"host\""),
           HasSubstr(
               ":6: [foo] timeouts: unknown option, ignored; the nearest known one is \"timeout\""),
           testing::EndsWith(":7: [foo] my_own: unknown option, ignored"),
@@ -138,6 +138,17 @@ TEST_F(ClientsConfTest, SuggestsTheOptionThatWasMeant) {
           HasSubstr(
               "[DEFAULT] approval_duratoin: unknown option, ignored; the nearest known one is "
               "\"approval_duration\"")));
+}
+
+TEST_F(ClientsConfTest, WarnsOfACommentBehindAHost) {
+  for (const char* host : {"web.example # the web", "web.example  ;the web"}) {
+    EXPECT_THAT(load(section(concat("host = ", host, "\n"))).warnings,
+                ElementsAre(testing::EndsWith(concat(
+                    ":4: [foo] host: found \"", host,
+                    "\", expected a name or an address; a comment needs a line of its own"))));
+  }
+  EXPECT_THAT(load(section("host = web.example#1\nchecker = true # in the shell\n")).warnings,
+              IsEmpty());
 }
 
 TEST_F(ClientsConfTest, RefusesATypingErrorInAnOptionThatGuards) {
@@ -463,7 +474,7 @@ TEST_F(ClientsConfTest, WantsAFileOfClients) {
 TEST_F(ClientsConfTest, StartsWithoutClients) {
   const auto loaded = load("[DEFAULT]\n;timeout = PT5M\n");
   EXPECT_THAT(loaded.problems, IsEmpty());
-  EXPECT_THAT(loaded.warnings, ElementsAre(HasSubstr("no clients")));
+  EXPECT_THAT(loaded.warnings, ElementsAre(HasSubstr("found no client, expected")));
 }
 
 TEST_F(ClientsConfTest, RefusesAFileThatOthersMayRead) {

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace mandos::monitor {
 namespace {
@@ -237,7 +238,25 @@ TEST_F(FileTest, LetsOnlyTheGroupOfRootRead) {
     ASSERT_EQ(chown(path_.c_str(), 0, 12345), 0);
     EXPECT_THAT(why(path_, {.is_private = true}), HasSubstr("0640"));
     ASSERT_EQ(chown(path_.c_str(), 12345, 0), 0);
-    EXPECT_THAT(why(path_, {}), HasSubstr("owner 12345"));
+    EXPECT_THAT(why(path_, {}), HasSubstr("found owner 12345, expected root; run: chown root "));
+    ASSERT_EQ(chown(path_.c_str(), 1, 0), 0);
+    EXPECT_THAT(why(path_, {}), HasSubstr("found owner daemon, expected root; run: chown root "));
+  }
+}
+
+TEST(NearestTest, KnowsTypingErrorsInShortNames) {
+  constexpr std::string_view kKnown[] = {"host", "port", "timeout"};
+  for (const auto& [typed, meant] : {std::pair{"hots", "host"},
+                                     {"prot", "port"},
+                                     {"prt", "port"},
+                                     {"hosts", "host"},
+                                     {"pots", ""},
+                                     {"xy", ""},
+                                     {"", ""},
+                                     {"tiemout", "timeout"},
+                                     {"tmeot", "timeout"},
+                                     {"teot", ""}}) {
+    EXPECT_EQ(nearest(typed, kKnown), meant) << typed;
   }
 }
 

@@ -506,11 +506,24 @@ TEST_F(SupervisorTest, AMonitorThatDiesAtStartIsTheOneToBlame) {
   const pid_t runner = start(CHECKER_RUNNER);
   ends(runner, 0);  // since its door was closed
   pass(Milliseconds(500));
-  ends(kMonitor, W_EXITCODE(1, 0));
+  ends(kMonitor, W_EXITCODE(3, 0));
   EXPECT_EQ(supervisor_->run(), 1);
   const std::string said = log();
-  EXPECT_THAT(said, HasSubstr("monitor[100] ended: exit status 1"));
+  EXPECT_THAT(said, HasSubstr("monitor[100] ended: exit status 3"));
   EXPECT_THAT(said, Not(HasSubstr("checker-runner")));
+}
+
+// It has said why, and there is nothing to add.
+TEST_F(SupervisorTest, AMonitorThatSaysWhyItCannotStartHasTheLastWord) {
+  ends(kMonitor, W_EXITCODE(1, 0));
+  EXPECT_EQ(supervisor_->run(), 1);
+  EXPECT_THAT(log(), Not(HasSubstr("ended")));
+}
+
+TEST_F(SupervisorTest, AProcessThatEndsLaterIsNamedWhateverItsStatus) {
+  ready();
+  ends(kMonitor, W_EXITCODE(1, 0));
+  EXPECT_THAT(log(), HasSubstr("monitor[100] ended: exit status 1"));
 }
 
 TEST_F(SupervisorTest, AChildThatEndsByItselfAtStartIsToBlame) {
