@@ -7,7 +7,8 @@ import harness
 from harness import (Configuration, Server, case, expect, expect_equal, expect_nothing_left,
                      expect_outcome, fetch, wait_until)
 
-BLOB = b"\x85 what the client may have"
+# One packet, encrypted data (RFC 9580, section 4.2): a start does not warn of it.
+BLOB = b"\xd2\x19\x01what the client may have"
 ROLES = ("monitor", "networker", "checker-runner")
 KINDS = ("ed25519", "ed448", "p256", "p384", "p521", "rsa3072")
 MANDOS = harness.PREFIX / "sbin/mandos"
