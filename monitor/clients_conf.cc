@@ -133,9 +133,8 @@ class Loader {
  private:
   /// An option as one client sees it.
   struct Value {
-    Ini::Place place;
-    std::string_view owner;  // the section that it stands in, perhaps DEFAULT
-    std::string_view raw;
+    const Ini::Option& option;
+    std::string_view owner;            // the section that it stands in, perhaps DEFAULT
     std::optional<SecretString> text;  // none: its expansion failed, which has been told
   };
   using Values = std::pmr::map<std::string_view, Value>;
@@ -149,14 +148,15 @@ class Loader {
   }
   void wrong(const Values::value_type& value, std::string_view found, std::string_view expected) {
     const auto& [name, at] = value;
-    refuse(concat(Ini::problem(at.place, at.owner, name, found, expected),
-                  at.raw.find(" #") == at.raw.npos && at.raw.find(" ;") == at.raw.npos
+    refuse(concat(Ini::problem(at.option.place, at.owner, name, found, expected),
+                  at.option.value.find(" #") == at.option.value.npos &&
+                          at.option.value.find(" ;") == at.option.value.npos
                       ? ""
                       : "; a comment needs a line of its own"));
   }
   void warn(const Values::value_type& value, std::string_view what) {
     const auto& [name, at] = value;
-    tell(out_.warnings, Ini::where(at.place, at.owner, name).append(what));
+    tell(out_.warnings, Ini::where(at.option.place, at.owner, name).append(what));
   }
   bool read(const std::string& path);
   void lies(const std::string& path);
@@ -182,10 +182,12 @@ SecretPtr Loader::read_secret(const Values& values) {
     const std::string_view text = *source.second.text;
     if (const auto at = decode_base64(text, content)) {
       const auto before = text.substr(0, *at);
+      // What was put into it stands elsewhere.
+      const auto line = source.second.option.value != text ? 0 : std::ranges::count(before, '\n');
       wrong(source,
             concat(*at == text.size() ? "base64 that breaks off" : "damaged base64", " at line ",
-                   1 + std::ranges::count(before, '\n'), " of the value, character ",
-                   before.size() - before.rfind('\n')),
+                   source.second.option.lines[static_cast<std::size_t>(line)], ", character ",
+                   before.size() - before.rfind('\n'), " of its text"),
             "it whole: the client could not decrypt what it gets");
       return nullptr;
     }
@@ -228,8 +230,8 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
   Values values(&secret_memory());
   for (auto* const owner : {&section, &ini_.defaults()}) {
     for (const auto& [option_name, option] : owner->options) {
-      const auto [value, is_new] = values.try_emplace(
-          option_name, Value{option.place, owner == &section ? name : "DEFAULT", option.value, {}});
+      const auto [value, is_new] =
+          values.try_emplace(option_name, Value{option, owner == &section ? name : "DEFAULT", {}});
       if (!is_new) continue;
       auto text = ini_.expand(section, option);
       if (text) {
@@ -249,30 +251,31 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
     const auto value = values.find(field.name);
     if (field.set == nullptr || value == values.end() || !value->second.text) continue;
     const auto set = field.set(client, *value->second.text);
-    if (!set) wrong(*value, in_quotes(value->second.raw), set.error());
+    if (!set) wrong(*value, in_quotes(value->second.option.value), set.error());
   }
   const auto key_id = values.find("key_id");
   if (client.key_id == kKeyIdOfNothing) {
     warn(*key_id, "this is the key ID of nothing, which never matches");
   } else if (client.key_id) {
     const auto [other, is_new] = key_ids_.try_emplace(
-        *client.key_id, concat(key_id->second.place.text(), " [", escaped(name), "]"), section);
+        *client.key_id, concat(key_id->second.option.place.text(), " [", escaped(name), "]"),
+        section);
     if (!is_new) wrong(*key_id, "the key ID of " + other->second.first, "each only once");
     // Neither can be used: perhaps one of them is disabled.
     other->second.second.broken = section.broken;
   } else if (!client.fingerprint.empty()) {
     warn(*values.find("fingerprint"), "without a key_id it never matches");
-  } else if (!values.contains("key_id") || key_id->second.raw.empty()) {
+  } else if (!values.contains("key_id") || key_id->second.option.value.empty()) {
     lacks("key_id", "64 hexadecimal digits");
     ini_.defaults().broken |= !nearest(name, kCommon).empty();
   }
-  if (client.timeout <= client.interval) {
+  if (!at_fault_->broken && client.timeout <= client.interval) {
     const auto& timeout = *values.find("timeout");
     const auto& interval = *values.find("interval");
     // Where the section itself set one of them, that is the place to look at.
     warn(timeout.second.owner == name ? timeout : interval,
-         concat("the timeout, ", in_quotes(timeout.second.raw),
-                ", is not longer than the interval, ", in_quotes(interval.second.raw),
+         concat("the timeout, ", in_quotes(timeout.second.option.value),
+                ", is not longer than the interval, ", in_quotes(interval.second.option.value),
                 ": a client is disabled before its next check"));
   }
   if (values.contains("secret") || values.contains("secfile")) {
@@ -286,9 +289,14 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
   probe.settings = client;
   // The preset one fails only of a value that has been told.
   const auto& checker = *values.find("checker");
-  if (const auto command = expand_checker(probe); !command && checker.second.place.line > 0) {
+  if (const auto command = expand_checker(probe); !command && !at_fault_->broken) {
     warn(checker, command.error());
   }
+  out_.checkers.emplace(
+      client.checker,
+      checker.second.option.place.line == 0  // preset
+          ? Ini::where(section.place, name, "checker")
+          : Ini::where(checker.second.option.place, checker.second.owner, "checker"));
   out_.clients.emplace(name, std::move(client));
 }
 

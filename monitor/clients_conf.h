@@ -18,6 +18,8 @@ struct LoadedClients {
   /// expected.
   std::vector<std::string> problems;
   std::vector<std::string> warnings;
+  /// Each command of a checker, and "FILE:LINE: [SECTION] checker: " of one client that has it.
+  std::map<std::string, std::string> checkers;
   /// Where the files lie that were read: what a jail must reach for reading them again.
   std::set<std::string> folders;
 };

@@ -9,7 +9,6 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
-#include <numeric>
 #include <utility>
 
 #include "common/unique_fd.h"
@@ -64,35 +63,29 @@ void lower(char* begin, std::size_t size) {
   });
 }
 
-/// Levenshtein's: how many characters must be inserted, deleted or replaced.
-std::size_t edit_distance(std::string_view from, std::string_view to) {
-  std::vector<std::size_t> row(to.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 0; i < from.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i + 1);
-    for (std::size_t j = 0; j < to.size(); ++j) {
-      const std::size_t replaced = diagonal + (from[i] == to[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({row[j] + 1, diagonal + 1, replaced});
-    }
-  }
-  return row.back();
+/// Whether `edits` can make one of the other: a character inserted, deleted or replaced, or two
+/// neighbors exchanged.
+bool is_near(std::string_view from, std::string_view to, std::size_t edits) {
+  const auto same = static_cast<std::size_t>(std::ranges::mismatch(from, to).in1 - from.begin());
+  from.remove_prefix(same);
+  to.remove_prefix(same);
+  if (edits == 0 || from.empty() || to.empty()) return from.size() + to.size() <= edits;
+  return is_near(from.substr(1), to, edits - 1) || is_near(from, to.substr(1), edits - 1) ||
+         is_near(from.substr(1), to.substr(1), edits - 1) ||
+         (from.size() > 1 && to.size() > 1 && from[0] == to[1] && from[1] == to[0] &&
+          is_near(from.substr(2), to.substr(2), edits - 1));
 }
 
 }  // namespace
 
 std::string_view nearest(std::string_view name, std::span<const std::string_view> known) {
-  std::string_view found;
-  std::size_t least = 3;
-  for (const auto each : known) {
-    // Of a short name more than half would differ. What is much longer is not measured, or a line
-    // of megabytes would take its time.
-    if (each.size() < 5 || name.size() > each.size() + 2) continue;
-    const auto distance = edit_distance(name, each);
-    if (distance < least) found = each;
-    least = std::min(least, distance);
+  for (std::size_t edits = 0; edits < 3; ++edits) {
+    for (const auto each : known) {
+      // Two edits make one short name of any other.
+      if (edits < (each.size() + 1) / 2 && is_near(name, each, edits)) return each;
+    }
   }
-  return found;
+  return {};
 }
 
 bool is_text(std::string_view bytes) {
@@ -177,10 +170,15 @@ void Ini::judge_unknown(Section& section, std::string_view name,
   for (const auto& [each, option] : section.options) {
     if (option.place.line == 0 || option.referred || std::ranges::count(known, each) > 0) continue;
     const auto meant = nearest(each, known);
-    if (std::ranges::count(guards, meant) > 0) {
+    // Or it reads as though it kept a client from its secret.
+    if (std::ranges::count(guards, meant) > 0 ||
+        (meant.empty() && !guards.empty() &&
+         (each.find("approv") != each.npos || each.find("disable") != each.npos ||
+          each.find("enable") != each.npos))) {
       section.broken = true;
-      problems.push_back(
-          problem(option.place, name, each, "an unknown option", concat('"', meant, '"')));
+      problems.push_back(problem(option.place, name, each, "an unknown option",
+                                 meant.empty() ? "approval_delay, approved_by_default or enabled"
+                                               : concat('"', meant, '"')));
     } else {
       warnings.push_back(
           concat(where(option.place, name, each), "unknown option, ignored",
@@ -232,6 +230,7 @@ void Ini::read(std::string file_name, SecretString file_content, Problems& probl
     if (option != nullptr && indent > level) {
       auto& value = option->value;
       char* const tail = at(value) + value.size();
+      option->lines.resize(option->lines.size() + joined, place.line);
       std::memset(tail, '\n', joined);
       std::memmove(tail + joined, text.data(), text.size());
       value = {value.data(), value.size() + joined + text.size()};
@@ -264,7 +263,7 @@ void Ini::read(std::string file_name, SecretString file_content, Problems& probl
       const bool is_new = known.place.line == 0;
       if (!is_new) wrong(name, "the option of " + known.place.text(), "each only once");
       option = is_new ? &known : &ignored_option;
-      *option = {trim(text.substr(delimiter + 1)), place};
+      *option = {trim(text.substr(delimiter + 1)), place, false, {place.line}};
     }
   }
 }

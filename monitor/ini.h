@@ -45,7 +45,8 @@ class Ini {
   struct Option {
     std::string_view value;  // unexpanded; lines of a folded value are joined by '\n'
     Place place;
-    bool referred = false;  // an expanded value needed this one
+    bool referred = false;          // an expanded value needed this one
+    std::vector<unsigned> lines{};  // where each line of the value stands
   };
   struct Section {
     Place place;
@@ -78,7 +79,8 @@ class Ini {
   /// Warns of each option in `section`, which messages call `name`, that is neither `known` nor
   /// referred to by an option that was expanded, and suggests the known name that it resembles. An
   /// option that resembles one of `guards` is a problem instead, and the section broken: the
-  /// administrator may rely on it.
+  /// administrator may rely on it. So is, if there are guards, one that resembles none and has a
+  /// word such as "disable" in it.
   static void judge_unknown(Section& section, std::string_view name,
                             std::span<const std::string_view> known,
                             std::span<const std::string_view> guards, Problems& problems,

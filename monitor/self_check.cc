@@ -93,7 +93,9 @@ int self_check(const LoadedSettings& loaded) {
   report.problems(concat(clients.clients.size(), " clients in ", loaded.settings.configdir),
                   clients.problems, clients.warnings);
   std::vector<const char*> checkers{MANDOS_LIBEXEC_DIR "/mandos-checker-runner", "--judge"};
-  for (const auto& [name, client] : clients.clients) checkers.push_back(client.checker.c_str());
+  for (const auto& [command, place] : clients.checkers) {
+    checkers.insert(checkers.end(), {place.c_str(), command.c_str()});
+  }
   judges_well(std::move(checkers));
   return report.failures();
 }

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "monitor/doors/checker_runner.h"
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <set>
 #include <string_view>
 #include <utility>
 
@@ -14,9 +12,9 @@ namespace {
 using door::checker_runner::ToCheckerRunner;
 using door::checker_runner::ToMonitor;
 
+// Of a command that is judged at a start. All together have a thousand times as much.
+constexpr std::size_t kLongestJudged = 4096;
 // 10,000 commands of a few hundred bytes may wait for a checker-runner that is busy.
-// Of a checker's program.
-constexpr std::size_t kMostJudged = 4096;
 constexpr Channel::Limits kLimits{.receive = 64, .queue = 16UL * 1024 * 1024};
 
 }  // namespace
@@ -50,15 +48,14 @@ CheckerRunnerDoor::CheckerRunnerDoor(EventLoop& loop, Registry& registry, Unique
 
 void CheckerRunnerDoor::judge() {
   ToCheckerRunner message;
-  std::set<std::string> commands;
+  std::size_t judged = 0;
   registry_.for_each([&](const Client& client) {
-    const auto& checker = client.settings.checker;
-    commands.insert(checker.substr(0, std::min(checker.find(' '), kMostJudged)));
-  });
-  for (const auto& command : commands) {
-    message.mutable_judge()->set_command(command);
+    if (client.settings.checker.size() > kLongestJudged || judged > kLongestJudged * 1000) return;
+    message.mutable_judge()->set_client(client.name);
+    message.mutable_judge()->set_command(client.settings.checker);
+    judged += message.ByteSizeLong();
     door_.send(message);
-  }
+  });
 }
 
 CheckerRunnerDoor::~CheckerRunnerDoor() {

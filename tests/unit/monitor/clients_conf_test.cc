@@ -129,7 +129,7 @@ TEST_F(ClientsConfTest, SuggestsTheOptionThatWasMeant) {
       testing::UnorderedElementsAre(
           HasSubstr(
               ":4: [foo] chekcer: unknown option, ignored; the nearest known one is \"checker\""),
-          testing::EndsWith(":5: [foo] hots: unknown option, ignored"),
+          HasSubstr(":5: [foo] hots: unknown option, ignored; the nearest known one is \"host\""),
           HasSubstr(
               ":6: [foo] timeouts: unknown option, ignored; the nearest known one is \"timeout\""),
           testing::EndsWith(":7: [foo] my_own: unknown option, ignored"),
@@ -153,9 +153,33 @@ TEST_F(ClientsConfTest, RefusesATypingErrorInAnOptionThatGuards) {
                 ElementsAre(testing::EndsWith(":5: [DEFAULT] " + expected)));
   }
   // Not one that another option's value needs, nor what differs in more than two characters.
-  const auto loaded = load(section("enable = x\nhost = %(enable)s\ndisabled = yes\n"));
+  const auto loaded = load(section("enable = x\nhost = %(enable)s\ndelay = yes\n"));
   EXPECT_THAT(loaded.problems, IsEmpty());
-  EXPECT_THAT(loaded.warnings, ElementsAre(HasSubstr("[foo] disabled: unknown option")));
+  EXPECT_THAT(loaded.warnings, ElementsAre(HasSubstr("[foo] delay: unknown option")));
+}
+
+TEST_F(ClientsConfTest, RefusesAnUnknownOptionThatReadsAsAGuard) {
+  for (const char* name : {"disabled", "approved_default", "approve", "enabled_by_default"}) {
+    EXPECT_THAT(
+        load(section(concat(name, " = no\n"))).problems,
+        ElementsAre(testing::EndsWith(concat(":4: [foo] ", name,
+                                             ": found an unknown option, expected approval_delay, "
+                                             "approved_by_default or enabled"))));
+    EXPECT_THAT(load(section(concat(name, " = no\nhost = %(", name, ")s\n"))).problems, IsEmpty());
+  }
+}
+
+TEST_F(ClientsConfTest, SuggestsAShortNameAfterOneEdit) {
+  for (const char* name : {"hosts", "hots", "hst", "gost", "ohst"}) {
+    EXPECT_THAT(load(section(concat(name, " = x\n"))).warnings,
+                ElementsAre(testing::EndsWith("the nearest known one is \"host\"")))
+        << name;
+  }
+  for (const char* name : {"hostage", "shots", "ghosts", "most_", "ho", "thso"}) {
+    EXPECT_THAT(load(section(concat(name, " = x\n"))).warnings,
+                ElementsAre(testing::EndsWith("unknown option, ignored")))
+        << name;
+  }
 }
 
 TEST_F(ClientsConfTest, AnEditOfASectionShows) {
@@ -204,17 +228,21 @@ TEST_F(ClientsConfTest, SaysThatAKeyIdIsTooShortAndThatACommentNeedsALine) {
 // What Python decodes all the same: the client could not decrypt what is missing.
 TEST_F(ClientsConfTest, SaysWhereBase64IsDamaged) {
   const std::pair<const char*, const char*> cases[] = {
-      {"!", "damaged base64 at line 1 of the value, character 1"},
-      {"hUFC!", "damaged base64 at line 1 of the value, character 5"},
-      {"\"hUFC\"", "damaged base64 at line 1 of the value, character 1"},
-      {"hUFC\n  hU#FC", "damaged base64 at line 2 of the value, character 3"},
-      {"\n  hUFC\n  hUFC\n  =hUFC", "damaged base64 at line 4 of the value, character 1"},
-      {"hUE=hUFC", "damaged base64 at line 1 of the value, character 5"},
-      {"hUE==", "damaged base64 at line 1 of the value, character 5"},
-      {"h", "base64 that breaks off at line 1 of the value, character 2"},
-      {"hQ", "base64 that breaks off at line 1 of the value, character 3"},
-      {"hUFC\n  hUE", "base64 that breaks off at line 2 of the value, character 4"},
-      {"hR==", "damaged base64 at line 1 of the value, character 3"},
+      {"!", "damaged base64 at line 3, character 1 of its text"},
+      {"hUFC!", "damaged base64 at line 3, character 5 of its text"},
+      {"\"hUFC\"", "damaged base64 at line 3, character 1 of its text"},
+      {"hUFC\n  hU#FC", "damaged base64 at line 4, character 3 of its text"},
+      {"\n  hUFC\n  hUFC\n  =hUFC", "damaged base64 at line 6, character 1 of its text"},
+      {"\n  hUFC\n  # a comment\n\n  hU!C", "damaged base64 at line 7, character 3 of its text"},
+      {"hUE=hUFC", "damaged base64 at line 3, character 5 of its text"},
+      {"hUE==", "damaged base64 at line 3, character 5 of its text"},
+      {"h", "base64 that breaks off at line 3, character 2 of its text"},
+      {"hQ", "base64 that breaks off at line 3, character 3 of its text"},
+      {"hUFC\n  hUE", "base64 that breaks off at line 4, character 4 of its text"},
+      {"hUFC\n ; one\n # two\n  hUE\n\n",
+       "base64 that breaks off at line 6, character 4 of its text"},
+      {"hR==", "damaged base64 at line 3, character 3 of its text"},
+      {"%(other)s\nother = hUFC\n  hU!C", "damaged base64 at line 3, character 3 of its text"},
   };
   for (const auto& [text, what] : cases) {
     EXPECT_THAT(load(secret_section(concat("secret = ", text))).problems,
@@ -406,6 +434,18 @@ TEST_F(ClientsConfTest, WarnsOfACheckerThatCannotRun) {
   EXPECT_THAT(load(section("checker = c %%(dbus_object_path)s\n")).warnings, IsEmpty());
 }
 
+TEST_F(ClientsConfTest, ListsEachCheckerWithAPlace) {
+  using testing::Pair;
+  EXPECT_THAT(
+      load(section("")).checkers,
+      ElementsAre(Pair("fping -q -- %(host)s", folder_ + "/clients.conf:1: [foo] checker: ")));
+  EXPECT_THAT(load("[DEFAULT]\nchecker = a %%(host)s\n" + section("") +
+                   concat("[bar]\nkey_id = ", kOtherKey, "\nsecret = hUFC\nchecker = b\n"))
+                  .checkers,
+              ElementsAre(Pair("a %(host)s", folder_ + "/clients.conf:2: [DEFAULT] checker: "),
+                          Pair("b", folder_ + "/clients.conf:9: [bar] checker: ")));
+}
+
 TEST_F(ClientsConfTest, WarnsOfATimeoutThatEndsBeforeTheNextCheck) {
   const auto says = [](const char* place) {
     return AllOf(HasSubstr(place), HasSubstr("is not longer than the interval"));
@@ -418,8 +458,10 @@ TEST_F(ClientsConfTest, WarnsOfATimeoutThatEndsBeforeTheNextCheck) {
               ElementsAre(says("clients.conf:2: [DEFAULT] interval: ")));
   EXPECT_THAT(load(section("timeout = 121s\n")).warnings, IsEmpty());
   EXPECT_THAT(load(section("interval = 299s\n")).warnings, IsEmpty());
-  // What is no duration has been told, and the default stands.
+  // What is no duration has been told.
   EXPECT_THAT(load(section("timeout = x\n")).warnings, IsEmpty());
+  EXPECT_THAT(load(section("timeout = soon\ninterval = 1h\n")).warnings, IsEmpty());
+  EXPECT_THAT(load(section("timeout = 1m\ninterval = soon\n")).warnings, IsEmpty());
 }
 
 TEST_F(ClientsConfTest, RefusesNamesThatNoFileCanHave) {
