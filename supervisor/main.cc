@@ -16,6 +16,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <utility>
@@ -25,6 +26,8 @@
 #include "common/inspection.h"
 #include "config.h"
 #include "supervisor/jail.h"
+#include "supervisor/processes.h"
+#include "supervisor/reload.h"
 #include "supervisor/supervisor.h"
 
 namespace mandos::supervisor {
@@ -67,7 +70,15 @@ Result<UniqueFd> go_into_background() {
   return write_end;
 }
 
+/// Whether the PID file names us, or no server that runs.
+bool may_replace_pid_file() {
+  pid_t pid = 0;
+  std::ifstream(MANDOS_PID_FILE) >> pid;
+  return pid == getpid() || Processes().name(pid) != "mandos";
+}
+
 Status write_pid_file() {
+  if (!may_replace_pid_file()) return Error{MANDOS_PID_FILE ": another server's"};
   const UniqueFd file(
       open(MANDOS_PID_FILE, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644));
   const std::string text = concat(getpid(), "\n");
@@ -77,25 +88,6 @@ Status write_pid_file() {
     return errno_error(errno, MANDOS_PID_FILE);
   }
   return Ok{};
-}
-
-/// Locks the control socket's directory, which marks this process as a server that runs. The lock
-/// is held until the descriptor is closed. The second value names another server that holds it: a
-/// process ID, or 0 if that cannot be seen from here.
-std::pair<UniqueFd, std::optional<pid_t>> lock_control_directory() {
-  std::string path = MANDOS_CONTROL_SOCKET;
-  path.resize(path.rfind('/'));
-  mkdir(path.c_str(), 0700);
-  UniqueFd directory(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  struct flock lock {};
-  // A directory can only be opened for reading, so a shared lock marks each server. Whoever starts
-  // sets its own before it looks for others: two that start at once see each other.
-  lock.l_type = F_RDLCK;
-  fcntl(directory.get(), F_SETLK, &lock);
-  lock = {};
-  lock.l_type = F_WRLCK;
-  const bool shared = fcntl(directory.get(), F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
-  return {std::move(directory), shared ? std::optional(lock.l_pid) : std::nullopt};
 }
 
 /// Closes what we inherited, apart from those given, which are ours.
@@ -181,7 +173,6 @@ int start(const std::vector<std::string>& arguments) {
   if (!jailed) return complain(jailed.error());
 
   EventLoop loop;
-  bool has_pid_file = false;
   Log log = Log::to_system("mandos-supervisor", LogLevel::kWarning, true);
   Supervisor supervisor(loop, log, processes, std::move(notify),
                         {.arguments = arguments,
@@ -192,7 +183,6 @@ int start(const std::vector<std::string>& arguments) {
                            if (foreground) return;
                            const auto written = write_pid_file();
                            if (!written) log.warning("no PID file: ", written.error());
-                           has_pid_file = true;
                            const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
                            for (int fd = 0; fd <= STDERR_FILENO; ++fd) dup2(null.get(), fd);
                            log.set_stderr(false);
@@ -210,7 +200,9 @@ int start(const std::vector<std::string>& arguments) {
   }
   supervisor.adopt_monitor(*monitor, std::move(door->first));
   const int status = supervisor.run();
-  if (has_pid_file) unlink(MANDOS_PID_FILE);
+  if (!foreground && may_replace_pid_file()) unlink(MANDOS_PID_FILE);
+  // The likely reason of what went wrong.
+  if (other && status != 0) complain(already);
   return status;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "supervisor/reload.h"
 
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -80,24 +81,36 @@ Reloads::~Reloads() {
   unlink(MANDOS_CONTROL_SOCKET);
 }
 
+std::pair<UniqueFd, std::optional<pid_t>> lock_control_directory() {
+  std::string path = MANDOS_CONTROL_SOCKET;
+  path.resize(path.rfind('/'));
+  mkdir(path.c_str(), 0700);
+  UniqueFd directory(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  struct flock lock {};
+  // A directory can only be opened for reading, so a shared lock marks each server. Whoever starts
+  // sets its own before it looks for others: two that start at once see each other.
+  lock.l_type = F_RDLCK;
+  fcntl(directory.get(), F_SETLK, &lock);
+  lock.l_type = F_WRLCK;
+  const bool shared = fcntl(directory.get(), F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+  return {std::move(directory), shared ? std::optional(lock.l_pid) : std::nullopt};
+}
+
 Status Reloads::listen() {
-  const std::string path = MANDOS_CONTROL_SOCKET;
-  mkdir(path.substr(0, path.rfind('/')).c_str(), 0700);
   // A socket of another type is not connected, but tells a live socket (EPROTOTYPE) from one that
   // was left behind.
   const UniqueFd probe(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   const int found = connect_to_control(probe.get());
-  if (found == EPROTOTYPE) return Error{concat(path, ": another server has it")};
-  if (found == ECONNREFUSED) unlink(path.c_str());
+  if (found == EPROTOTYPE) return Error{MANDOS_CONTROL_SOCKET ": another server has it"};
+  if (found == ECONNREFUSED) unlink(MANDOS_CONTROL_SOCKET);
   UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const sockaddr_un address = control_address();
-  const mode_t mask = umask(0177);
-  const bool bound =
-      bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
-  const int failed = errno;
-  umask(mask);
-  if (!bound) return errno_error(failed, path);
-  if (::listen(listener.get(), kMostRequesters) != 0) return errno_error(errno, path);
+  // The file gets the socket's mode.
+  if (fchmod(listener.get(), 0600) != 0 ||
+      bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+      ::listen(listener.get(), kMostRequesters) != 0) {
+    return errno_error(errno, MANDOS_CONTROL_SOCKET);
+  }
   socket_ = std::move(listener);
   loop_.watch(socket_.get(), EPOLLIN, [this](std::uint32_t) { accept(); });
   return Ok{};
@@ -138,6 +151,9 @@ void Reloads::tick() {
   if (!socket_ || access(MANDOS_CONTROL_SOCKET, F_OK) == 0) return;
   loop_.unwatch(socket_.get());
   socket_.reset();
+  // Its folder may be another one, too. Closing any descriptor of the same one would unlock it.
+  lock_.reset();
+  lock_ = lock_control_directory().first;
   const auto again = listen();
   log_.warning(MANDOS_CONTROL_SOCKET " was removed: ", again ? "made anew" : again.error());
 }

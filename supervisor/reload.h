@@ -17,6 +17,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "common/event_loop.h"
@@ -55,7 +56,8 @@ class Reloads {
   void monitor_ready();
   void monitor_ended();
   void answered(std::uint64_t serial, bool ok, bool yields, std::string_view text);
-  /// Once in a while: makes the control socket anew if somebody removed it.
+  /// Once in a while: makes the control socket anew if somebody removed it, perhaps with its
+  /// directory, and locks that.
   void tick();
   /// Whether the process that ended was ours.
   bool ended(pid_t pid, int wait_status);
@@ -78,6 +80,7 @@ class Reloads {
   Log& log_;
   Hooks hooks_;
   UniqueFd socket_;
+  UniqueFd lock_;  // on a folder that was made anew
   State state_ = State::kIdle;
   bool monitor_is_ready_ = false;
   bool wanted_ = false;  // by somebody who came after the files were read
@@ -91,6 +94,11 @@ class Reloads {
   std::string reported_;
   std::string errors_;
 };
+
+/// Makes the control socket's directory if need be, and locks it, which marks this process as a
+/// server that runs. The lock is held until a descriptor of it is closed. The second value names
+/// another server that holds it: a process ID, or 0 if that cannot be seen from here.
+std::pair<UniqueFd, std::optional<pid_t>> lock_control_directory();
 
 /// Asks the server that runs, and prints what it says. The exit status of --reload.
 int ask_for_reload();

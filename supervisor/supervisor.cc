@@ -263,9 +263,6 @@ void Supervisor::start(Child& child) {
                         .capabilities = &kind.capabilities,
                         .environment = kind.environment,
                         .parent_death_signal = kind.parent_death_signal};
-  // Checkers show their output where the checker-runner has its standard error, when debugging.
-  const bool quiet = !options_.foreground ||
-                     (log_.on_journal_stream() && child.role != door::supervisor::CHECKER_RUNNER);
   // Where one networker notes for the next whose bytes it is handling.
   if (child.role == door::supervisor::NETWORKER && !child.memory) {
     child.memory.reset(memfd_create("mandos-networker", MFD_CLOEXEC));
@@ -274,7 +271,7 @@ void Supervisor::start(Child& child) {
                               {.door = door->second.get(),
                                .log = log->second.get(),
                                .input = child.memory.get(),
-                               .quiet = quiet});
+                               .quiet = !options_.foreground || log_.on_journal_stream()});
   if (!pid) return start_later(child, pid.error());
   child.pid = *pid;
   ToMonitor message;

@@ -397,13 +397,17 @@ def _():
         ("[db]\nsecret = 0gEB\nkey_id = 12ab\n", r':6: \[db\] key_id: found "12ab", expected 64 hexadecimal '
                                                  r"digits, not 4 characters"),
         ("[db]\nkey_id = %s\nsecret = hUFC\n  hU#C\n" % ("a" * 64),
-         r":6: \[db\] secret: found damaged base64 at line 2 of the value, character 3.*could not decrypt"),
+         r":6: \[db\] secret: found damaged base64 at line 7, character 3 of its text.*could not decrypt"),
+        ("disabled = yes\n", r":4: \[web\] disabled: found an unknown option, expected approval_delay, "
+                             r"approved_by_default or enabled"),
+        ("hosts = web\n", r'warning: .*:4: \[web\] hosts: unknown option, .* one is "host"'),
         ("[db]\nkey_id = %s\nsecret = QUJD\n" % ("a" * 64),
          r"warning: .*:6: \[db\] secret: this is not an OpenPGP message: the client could not decrypt it"),
         ("[db]\nkey_id = %s\nsecfile = /nowhere/secret\n" % ("a" * 64), r"secfile: found no file /nowhere/secret"),
         ("[db]\nkey_id = %s\nsecfile = /dev/shm/open\n" % ("a" * 64), r"/dev/shm/open: found mode 0644, expected that "
                                                                        r"none but its owner may write or read it; chmod go= "),
-        ("checker = fpign -q -- x\n", r"warning: the checker program fpign is not found, or user _mandos may not "),
+        ("checker = ! fpign -q -- x\n", r"warning: \S+/clients.conf:4: \[web\] checker: the checker program fpign is "
+                                        r"not found, or user _mandos may not "),
     ]
     pathlib.Path("/dev/shm/open").write_text("secret")
     pathlib.Path("/dev/shm/open").chmod(0o644)
@@ -416,6 +420,7 @@ def _():
         expect_equal(status, 0 if said.startswith("warning") else 1, f"{more!r}: {output}")
         expect(re.search(said, output), f"{said!r} is not in {output}")
         expect("no clients" not in output and "\\x22" not in output, output)
+        expect("does not start" not in output, output)  # none of our programs was started by mistake
     for options, said in (({"priority": "NORMAL:%NONSENSE"},
                            r"/mandos.conf:\d+: \[DEFAULT\] priority: priority string 'NORMAL:%NONSENSE': .*leave it out"),
                           ({"source_penalty_exempt": "10.0.0.0/8, 10.0.0.300"},
@@ -469,8 +474,59 @@ def _():
     # One in the foreground has no PID file, and is found all the same.
     server, key = one_client()
     with server:
-        expect_refused(server.pid("supervisor"))
+        pid = server.pid("supervisor")
+        expect_refused(pid)
+        # One in the foreground may have a place of its own. If not, this is the reason.
+        for option in "--foreground", "--debug":
+            status, output = run_mandos(forgiving().client("bad", key_id, b"no"), "--address", "::1",
+                                        "--port", harness.PORT, option)
+            expect(status == 1 and output.endswith(f"mandos: mandos already runs, as process {pid}\n"), output)
         expect_served(key)
+
+
+CONTROL = pathlib.Path("/run/mandos/control")
+
+
+@case("a server whose runtime directory was removed keeps its lock and its PID file")
+def _():
+    harness.DatagramSink("/dev/log")
+    key, key_id = harness.test_key()
+    status, output = run_mandos(forgiving().client("good", key_id, BLOB), "--address", "::1",
+                                "--port", harness.PORT)
+    expect_equal((status, output), (0, ""), "status and output of the start")
+    pid = int(PID_FILE.read_text())
+    for remove in lambda: shutil.rmtree(CONTROL.parent), CONTROL.unlink, lambda: shutil.rmtree(CONTROL.parent):
+        remove()
+        wait_until(CONTROL.exists, "the control socket is there again")
+        expect_equal((CONTROL.stat().st_mode & 0o7777, CONTROL.parent.stat().st_mode & 0o7777), (0o600, 0o700), "modes")
+        status, output = run_mandos(forgiving().client("bad", key_id, b"no"), "--address", "::1",
+                                    "--port", harness.PORT + 1)
+        expect_equal((status, output), (1, f"mandos: mandos already runs, as process {pid}: "
+                                           "nothing was changed\n"), "the second start")
+        expect_equal(int(PID_FILE.read_text()), pid, "the PID file")
+    # A file that names no server is removed as our own is; one that names another server stays.
+    PID_FILE.write_text("1\n")
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: pid not in harness.processes(), "it ends")
+    expect(not PID_FILE.exists(), "a PID file that names no server")
+    expect_nothing_left()
+    server, key = one_client()
+    with server:
+        first = server.pid("supervisor")
+        PID_FILE.write_text(f"{first}\n")
+        # The lock is gone with the directory, and the first cannot notice.
+        os.kill(first, signal.SIGSTOP)
+        shutil.rmtree(CONTROL.parent)
+        status, output = run_mandos(forgiving().client("good", key_id, BLOB), "--address", "::1",
+                                    "--port", harness.PORT + 1)
+        expect_equal(int(PID_FILE.read_text()), first, f"the PID file after {status}: {output}")
+        second, = (one for one in harness.processes() if harness.role_of(one) == "supervisor" and one != first)
+        os.kill(second, signal.SIGTERM)
+        wait_until(lambda: second not in harness.processes(), "it ends")
+        expect_equal(int(PID_FILE.read_text()), first, "the PID file when the second has ended")
+        os.kill(first, signal.SIGCONT)
+        expect_served(key)
+    PID_FILE.unlink()
 
 
 @contextlib.contextmanager
