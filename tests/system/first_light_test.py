@@ -7,7 +7,7 @@ import harness
 from harness import (Configuration, Server, case, expect, expect_equal, expect_nothing_left,
                      expect_outcome, fetch, wait_until)
 
-BLOB = b"\x85 what the client may have"
+BLOB = b"\xd2\x19 what the client may have"  # an OpenPGP message (RFC 9580, section 5.13)
 ROLES = ("monitor", "networker", "checker-runner")
 KINDS = ("ed25519", "ed448", "p256", "p384", "p521", "rsa3072")
 MANDOS = harness.PREFIX / "sbin/mandos"
