@@ -146,7 +146,7 @@ void Checkers::run(std::uint64_t checker, const std::string& command) {
 }
 
 bool Checkers::read_output(Output& output) {
-  std::array<char, 16 * 1024> buffer{};
+  std::array<char, 16UL * 1024> buffer{};
   const ssize_t size = read(output.pipe.get(), buffer.data(), buffer.size());
   if (size <= 0) return size < 0 && errno == EAGAIN;
   for (const char c : std::string_view(buffer.data(), static_cast<std::size_t>(size))) {

@@ -255,7 +255,7 @@ std::optional<std::string> FirstProgram::judge_interpreter(const std::string& pr
   const auto word = [&line] {
     line.remove_prefix(std::min(line.find_first_not_of(" \t"), line.size()));
     const auto end = std::min(line.find_first_of(" \t"), line.size());
-    const std::string taken(line.substr(0, end));
+    std::string taken(line.substr(0, end));
     line.remove_prefix(end);
     return taken;
   };
