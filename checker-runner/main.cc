@@ -84,7 +84,7 @@ class Warnings {
     for (const auto& [warning, clients] : std::exchange(clients_, {})) {
       const auto& [client, others] = clients;
       log_.warning("checker of client ", escaped(client),
-                   others == 0 ? "" : concat(" and of ", others, " others"), ": ", warning);
+                   others == 0 ? "" : concat(" and ", others, " more"), ": ", warning);
     }
   }
 

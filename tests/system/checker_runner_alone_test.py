@@ -293,7 +293,7 @@ class Surroundings(Case):
         self.assertTrue(wait_until(lambda: found.extend(self.runner.lines()) or
                                    any("fpign" in line for line in found)), found)
         line, = (line for line in found if "fpign" in line)
-        self.assertIn("4checker of client web and of 1 others: the checker program fpign is not found", line)
+        self.assertIn("4checker of client web and 1 more: the checker program fpign is not found", line)
 
     def test_cwd_and_group(self):
         self.runner.run(1, f"pwd > {self.path('cwd')}; "
