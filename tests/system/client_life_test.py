@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A client's life in the running server: real checkers, expiry, reload, state that survives."""
-import json, os, pathlib, pwd, re, shutil, signal, subprocess, sys, time
+import json, os, pathlib, pickle, pwd, re, shutil, signal, subprocess, sys, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import *
@@ -234,7 +234,7 @@ def takeover():
         expect_equal(os.stat(config.state).st_uid, 0, "owner")
 
 
-@case("mandos-import-state carries over who was disabled and what was changed in the Python server")
+@case("mandos-import-state carries over who was disabled and what was changed, there and back")
 def import_state():
     config = Configuration()
     keys = {}
@@ -255,15 +255,45 @@ def import_state():
     expect_no_start(config, "clients.pickle", "mandos-import-state")
     dump = temporary() / "dump.json"
     dump.write_text(json.dumps(state))
-    done = subprocess.run([sys.executable, "-I", pathlib.Path(os.environ["MANDOS_BUILD"], "dist/mandos-import-state"),
-                           "--configdir", config.directory, "--statedir", config.state, dump],
-                          capture_output=True, text=True)
-    expect_equal((done.returncode, done.stdout), (0, "disabled: disabled\nchanged: enabled\n"
-                                                  "removed: removed at run time, so disabled\n"), f"{done.stderr}")
-    with Server(config) as server:
-        for name, reason in (("disabled", "Disabled"), ("removed", "Disabled"), ("changed", "Approval timed out")):
-            expect_outcome(fetch(key=keys[name]), "nothing")
-            server.log.wait_for(f'verdict=refused client="{name}".*reason="{reason}"')
+    carry = lambda *options: subprocess.run(
+        [sys.executable, "-I", pathlib.Path(os.environ["MANDOS_BUILD"], "dist/mandos-import-state"), *options,
+         "--configdir", config.directory, "--statedir", config.state, dump], capture_output=True, text=True)
+
+    def carried(*options):
+        done = carry(*options)
+        expect_equal((done.returncode, done.stdout), (0, "disabled: disabled\nchanged: enabled\n"
+                                                      "removed: removed at run time, so disabled\n"), f"{done.stderr}")
+
+    def as_it_was():
+        with Server(config) as server:
+            for name, reason in (("disabled", "Disabled"), ("removed", "Disabled"), ("changed", "Approval timed out")):
+                expect_outcome(fetch(key=keys[name]), "nothing")
+                server.log.wait_for(f'verdict=refused client="{name}".*reason="{reason}"')
+            expect("still runs" in carry("--back").stderr, "refused while the server runs")
+    whole = dump.read_text()
+    dump.write_text("")
+    expect("not the output of mandos-ctl --dump-json" in carry().stderr, "an empty dump is refused")
+    expect_no_start(config, "clients.pickle", "mandos-import-state")
+    dump.write_text(whole)
+    carried()
+    as_it_was()
+    # And back: what the Python server reads has it, and nothing of ours stays where it could be planted.
+    carried("--back")
+    owner = pwd.getpwnam("_mandos").pw_uid
+    pickled = config.state / "clients.pickle"
+    expect_equal([(each.stat().st_uid, each.stat().st_mode & 0o7777) for each in (config.state, pickled)],
+                 [(owner, 0o700), (owner, 0o600)], "owner and mode")
+    now, file = pickle.loads(pickled.read_bytes())
+    expect_equal({name: client["enabled"] for name, client in now.items()},
+                 {"disabled": False, "changed": True, "removed": False}, "who is enabled")
+    expect_equal((now["changed"]["approved_by_default"], file["changed"]["approved_by_default"],
+                  now["changed"]["timeout"].total_seconds()), (False, True, 3600), "settings")
+    expect_equal(sorted(each.name for each in config.state.iterdir()),
+                 ["changed.client.unrestored", "clients.pickle", "disabled.client.unrestored",
+                  "removed.client.unrestored"], "files")
+    expect_no_start(config, "clients.pickle", "mandos-import-state")
+    carried()
+    as_it_was()
 
 
 @case("a full disk is told once, and service goes on")
