@@ -168,7 +168,7 @@ int judge(std::span<char* const> commands) {
 int main(int argc, char** argv) {
   using namespace mandos::checker_runner;
   // For `mandos --check`: warns of commands whose program is not there. Nothing is run.
-  if (argc > 2 && std::string_view(argv[1]) == "--judge") {
+  if (argc > 1 && std::string_view(argv[1]) == "--judge") {
     return judge({argv + 2, static_cast<std::size_t>(argc) - 2});
   }
   return start();

@@ -433,6 +433,7 @@ def _():
         change(config.directory / "clients.conf")
         status, output = run_mandos(config, "--check", "--port", "4711")
         expect(status == 1 and re.search(said, output), f"{status}: {output}")
+        expect("checker-runner" not in output.replace("libexec/mandos/mandos-checker-runner", ""), output)
     # What a start alone meets.
     with socket.create_server(("::1", harness.PORT), family=socket.AF_INET6):
         status, output = run_mandos(forgiving().client("good", key_id, BLOB), "--foreground", "--address", "::1",
