@@ -140,6 +140,7 @@ class Reaction {
 
   void operator()(const CheckedOk&) { checked_ok(); }
 
+    save_ = true;
   void operator()(const Set& set) {
     if (!writable(set)) return;
     if (set.property == Property::kCheckerRunning) {

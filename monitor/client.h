@@ -88,6 +88,12 @@ struct Client {
   std::optional<WallTime> expires_shown;
   /// How often it was put off since a check succeeded; at most kMostGraces times.
   std::uint32_t graces = 0;
+  /// An administrator's answer, and until when it holds.
+  struct Decision {
+    bool approved;
+    Instant until;
+  };
+  std::optional<Decision> decision;
 
   // Lost with the process.
   std::optional<Instant> next_check;
@@ -99,12 +105,6 @@ struct Client {
   };
   std::optional<Checker> checker;
   std::uint32_t checkers_started = 0;
-  /// An administrator's answer, and until when it holds.
-  struct Decision {
-    bool approved;
-    Instant until;
-  };
-  std::optional<Decision> decision;
   struct Waiting {
     ConnectionId connection;
     Instant deadline;

@@ -181,6 +181,10 @@ void Registry::deliver(Slot& slot, const Event& event, std::string_view by) {
   for (auto& effect : effects) carry_out(slot, effect);
   outlets_.effects(slot.client, effects);
   schedule(slot);
+  // At once, or the next monitor would take it for a client that nobody could check.
+  if (before.enabled() && !slot.client.enabled() && !slot.client.removed) {
+    saver_.confirm(slot.client.name, [](const Status&) {});
+  }
   if (slot.client.graces > before.graces) {
     // At once, or a monitor that crashes sooner would not know of it. Within this life, the count
     // holds without the disk too.

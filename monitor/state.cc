@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <new>
 #include <utility>
@@ -67,12 +68,13 @@ Result<StateStore> StateStore::open(std::string path, bool read, std::vector<std
                                     bool* in_use) {
   // O_NOFOLLOW looks at the last part of a path, which must not be empty.
   while (path.size() > 1 && path.ends_with('/')) path.pop_back();
+  StateStore store("");
+  std::getline(std::ifstream("/proc/sys/kernel/random/boot_id"), store.boot_id_);
   const bool made = mkdir(path.c_str(), 0700) == 0;
   if (!made && errno != EEXIST) {
     return Error{concat(errno_error(errno, path, ": does not exist and cannot be made").text,
                         "; make it, or name another one with --statedir")};
   }
-  StateStore store("");
   store.path_ = path;
   store.directory_.reset(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   const int why = errno;
@@ -273,6 +275,10 @@ Result<std::optional<Saved>> StateStore::read(const std::string& file) const {
       return Error{concat("holds the state of client \"", escaped(saved.client.name()),
                           "\", whose file is ", escaped(state_file_name(saved.client.name())))};
     }
+    if (boot_id_.empty() || saved.client.boot_id() != boot_id_) {
+      saved.client.clear_saved_since_boot();
+    }
+    saved.client.clear_boot_id();
     if (saved.client.own_secret()) {
       saved.secret = std::make_shared<const Secret>(content.subspan(length));
     }
@@ -285,7 +291,9 @@ Result<std::optional<Saved>> StateStore::read(const std::string& file) const {
 Result<UniqueFd> StateStore::write(const Saved& saved) const {
   if (!directory_) return Error{why_};
   const std::string file = state_file_name(saved.client.name()) + std::string(kNew);
-  std::string message = saved.client.SerializeAsString();
+  state::SavedClient client = saved.client;
+  client.set_boot_id(boot_id_);
+  std::string message = client.SerializeAsString();
   const auto secret = saved.secret ? saved.secret->bytes() : std::span<const unsigned char>();
   const auto length = static_cast<std::uint32_t>(message.size());
   std::string head(SHA256_DIGEST_SIZE, '\0');

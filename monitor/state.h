@@ -31,6 +31,7 @@ std::array<std::uint8_t, 32> sha256(std::initializer_list<std::span<const unsign
 
 /// What is kept of one client.
 struct Saved {
+  /// `boot_id` is empty; `saved_since_boot` is missing if it was written in another boot.
   state::SavedClient client;
   SecretPtr secret;  // null unless client.own_secret()
 };
@@ -85,6 +86,7 @@ class StateStore {
   std::string path_;
   UniqueFd directory_;
   std::string why_;
+  std::string boot_id_;  // empty: unknown
 };
 
 }  // namespace mandos::monitor

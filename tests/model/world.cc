@@ -29,6 +29,7 @@ constexpr std::uint8_t kDefault = 0xfd;
 constexpr std::size_t kPart = 32768;
 constexpr int kOwnSecret = 4;  // set over the bus
 constexpr Milliseconds kGapLength = std::chrono::minutes(10);
+constexpr Milliseconds kAnswerHolds = std::chrono::seconds(2);  // longer than a restart takes
 
 constexpr std::array<const char*, 30> kWhatTexts = {
     "opens",
@@ -192,7 +193,7 @@ std::map<std::string, ClientSettings> World::file() const {
     settings.extended_timeout = std::chrono::seconds(400);
     settings.approval_delay = scene_.approval_delay;
     settings.approved_by_default = scene_.approved_by_default;
-    settings.approval_duration = std::chrono::seconds(1);
+    settings.approval_duration = kAnswerHolds;
     settings.section.fill(sections_.at(static_cast<std::size_t>(i)) + 1);
     clients.emplace(name_of(i), std::move(settings));
   }
@@ -360,6 +361,11 @@ void World::ask(What what, int number, std::uint8_t setting) {
   if (what == What::kEnable || what == What::kDisable) request.set_enabled(what == What::kEnable);
   if (what == What::kRemove) request.set_remove(true);
   if (what == What::kEnable) told_[request.name()].enabled.reset();
+  if (what == What::kApprove || what == What::kDeny) {
+    Told& told = told_[request.name()];
+    told.last_answer = next_serial_;
+    if (what == What::kApprove) told.denied.reset();
+  }
   if (what == What::kRemove && client(number) != nullptr) {
     told_[request.name()].removed = true;
     told_[request.name()].section = sections_.at(static_cast<std::size_t>(number));
@@ -383,7 +389,7 @@ void World::ask(What what, int number, std::uint8_t setting) {
       told_[request.name()].secrets = {kOwnSecret};
     }
   }
-  asked_[next_serial_++] = {what, request.name()};
+  asked_[next_serial_++] = {what, request.name(), now};
   port(bus_agent_port_).deliver({message.SerializeAsString(), {}});
 }
 
@@ -475,11 +481,13 @@ void World::hear_bus_agent(const Port::Sent& sent) {
   const auto found = asked_.find(message.reply().serial());
   if (found == asked_.end()) return fail("a second reply, or to a question that was not asked");
   const Asked asked = found->second;
+  const bool last_answer = found->first == told_[asked.name].last_answer;
   asked_.erase(found);
   if (!message.reply().error().empty()) return;
   Told& told = told_[asked.name];
   const auto& disk = disk_->kept;
   const auto kept = disk.find(asked.name);
+  if (asked.what == What::kDeny && last_answer) told.denied = asked.at + kAnswerHolds;
   if (asked.what == What::kRemove) {
     if (told.removed && (kept == disk.end() || !kept->second.client.removed())) {
       return fail("a removal was confirmed and is not on disk");
@@ -874,6 +882,10 @@ void World::check() {
     ++open;
     const bool asked = connection.state == Connection::kAsked;
     if (waiting.count(connection.number) != (asked ? 1U : 0U)) {
+    const auto& denied = told->second.denied;
+    if (denied && now < *denied && (!each.decision || each.decision->approved)) {
+      fail("a denial that was confirmed is forgotten");
+    }
       fail(asked ? "a connection waits for nothing"
                  : "a connection that does not wait is waited for");
     }
@@ -927,7 +939,9 @@ std::uint64_t World::hash() {
   for (const auto& [name, waiting] : *part_of(saver, std::integral_constant<int, 3>())) {
     hash << name << waiting.size();
   }
-  for (const auto& [serial, asked] : asked_) hash << static_cast<int>(asked.what) << asked.name;
+  for (const auto& [serial, asked] : asked_) {
+    hash << static_cast<int>(asked.what) << asked.name << (serial == told_[asked.name].last_answer);
+  }
   for (const auto& [name, told] : told_) {
     hash << name << told.enabled.has_value() << told.removed << told.removal_confirmed
          << told.section << told.secrets.size();
@@ -938,6 +952,7 @@ std::uint64_t World::hash() {
          << saved.current().timeout_ms() << saved.file().timeout_ms()
          << saved.current().approval_delay_ms() << saved.current().approved_by_default()
          << saved.current().enabled() << saved.current().key_id() << saved.file().key_id()
+    if (told.denied && *told.denied > now) hash << told.denied;
          << saved.unjudged() << saved.graces() << saved.last_checker_status()
          << saved.has_last_checked_ok() << (saved.has_expires() ? saved.expires() - wall : 0);
   };
@@ -947,6 +962,7 @@ std::uint64_t World::hash() {
     for (const auto& change : disk_->in_flight()) {
       change.saved ? add(change.client, change.saved->client) : void(hash << change.client);
     }
+    if (saved.decided_until() > wall) hash << saved.approved() << saved.decided_until() - wall;
   }
   for (const auto& [id, due] : timers(*loop_)) hash << std::optional(id.first);
   return hash.value();

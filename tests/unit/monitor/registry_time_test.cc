@@ -259,6 +259,44 @@ TEST_F(RegistryTimeTest, AReloadsDoingIsTheFilesAndATimeoutsIsNot) {
             1);
 }
 
+TEST_F(RegistryTimeTest, WhoExpiresIsDisabledOnDiskAtOnce) {
+  Registry::Entry entry;
+  entry.client = good();
+  entry.client.last_checker_status = 1;
+  entry.client.unjudged = false;
+  entry.client.expires = virtual_now + seconds(10);
+  for (int i = 0; i < 1000; ++i) {
+    entry.client.name = concat("client ", i);
+    entry.client.settings.key_id.reset();
+    clients_->add(Registry::Entry{.client = entry.client, .file_apart = nullptr});
+  }
+  clients_->start();
+  pass(seconds(9));
+  pass(seconds(0));
+  const auto before = clients_disk_.begun;
+  pass(seconds(2));
+  int disabled = 0;
+  for (const auto& [name, saved] : clients_disk_.kept) {
+    disabled += name.starts_with("client ") && !saved.client.current().enabled() ? 1 : 0;
+  }
+  EXPECT_EQ(disabled, 1000);
+  // All together, as far as a transaction goes.
+  EXPECT_LE(clients_disk_.begun - before, 1000 / Saver::kMost + 2);
+}
+
+TEST_F(RegistryTimeTest, AnAnswerIsOnDiskBeforeItIsConfirmed) {
+  int confirmed = 0;
+  clients_disk_.automatic = false;
+  clients_->change("good", Approve{false},
+                   [&](const Status& saved) { confirmed += saved ? 1 : 2; });
+  pass(seconds(1));
+  ASSERT_TRUE(clients_disk_.busy());
+  EXPECT_EQ(confirmed, 0);
+  clients_disk_.finish();
+  EXPECT_EQ(confirmed, 1);
+  EXPECT_TRUE(clients_disk_.kept.at("good").client.has_decided_until());
+}
+
 TEST_F(RegistryTimeTest, WhoBeginsToWaitAgainAndAgainDoesNotFillTheLog) {
   clients_->change("good", Set{Property::kApprovalDelay, Milliseconds(seconds(300))},
                    [](const Status&) {});

@@ -336,6 +336,24 @@ TEST_F(State, RightChecksumOfWrongContent) {
   EXPECT_EQ(load().size(), 1U);
 }
 
+// The clock since boot says nothing of what another boot saved.
+TEST_F(State, AnotherBoot) {
+  Saved one = saved("one");
+  one.client.set_saved_since_boot(5);
+  ASSERT_TRUE(save(one));
+  EXPECT_EQ(load().at("one").client.saved_since_boot(), 5);
+  EXPECT_EQ(load().at("one").client.boot_id(), "");
+  for (const char* boot : {"", "00000000-0000-4000-8000-000000000000"}) {
+    one.client.set_boot_id(boot);
+    const std::string message = one.client.SerializeAsString();
+    const auto size = static_cast<std::uint32_t>(message.size());
+    write_file(file("one"),
+               with_checksum(std::string(reinterpret_cast<const char*>(&size), 4) + message));
+    EXPECT_FALSE(load().at("one").client.has_saved_since_boot());
+    EXPECT_EQ(load().at("one").client.boot_id(), "");
+  }
+}
+
 TEST_F(State, AnotherClientsFile) {
   ASSERT_TRUE(save(saved("two")));
   fs::rename(file("two"), file("one"));
