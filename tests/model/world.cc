@@ -464,7 +464,7 @@ void World::hear_runner(const Port::Sent& sent) {
     for (const auto& checker : checkers_) {
       if (checker.id >> 32U == id >> 32U) fail("two checkers of one client");
     }
-    checkers_.push_back({id, false});
+    checkers_.push_back({id});
   } else if (message.has_kill()) {
     const auto found = std::ranges::find_if(
         checkers_, [&](const auto& each) { return each.id == message.kill().checker(); });
@@ -730,8 +730,14 @@ void World::apply(const Happening& event) {
       if (event.what != What::kCheckerNotStarted) {
         finished.mutable_finished()->set_wait_status(event.what == What::kCheckerOk ? 0 : 256);
       }
+      const bool counts = !found->stopped || client(a)->next_check.value_or(now) <= now;
+      const auto failures = client(a)->failed_checks;
       checkers_.erase(found);
-      return port(runner_port_).deliver({finished.SerializeAsString(), {}});
+      port(runner_port_).deliver({finished.SerializeAsString(), {}});
+      if (!counts && client(a)->failed_checks > failures) {
+        fail("a checker that was stopped counts against its client");
+      }
+      return;
     }
     case What::kSet:
       return ask(event.what, a, event.b);
@@ -759,6 +765,7 @@ void World::apply(const Happening& event) {
       return loop_->run_once(Milliseconds(0));
     case What::kGap:
       now += kGapLength;
+      for (auto& checker : checkers_) checker.stopped = true;
       return loop_->run_once(Milliseconds(-1));
     case What::kNetworkerDies:
       return connect_networker();
@@ -875,6 +882,10 @@ void World::check() {
     if (told == told_.end()) return;
     if (told->second.enabled == false && each.enabled()) fail("a disabled client is enabled");
     if (told->second.removed) fail("a removed client is there");
+    const auto& denied = told->second.denied;
+    if (denied && now < *denied && (!each.decision || each.decision->approved)) {
+      fail("a denial that was confirmed is forgotten");
+    }
   });
   std::size_t open = 0;
   for (const auto& connection : connections_) {
@@ -882,10 +893,6 @@ void World::check() {
     ++open;
     const bool asked = connection.state == Connection::kAsked;
     if (waiting.count(connection.number) != (asked ? 1U : 0U)) {
-    const auto& denied = told->second.denied;
-    if (denied && now < *denied && (!each.decision || each.decision->approved)) {
-      fail("a denial that was confirmed is forgotten");
-    }
       fail(asked ? "a connection waits for nothing"
                  : "a connection that does not wait is waited for");
     }
@@ -928,7 +935,7 @@ std::uint64_t World::hash() {
   });
   for (const auto& checker : checkers_) {
     const auto name = names.find(static_cast<std::uint32_t>(checker.id >> 32U));
-    hash << (name == names.end() ? "" : name->second) << checker.killed;
+    hash << (name == names.end() ? "" : name->second) << checker.killed << checker.stopped;
   }
   monitor::Saver& saver = registry_->saver();
   for (const auto& name : *part_of(saver, std::integral_constant<int, 0>())) hash << name;
@@ -945,6 +952,7 @@ std::uint64_t World::hash() {
   for (const auto& [name, told] : told_) {
     hash << name << told.enabled.has_value() << told.removed << told.removal_confirmed
          << told.section << told.secrets.size();
+    if (told.denied && *told.denied > now) hash << told.denied;
   }
   const auto wall = Moment::now().wall.time_since_epoch().count();
   const auto add = [&](const std::string& name, const state::SavedClient& saved) {
@@ -952,9 +960,9 @@ std::uint64_t World::hash() {
          << saved.current().timeout_ms() << saved.file().timeout_ms()
          << saved.current().approval_delay_ms() << saved.current().approved_by_default()
          << saved.current().enabled() << saved.current().key_id() << saved.file().key_id()
-    if (told.denied && *told.denied > now) hash << told.denied;
          << saved.unjudged() << saved.graces() << saved.last_checker_status()
          << saved.has_last_checked_ok() << (saved.has_expires() ? saved.expires() - wall : 0);
+    if (saved.decided_until() > wall) hash << saved.approved() << saved.decided_until() - wall;
   };
   for (const auto& [name, kept] : disk_->kept) add(name, kept.client);
   hash << disk_->busy();
@@ -962,7 +970,6 @@ std::uint64_t World::hash() {
     for (const auto& change : disk_->in_flight()) {
       change.saved ? add(change.client, change.saved->client) : void(hash << change.client);
     }
-    if (saved.decided_until() > wall) hash << saved.approved() << saved.decided_until() - wall;
   }
   for (const auto& [id, due] : timers(*loop_)) hash << std::optional(id.first);
   return hash.value();

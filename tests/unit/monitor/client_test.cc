@@ -844,6 +844,35 @@ TEST(Client, ACheckerThatWasLostSaysNothing) {
   EXPECT_FALSE(client.checker);
 }
 
+// It may have found no answer in time because it, or its program, was stopped with us.
+TEST(Client, ACheckerThatWasStoppedWithUsFailsForNobody) {
+  Client client = checked(true);
+  happened(client, Due{}, 250000);  // and its expiry is 300001
+  happened(client, Missed{Milliseconds(40000)}, 291000);
+  EXPECT_EQ(happened(client, CheckerFinished{0, kExit7}, 291001),
+            "StartChecker 1 check; Changed CheckerRunning=true");
+  EXPECT_EQ(client.last_checker_status, 0);
+  EXPECT_EQ(client.failed_checks, 0);
+  EXPECT_GE(since_start(client.expires.value()), 390000);
+  // The next one was not.
+  EXPECT_EQ(
+      happened(client, CheckerFinished{1, kExit7}, 291002),
+      "CheckerCompleted 7 1792 check; Changed CheckerRunning=false LastCheckerStatus=7; Save");
+  // One that succeeds has.
+  client = checked(true);
+  happened(client, Due{}, 250000);
+  happened(client, Missed{Milliseconds(40000)}, 291000);
+  EXPECT_EQ(happened(client, CheckerFinished{0, kExit0}, 291001),
+            "CheckerCompleted 0 0 check; Changed CheckerRunning=false Expires=591001 "
+            "LastCheckedOK=291001; Save");
+  // One that an administrator stopped is not started again.
+  client = checked(true);
+  happened(client, Due{}, 50000);
+  happened(client, set(Property::kCheckerRunning, false), 50001);
+  happened(client, Missed{Milliseconds(9000)}, 59002);
+  EXPECT_EQ(happened(client, CheckerFinished{0, kExit7}, 59003), "");
+}
+
 TEST(Client, WhoHasHungUpIsNotDecidedEvenIfItsTimeIsUp) {
   Client client = checked(true, with_approval(Milliseconds(10000), true, Milliseconds(1000)));
   happened(client, Requested{1}, 1000);
