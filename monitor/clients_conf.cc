@@ -140,25 +140,29 @@ class Loader {
   };
   using Values = std::pmr::map<std::string_view, Value>;
 
-  void tell(Problems& list, std::string sentence) {
-    if (told_.insert(sentence).second) list.push_back(std::move(sentence));
+  bool tell(Problems& list, std::string sentence) {
+    const bool is_new = told_.insert(sentence).second;
+    if (is_new) list.push_back(std::move(sentence));
+    return is_new;
   }
-  void refuse(std::string sentence) {
+  void refuse(std::string sentence, bool denied = false) {
     at_fault_->broken = true;
-    tell(out_.problems, std::move(sentence));
+    if (tell(out_.problems, std::move(sentence)) && denied) ++out_.denied;
   }
-  void wrong(const Values::value_type& value, std::string_view found, std::string_view expected) {
+  void wrong(const Values::value_type& value, std::string_view found, std::string_view expected,
+             bool denied = false) {
     const auto& [name, at] = value;
     refuse(concat(Ini::problem(at.place, at.owner, name, found, expected),
                   at.raw.find(" #") == at.raw.npos && at.raw.find(" ;") == at.raw.npos
                       ? ""
-                      : "; a comment needs a line of its own"));
+                      : "; a comment needs a line of its own"),
+           denied);
   }
   void warn(const Values::value_type& value, std::string_view what) {
     const auto& [name, at] = value;
     tell(out_.warnings, Ini::where(at.place, at.owner, name).append(what));
   }
-  bool read(const std::string& path);
+  bool read(const std::string& path, bool listed);
   void lies(const std::string& path);
   void read_client(std::string_view name, Ini::Section& section);
   SecretPtr read_secret(const Values& values);
@@ -192,9 +196,11 @@ SecretPtr Loader::read_secret(const Values& values) {
   } else {
     const auto path = expand_path(*source.second.text);
     lies(path);
-    auto read = read_file(path, {.is_private = true, .limit = kLargestSecret});
+    bool denied = false;
+    auto read = read_file(path, {.is_private = true, .limit = kLargestSecret}, &denied);
     if (!read || !*read) {
-      wrong(source, read ? concat("no file ", path) : read.error(), "a file that can be used");
+      wrong(source, read ? concat("no file ", path) : read.error(), "a file that can be used",
+            denied);
       return nullptr;
     }
     content = std::move(**read);
@@ -301,11 +307,12 @@ void Loader::lies(const std::string& path) {
   if (!failed) out_.folders.insert(target.parent_path().string());
 }
 
-bool Loader::read(const std::string& path) {
+bool Loader::read(const std::string& path, bool listed) {
   lies(path);
-  auto content = read_file(path, {.is_private = true});
+  bool denied = false;
+  auto content = read_file(path, {.is_private = true, .must_exist = listed}, &denied);
   if (!content) {
-    refuse(content.error());
+    refuse(content.error(), denied);
     return true;
   }
   if (*content) ini_.read(path, std::move(**content), out_.problems);
@@ -319,9 +326,10 @@ LoadedClients Loader::load(const std::string& configdir) {
   const auto main_file = configdir + "/clients.conf";
   const auto folder = configdir + "/clients.d";
   out_.folders.insert(folder);
-  bool any = read(main_file);
-  if (const auto usable = read_file(folder, {.is_folder = true}); !usable) {
-    refuse(usable.error());
+  bool any = read(main_file, false);
+  bool denied = false;
+  if (const auto usable = read_file(folder, {.is_folder = true}, &denied); !usable) {
+    refuse(usable.error(), denied);
   } else if (*usable) {
     std::set<std::string> files;
     std::error_code failed;
@@ -331,12 +339,14 @@ LoadedClients Loader::load(const std::string& configdir) {
       if (name.ends_with(".conf") && name.front() != '.') files.insert(entry->path().string());
     }
     if (failed) refuse(concat(folder, ": ", failed.message()));
-    for (const auto& file : files) any = read(file) || any;
+    for (const auto& file : files) any = read(file, true) || any;
   }
   if (!any) {
     refuse(concat(main_file, ": found neither it nor any ", folder,
                   "/*.conf, expected the clients in them"));
   }
+  // The other files may need what these hold.
+  if (out_.denied > 0) return std::move(out_);
   for (auto& [name, section] : ini_.sections()) {
     at_fault_ = &section;
     read_client(name, section);

@@ -108,11 +108,19 @@ bool is_text(std::string_view bytes) {
   return true;
 }
 
-Result<std::optional<SecretString>> read_file(const std::string& path, const FileRules& rules) {
+Result<std::optional<SecretString>> read_file(const std::string& path, const FileRules& rules,
+                                              bool* denied) {
   // O_NONBLOCK: opening a pipe must not wait for its other end.
   const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
-  if (!fd && errno == ENOENT) return std::optional<SecretString>();
   struct stat status {};
+  if (!fd && errno == ENOENT) {
+    // What a link leads to may come back, with clients in it that are known.
+    if (lstat(path.c_str(), &status) == 0) {
+      return Error{concat(path, ": leads nowhere; restore what it leads to, or remove it")};
+    }
+    if (errno == ENOENT && !rules.must_exist) return std::optional<SecretString>();
+  }
+  if (!fd && errno == EACCES && denied != nullptr) *denied = true;
   if (!fd || fstat(fd.get(), &status) != 0) return errno_error(errno, path);
   const auto refused = [&](const auto&... why) { return Error{concat(path, ": ", why...)}; };
   if (rules.is_folder ? !S_ISDIR(status.st_mode) : !S_ISREG(status.st_mode)) {

@@ -27,10 +27,14 @@ using Problems = std::vector<std::string>;
 struct FileRules {
   bool is_private = false;
   bool is_folder = false;
+  bool must_exist = false;
   std::size_t limit = 64 << 20;  // bytes
 };
-/// The content of a file (of a folder: nothing), or no value when it does not exist.
-Result<std::optional<SecretString>> read_file(const std::string& path, const FileRules& rules);
+/// The content of a file (of a folder: nothing), or no value when it does not exist and need not. A
+/// link that leads nowhere exists, and is an error.
+/// `denied`, unless null: set if we may not open it, which may be our jail's doing.
+Result<std::optional<SecretString>> read_file(const std::string& path, const FileRules& rules,
+                                              bool* denied = nullptr);
 
 /// Well-formed UTF-8 (RFC 3629) without NUL.
 bool is_text(std::string_view bytes);

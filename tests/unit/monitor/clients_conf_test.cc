@@ -7,12 +7,15 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <optional>
 #include <string>
 #include <utility>
+
+#include "common/jail.h"
 
 namespace mandos::monitor {
 namespace {
@@ -458,6 +461,58 @@ TEST_F(ClientsConfTest, WantsAFileOfClients) {
   EXPECT_THAT(load().problems, IsEmpty());
   chmod((folder_ + "/clients.d").c_str(), 0777);
   EXPECT_THAT(load().problems, testing::Contains(AllOf(HasSubstr("clients.d"), HasSubstr("0777"))));
+}
+
+// Or their clients would be forgotten, and come back enabled when the links are repaired.
+TEST_F(ClientsConfTest, ALinkThatLeadsNowhereIsAnError) {
+  namespace fs = std::filesystem;
+  const auto expect_refused = [this](const char* link) {
+    fs::create_symlink(folder_ + "/away/x", folder_ + "/" + link);
+    const auto loaded = load();
+    EXPECT_THAT(loaded.problems, ElementsAre(AllOf(HasSubstr(link), HasSubstr("leads nowhere"))));
+    EXPECT_THAT(loaded.clients, IsEmpty());
+    fs::remove(folder_ + "/" + link);
+  };
+  write("clients.conf", section(""));
+  expect_refused("clients.d");
+  write("clients.d/a.conf", "[DEFAULT]\n");
+  expect_refused("clients.d/b.conf");
+  fs::rename(folder_ + "/clients.conf", folder_ + "/clients.d/c.conf");
+  expect_refused("clients.conf");
+  EXPECT_EQ(load().clients.size(), 1U);
+  // An editor's lock is none of the files.
+  fs::create_symlink("somebody@host", folder_ + "/clients.d/.#c.conf");
+  EXPECT_THAT(load().problems, IsEmpty());
+}
+
+// A reload takes these, and no others, for its jail's doing.
+TEST_F(ClientsConfTest, CountsWhatMayNotBeOpened) {
+  jail::override_permissions(false);
+  const auto denied = [this](std::size_t problems) {
+    const auto loaded = load();
+    EXPECT_EQ(loaded.problems.size(), problems);
+    return loaded.denied;
+  };
+  write("clients.conf", section("host = %(town)s\n"));
+  EXPECT_EQ(denied(1), 0U);
+  // What the other file has is no error while it cannot be read.
+  const auto other = write("clients.d/a.conf", "[DEFAULT]\ntown = here\n", 0);
+  EXPECT_EQ(denied(1), 1U);
+  chmod(other.c_str(), 0600);
+  EXPECT_EQ(denied(0), 0U);
+  chmod((folder_ + "/clients.d").c_str(), 0);
+  EXPECT_EQ(denied(1), 1U);
+  chmod((folder_ + "/clients.d").c_str(), 0700);
+  // Of a file that all of them name it is said once.
+  const auto secret = write("secret", "x", 0);
+  write("clients.conf", concat("[DEFAULT]\nsecfile = ", secret, "\n[a]\nkey_id = ", kKey,
+                               "\n[b]\nkey_id = ", kOtherKey, "\n"));
+  EXPECT_EQ(denied(1), 1U);
+  write("clients.conf", secret_section("secfile = " + secret) + "timeout = soon\n");
+  EXPECT_EQ(denied(2), 1U);
+  write("clients.conf", secret_section("secfile = " + secret + ".none"));
+  EXPECT_EQ(denied(1), 0U);
+  jail::override_permissions(true);
 }
 
 TEST_F(ClientsConfTest, StartsWithoutClients) {

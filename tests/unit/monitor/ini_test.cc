@@ -251,6 +251,28 @@ TEST_F(FileTest, WantsTheRightKind) {
   EXPECT_THAT(why(path_ + "/x", {}), HasSubstr("Not a directory"));
 }
 
+TEST_F(FileTest, ALinkThatLeadsNowhereIsNotAnAbsentFile) {
+  const auto link = folder_ + "/link";
+  std::filesystem::create_symlink(folder_ + "/elsewhere/file", link);
+  for (const bool is_folder : {false, true}) {
+    EXPECT_THAT(why(link, {.is_folder = is_folder}),
+                AllOf(HasSubstr(link), HasSubstr("leads nowhere")));
+  }
+  // One that leads there through another, and one in a folder that is such a link.
+  std::filesystem::create_symlink(link, folder_ + "/second");
+  EXPECT_THAT(why(folder_ + "/second", {}), HasSubstr("leads nowhere"));
+  EXPECT_EQ(why(link + "/file", {}), "absent") << "of a folder that its own check refuses";
+  std::filesystem::create_directory(folder_ + "/elsewhere");
+  std::filesystem::rename(path_, folder_ + "/elsewhere/file");
+  EXPECT_EQ(why(folder_ + "/second", {}), "content");
+}
+
+TEST_F(FileTest, WhatMustExistIsNotAbsent) {
+  EXPECT_THAT(why(folder_ + "/other", {.must_exist = true}),
+              AllOf(HasSubstr(folder_ + "/other"), HasSubstr("No such file")));
+  EXPECT_EQ(why(path_, {.must_exist = true}), "content");
+}
+
 TEST_F(FileTest, BoundsTheSize) {
   EXPECT_EQ(why(path_, {.limit = 7}), "content");
   EXPECT_THAT(why(path_, {.limit = 6}), AllOf(HasSubstr("7 bytes"), HasSubstr("at most 6")));

@@ -222,6 +222,12 @@ TEST_F(SettingsTest, RefusesAFileThatOthersMayWrite) {
               ElementsAre(HasSubstr("0666")));
 }
 
+TEST_F(SettingsTest, RefusesALinkThatLeadsNowhere) {
+  std::filesystem::create_symlink(folder_ + "/elsewhere", folder_ + "/mandos.conf");
+  EXPECT_THAT(load_settings(*parse({"--configdir", folder_})).problems,
+              ElementsAre(HasSubstr("mandos.conf: leads nowhere")));
+}
+
 TEST_F(SettingsTest, WithoutZeroconfAPortOrSocketIsNeeded) {
   EXPECT_NE(load("[DEFAULT]\n", {"--no-zeroconf"}).usage_error, "");
   EXPECT_NE(load("[DEFAULT]\nzeroconf = off\nport = 0\n").usage_error, "");
