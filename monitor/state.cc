@@ -25,6 +25,10 @@ constexpr std::string_view kSuffix = ".client";
 constexpr std::string_view kNew = ".new";
 constexpr std::string_view kDamaged = ".damaged";
 constexpr std::string_view kUnrestored = ".unrestored";
+// A file beside the Python server's state, once a start has been told to go on without it. Its name
+// is no client's, and it goes with all *.client that an administrator deletes.
+constexpr const char* kGoOn = "%python-state-is-known.client";
+constexpr const char* kPickle = "clients.pickle";
 constexpr std::size_t kHead = SHA256_DIGEST_SIZE + sizeof(std::uint32_t);
 constexpr std::size_t kLargest = 16 << 20;
 
@@ -91,16 +95,19 @@ Result<StateStore> StateStore::open(std::string path, bool read, std::vector<std
                         "directory of its own with --statedir")};
   }
   if (fstat(store.directory_.get(), &status) != 0) return errno_error(errno, path, ": fstat");
+  std::vector<std::string> others;
+  const auto ours = store.list(&others);
+  if (!ours) return Error{ours.error()};
+  const bool has_pickle = std::ranges::count(others, kPickle) > 0;
+  if (read && ours->empty() && has_pickle) {
+    return Error{concat(path, ": holds the state of the Python server (", kPickle, ") and none of ",
+                        "this one: clients that were disabled at run time would be enabled; carry ",
+                        "it over with mandos-import-state, or delete it, see mandos(8)")};
+  }
   // Twice: until it is ours alone, files could be planted in it.
   for (bool taken = false; status.st_uid != geteuid() || (status.st_mode & 022) != 0;
        taken = true) {
-    std::vector<std::string> others;
-    const auto files = store.list(&others);
-    if (read && files && files->empty() && std::ranges::count(others, "clients.pickle") > 0) {
-      return Error{concat(path, ": holds the state of the Python server (clients.pickle) and none ",
-                          "of this one: clients that were disabled at run time would be enabled; ",
-                          "carry it over with mandos-import-state, see mandos(8)")};
-    }
+    const auto files = store.list();
     if (!files || (read && !files->empty())) {
       // The next start must not take it for ours.
       static_cast<void>(!fchmod(store.directory_.get(), status.st_mode & 07777));
@@ -126,6 +133,13 @@ Result<StateStore> StateStore::open(std::string path, bool read, std::vector<std
   }
   if ((status.st_mode & 07777) != 0700 && fchmod(store.directory_.get(), 0700) != 0) {
     warnings.push_back(errno_error(errno, path, ": its mode is not 0700").text);
+  }
+  if (has_pickle) {
+    const UniqueFd mark(
+        openat(store.directory_.get(), kGoOn, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    if (mark ? fsync(store.directory_.get()) != 0 : errno != EEXIST) {
+      warnings.push_back(store.file_error(errno, kGoOn).text);
+    }
   }
   if (made) {
     const UniqueFd parent(openat(store.directory_.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -163,13 +177,13 @@ Result<StateStore::Loaded> StateStore::load(std::vector<std::string>& warnings) 
   if (!files) return Error{files.error()};
   for (const auto& file : others) {
     warnings.push_back(concat(path_, "/", escaped(file),
-                              file == "clients.pickle"
-                                  ? ": the Python server's saved state is not read"
-                                  : ": nothing of ours, left alone"));
+                              file == kPickle ? ": the Python server's saved state is not read"
+                                              : ": nothing of ours, left alone"));
   }
   Loaded loaded;
   std::vector<std::string> problems;
   for (const auto& file : *files) {
+    if (file == kGoOn) continue;
     if (file.ends_with(kNew)) {
       if (unlinkat(directory_.get(), file.c_str(), 0) != 0) {
         warnings.push_back(file_error(errno, file).text);
@@ -208,9 +222,29 @@ Result<StateStore::Loaded> StateStore::load(std::vector<std::string>& warnings) 
                    : concat(problems.front(), " (and ", problems.size() - 1, " more like it)")};
 }
 
-Status StateStore::set_all_aside(std::vector<std::string>& warnings) const {
+Status StateStore::look() const {
+  if (!directory_) return Ok{};
+  struct stat held {};
+  struct stat found {};
+  if (fstat(directory_.get(), &held) != 0 || lstat(path_.c_str(), &found) != 0 ||
+      held.st_dev != found.st_dev || held.st_ino != found.st_ino || found.st_uid != geteuid() ||
+      (found.st_mode & 022) != 0) {
+    return Error{concat(path_, ": is not the directory of this server any more, or not its alone")};
+  }
   const auto files = list();
   if (!files) return Error{files.error()};
+  for (const auto& file : *files) {
+    if (file == kGoOn || !file.ends_with(kSuffix)) continue;
+    const auto saved = read(file);
+    if (!saved) return Error{concat(path_, "/", escaped(file), ": ", saved.error())};
+  }
+  return Ok{};
+}
+
+Status StateStore::set_all_aside(std::vector<std::string>& warnings) const {
+  auto files = list();
+  if (!files) return Error{files.error()};
+  std::erase(*files, kGoOn);
   for (const auto& file : *files) {
     const std::string aside = concat(file, kUnrestored);
     if (renameat(directory_.get(), file.c_str(), directory_.get(), aside.c_str()) != 0) {

@@ -46,7 +46,8 @@ class StateStore {
   /// 0700) from another one, which needs CAP_CHOWN and CAP_FOWNER: the Python server leaves it to
   /// _mandos. An Error says what is wrong with it and what to do. That includes clients' files in
   /// a directory that another owned or could write, who may have planted them, unless they are not
-  /// to be `read`. `in_use`, unless null: set if what is wrong is that another server has it.
+  /// to be `read`; and the Python server's state, if there is none of ours. `in_use`, unless null:
+  /// set if what is wrong is that another server has it.
   static Result<StateStore> open(std::string path, bool read, std::vector<std::string>& warnings,
                                  bool* in_use = nullptr);
 
@@ -59,6 +60,8 @@ class StateStore {
   /// there is anything else that cannot be used, says what and what to do. Files that a crash left
   /// half written are removed.
   Result<Loaded> load(std::vector<std::string>& warnings) const;
+  /// Whether a start would find here what it needs. Changes nothing.
+  Status look() const;
   /// Renames all clients' files (".unrestored"), without a look at what they hold.
   Status set_all_aside(std::vector<std::string>& warnings) const;
 

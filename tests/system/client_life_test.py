@@ -234,6 +234,46 @@ def takeover():
         expect_equal(os.stat(config.state).st_uid, 0, "owner")
 
 
+def run_unit_pre(state):
+    """What the unit does before the server starts."""
+    text = (BUILD / "dist/mandos.service").read_text()
+    command = re.search(r"ExecStartPre=\+/bin/sh -euc '(.*?)'\n", text, re.S)[1].replace("\\\n", "")
+    command = re.sub("^d=[^;]*;", f"d={state};", command.replace("$$", "$").replace("%%", "%"))
+    subprocess.run(["/bin/sh", "-euc", command], check=True)
+
+
+@case("the Python server's state alone stops the start after the unit has made the directory root's, too")
+def takeover_by_the_unit():
+    config = Configuration()
+    key, key_id = test_key()
+    config.client("a", key_id, b"a")
+    (config.state / "clients.pickle").write_bytes(b"x")
+    for place in (config.state / "clients.pickle", config.state):
+        shutil.chown(place, "_mandos", "_mandos")
+    config.state.chmod(0o700)
+    run_unit_pre(config.state)
+    expect_equal(os.stat(config.state).st_uid, 0, "owner after that")
+    expect_no_start(config, "clients.pickle", "mandos-import-state", "--no-restore")
+    with Server(config, "--no-restore") as server:
+        # Perhaps before anything is saved.
+        monitor = server.pid("monitor")
+        os.kill(monitor, signal.SIGKILL)
+        server.pid("monitor", other_than=monitor)
+        wait_until(lambda: fetch("--timeout", 1, key=key).blob == b"a", "served")
+        config.clients.clear()
+        config.write()
+        expect_equal(subprocess.run([PREFIX / "sbin/mandos", "--reload"]).returncode, 0, "--reload")
+    expect(not (config.state / "a.client").exists(), "the last client is forgotten")
+    config.client("a", key_id, b"a")
+    run_unit_pre(config.state)
+    with Server(config):
+        expect_equal(fetch(key=key).blob, b"a", "served without --no-restore")
+    # The Python server ran again, and all of ours was deleted, as README.md says.
+    for file in config.state.glob("*.client"):
+        file.unlink()
+    expect_no_start(config, "clients.pickle", "mandos-import-state")
+
+
 @case("mandos-import-state carries over who was disabled and what was changed in the Python server")
 def import_state():
     config = Configuration()
