@@ -26,13 +26,17 @@ namespace {
 
 class Report {
  public:
+  /// Warnings come last: a reload shows the first lines only.
+  ~Report() {
+    for (const auto& warning : warnings_) std::printf("warning: %s\n", warning.c_str());
+  }
   void say(bool good, const std::string& what) {
     std::printf("%s%s\n", good ? inspection::kGood : inspection::kBad, what.c_str());
     failures_ += good ? 0 : 1;
   }
   void problems(const std::string& what, const std::vector<std::string>& problems,
                 const std::vector<std::string>& warnings) {
-    for (const auto& warning : warnings) std::printf("warning: %s\n", warning.c_str());
+    warnings_.insert(warnings_.end(), warnings.begin(), warnings.end());
     for (const auto& problem : problems) say(false, problem);
     if (problems.empty()) say(true, what);
   }
@@ -40,6 +44,7 @@ class Report {
 
  private:
   int failures_ = 0;
+  std::vector<std::string> warnings_;
 };
 
 bool program_is_ours(const std::string& path) {

@@ -140,6 +140,7 @@ void Server::begin(const Begin& message, std::vector<UniqueFd> kept) {
   settings_ = std::move(loaded.settings);
   settings_text_ = std::move(loaded.text);
   if (message.has_settings()) warn_of_new_settings(loaded.warnings);
+  said_ = loaded.warnings;
   for (const auto& warning : loaded.warnings) log_.warning(warning);
   for (const auto& problem : loaded.problems) log_.critical(problem);
   if (!loaded.problems.empty() || !loaded.usage_error.empty()) return fail("wrong settings");
@@ -228,6 +229,8 @@ bool Server::load_clients_first() {
   auto loaded = load_clients(settings_.configdir);
   for (const auto& warning : loaded.warnings) log_.warning(warning);
   for (const auto& problem : loaded.problems) log_.critical(problem);
+  said_.insert(said_.begin(), loaded.problems.begin(), loaded.problems.end());
+  said_.insert(said_.end(), loaded.warnings.begin(), loaded.warnings.end());
   if (!loaded.problems.empty() && loaded.clients.empty()) {
     fail("wrong clients");
     return false;
@@ -391,7 +394,7 @@ void Server::greeted(Role role, const std::string& problem) {
   if (ready_ || --greetings_awaited_ > 0) return;
   ready_ = true;
   tell_status();
-  supervisor_.ready(unsaved_);
+  supervisor_.ready(unsaved_, errors_.empty(), std::exchange(said_, {}));
   announce();
   if (!settings_.foreground) {
     dup2(null_.get(), STDOUT_FILENO);
@@ -410,10 +413,12 @@ void Server::warn_of_new_settings(std::vector<std::string>& warnings) const {
   }
 }
 
-/// A fresh monitor may take over, once everything is on disk.
+/// A fresh monitor may take over, once everything is on disk and as it needs it.
 void Server::yield(std::uint64_t serial, std::vector<std::string> problems) {
   registry_.saver().flush([this, serial, problems = std::move(problems)](const Status& saved) {
-    supervisor_.reloaded(serial, false, saved ? problems : std::vector{saved.error()}, bool(saved));
+    const Status usable = saved ? state_.look() : saved;
+    supervisor_.reloaded(serial, false, usable ? problems : std::vector{usable.error()},
+                         bool(usable));
   });
   // Whichever is first is the answer.
   loop_.after(kYield, [this, serial] {
@@ -425,8 +430,15 @@ void Server::yield(std::uint64_t serial, std::vector<std::string> problems) {
 
 void Server::reload(std::uint64_t serial) {
   auto loaded = load_clients(settings_.configdir);
-  // There are none in the files, so it is our jail that does not reach them. And the state of
-  // clients that were missing at the start is for a fresh monitor to load, or to find damaged.
+  // The inspection found none: these came after it.
+  if (loaded.problems.size() > loaded.denied) {
+    loaded.problems.insert(
+        loaded.problems.begin(),
+        "nothing was changed: the files were good a moment before; reload again");
+    return supervisor_.reloaded(serial, false, loaded.problems);
+  }
+  // What we may not open a fresh monitor may, whose jail is made for where the files are now. And
+  // the state of clients that were missing at the start is for that to load, or to find damaged.
   if (!loaded.problems.empty() || std::ranges::any_of(loaded.clients, [&](const auto& client) {
         return absent_.contains(client.first) || damaged_.contains(state_file_name(client.first));
       })) {

@@ -106,7 +106,8 @@ class Server {
   Instant looked_{};
   unsigned looks_due_ = 0;
   std::string status_;
-  std::string errors_;  // in the files that were read at the start
+  std::string errors_;             // in the files that were read at the start
+  std::vector<std::string> said_;  // of errors and warnings at the start
   bool restarted_ = false;
   bool renewed_ = false;          // for a reload
   bool unsaved_ = false;          // started without restoring, and could not set the state aside

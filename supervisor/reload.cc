@@ -49,20 +49,6 @@ void answer(const UniqueFd& requester, std::string_view text) {
   send(requester.get(), text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-/// Without the lines of what is good.
-std::string bad_lines(std::string_view report) {
-  std::string out;
-  for (; !report.empty(); report.remove_prefix(std::min(report.size(), report.find('\n') + 1))) {
-    auto line = report.substr(0, report.find('\n'));
-    if (line.starts_with(inspection::kGood)) continue;
-    if (line.starts_with(inspection::kBad)) line.remove_prefix(sizeof inspection::kBad - 1);
-    append(out, line);
-    out += '\n';
-    if (report.find('\n') == report.npos) break;
-  }
-  return out;
-}
-
 }  // namespace
 
 Reloads::Reloads(EventLoop& loop, Log& log, Hooks hooks)
@@ -159,9 +145,14 @@ void Reloads::too_late() {
                 kLongestReload.count() / 1000, renewing ? " s: see the log\n" : " s\n"));
 }
 
-void Reloads::monitor_ready() {
+void Reloads::monitor_ready(bool complete, std::string_view text) {
   monitor_is_ready_ = true;
-  if (state_ == State::kStarting) return finish(true, "");
+  if (state_ == State::kStarting) {
+    constexpr std::string_view kIncomplete =
+        "the files changed meanwhile: a fresh monitor serves without the clients that have "
+        "errors\n";
+    return finish(complete, concat(text, complete ? "" : kIncomplete));
+  }
   next();
 }
 
@@ -195,6 +186,8 @@ void Reloads::inspect() {
   inspector_ = *pid;
   set_deadline(std::min(over_, BootClock::now() + kLongestInspection));
   reported_.clear();
+  line_.clear();
+  left_out_ = 0;
   state_ = State::kInspecting;
   loop_.watch(report_.get(), EPOLLIN, [this](std::uint32_t) { read_report(); });
 }
@@ -203,10 +196,28 @@ void Reloads::read_report() {
   std::array<char, 4096> buffer{};
   ssize_t size = 0;
   while ((size = recv(report_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT)) > 0) {
-    const auto room = kMostReport - std::min(kMostReport, reported_.size());
-    reported_.append(buffer.data(), std::min(room, static_cast<std::size_t>(size)));
+    for (const char c : std::string_view(buffer.data(), static_cast<std::size_t>(size))) {
+      if (c == '\n') {
+        end_line();
+      } else if (line_.size() < kMostReport) {
+        line_ += c;
+      }
+    }
   }
   if (size == 0) loop_.unwatch(report_.get());
+}
+
+/// Keeps the line, unless it is of what is good, or there are too many.
+void Reloads::end_line() {
+  const std::string whole = std::exchange(line_, {});
+  std::string_view line = whole;
+  if (line.starts_with(inspection::kGood)) return;
+  if (line.starts_with(inspection::kBad)) line.remove_prefix(sizeof inspection::kBad - 1);
+  if (left_out_ > 0 || reported_.size() + whole.size() >= kMostReport) {
+    ++left_out_;
+  } else {
+    append(reported_, concat(line, '\n'));
+  }
 }
 
 bool Reloads::ended(pid_t pid, int wait_status) {
@@ -229,7 +240,11 @@ bool Reloads::ended(pid_t pid, int wait_status) {
       errors_ = concat("; configuration has errors since ", when.data());
     }
     hooks_.on_errors();
-    finish(false, bad_lines(reported_) + "nothing was changed: the configuration has errors\n");
+    if (!line_.empty()) end_line();
+    if (left_out_ > 0) {
+      append(reported_, concat("and ", left_out_, " more, which mandos --check prints\n"));
+    }
+    finish(false, reported_ + "nothing was changed: the configuration has errors\n");
   }
   return true;
 }

@@ -380,7 +380,7 @@ void Supervisor::from_monitor(Channel::Datagram datagram) {
         options_.on_ready();
         notify_.send("READY=1");
       }
-      reloads_.monitor_ready();
+      reloads_.monitor_ready(message.ready().complete(), message.ready().text());
       break;
     case ToSupervisor::kStatusText:
       status_text_ = message.status_text().text();
