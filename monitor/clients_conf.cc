@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -64,6 +65,9 @@ constexpr Field kFields[] = {
     {"secret", nullptr, nullptr},
     {"timeout", "PT5M", set_duration<&ClientSettings::timeout>},
 };
+
+// What one check may take: fping gives up after 4 s.
+constexpr Milliseconds kCheckTime = std::chrono::seconds(5);
 
 // Whether, and when, a client gets its secret depends on these.
 constexpr std::string_view kGuards[] = {"approval_delay", "approved_by_default", "enabled"};
@@ -266,14 +270,15 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
     lacks("key_id", "64 hexadecimal digits");
     ini_.defaults().broken |= !nearest(name, kCommon).empty();
   }
-  if (client.timeout <= client.interval) {
+  if (client.timeout < client.interval + kCheckTime) {
     const auto& timeout = *values.find("timeout");
     const auto& interval = *values.find("interval");
     // Where the section itself set one of them, that is the place to look at.
     warn(timeout.second.owner == name ? timeout : interval,
-         concat("the timeout, ", in_quotes(timeout.second.raw),
-                ", is not longer than the interval, ", in_quotes(interval.second.raw),
-                ": a client is disabled before its next check"));
+         concat("found a timeout of ", in_quotes(timeout.second.raw),
+                ", expected more than the interval, ", in_quotes(interval.second.raw), ", and ",
+                kCheckTime.count() / 1000, " s for a check: a client could be disabled before the",
+                " answer to its next one"));
   }
   if (values.contains("secret") || values.contains("secfile")) {
     client.secret = read_secret(values);
