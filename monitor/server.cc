@@ -10,8 +10,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <span>
 
+#include "common/descriptors.h"
 #include "monitor/checker_command.h"
 #include "monitor/clients_conf.h"
 #include "monitor/jail.h"
@@ -434,6 +436,8 @@ void Server::reload(std::uint64_t serial) {
   }
   errors_.clear();
   warn_of_new_settings(loaded.warnings);
+  std::ranges::move(registry_.disabled_by(loaded.clients, merge),
+                    std::back_inserter(loaded.warnings));
   for (const auto& warning : loaded.warnings) log_.warning(warning);
   clients_are_missing_ = false;
   registry_.reload(loaded.clients, merge);

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstddef>
@@ -463,6 +464,42 @@ TEST_F(RegistryTimeTest, AGraceThatIsNotSavedTakesNothingElseBack) {
   disk.fail("no space");
   EXPECT_TRUE(clients.find("good")->client.enabled());
   EXPECT_EQ(clients.find("good")->client.expires, expires);
+}
+
+TEST_F(RegistryTimeTest, SaysWhomAReloadDisablesAtOnceAndDisablesThoseAndNoOthers) {
+  std::map<std::string, ClientSettings> file;
+  for (int i = 0; i < 30; ++i) {
+    file[concat("client ", i)].interval = seconds(100);
+    file[concat("client ", i)].timeout = seconds(1000);
+  }
+  clients_->reload(file, merge);
+  for (const auto& [name, settings] : file) {
+    clients_->change(name, CheckedOk{}, [](const Status&) {});
+  }
+  EXPECT_TRUE(clients_->disabled_by(file, merge).empty());
+  pass(seconds(200));
+  for (const int disabled : {9, 10, 11}) {
+    auto next = file;
+    for (int i = 0; i < disabled; ++i) next[concat("client ", i)].timeout = seconds(200);
+    next["client 20"].timeout = seconds(201);
+    next["client 21"].timeout = seconds(9000);
+    const auto said = clients_->disabled_by(next, merge);
+    ASSERT_EQ(said.size(), disabled) << "the eleventh line says how many more there are";
+    EXPECT_EQ(said[0].find("client client 0: disabled at once by this reload: timeout 0:03:20"), 0U)
+        << said[0];
+    EXPECT_EQ(said.back().starts_with("... and 1 more"), disabled == 11);
+  }
+  auto next = file;
+  for (int i = 0; i < 10; ++i) next[concat("client ", i)].timeout = seconds(200);
+  const auto said = clients_->disabled_by(next, merge);
+  for (const auto& [name, settings] : file) EXPECT_TRUE(clients_->find(name)->client.enabled());
+  clients_->reload(next, merge);
+  for (const auto& [name, settings] : file) {
+    const bool foretold = std::ranges::any_of(said, [&name = name](const auto& line) {
+      return line.starts_with(concat("client ", name, ": "));
+    });
+    EXPECT_EQ(clients_->find(name)->client.enabled(), !foretold) << name;
+  }
 }
 
 TEST_F(RegistryTimeTest, ChecksAreAsSpreadAfterAStopAsBefore) {
