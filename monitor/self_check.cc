@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "monitor/self_check.h"
 
-#include <pwd.h>
+#include <net/if.h>
 #include <spawn.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -10,15 +10,23 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <map>
 #include <new>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "common/inspection.h"
+#include "common/jail.h"
+#include "config.h"
 #include "monitor/clients_conf.h"
+#include "monitor/fate.h"
+#include "monitor/listeners.h"
+#include "monitor/merge.h"
 #include "monitor/state.h"
 
 namespace mandos::monitor {
@@ -42,6 +50,9 @@ class Report {
   int failures_ = 0;
 };
 
+// Of each kind of event, so many are shown.
+constexpr std::size_t kMostShown = 10;
+
 bool program_is_ours(const std::string& path) {
   struct stat status {};
   return stat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode) && status.st_uid == 0 &&
@@ -61,9 +72,75 @@ bool judges_well(std::vector<const char*> arguments) {
   return failed == 0 && waitpid(pid, &status, 0) == pid && status == 0;
 }
 
+/// Prints what would become of the clients that are saved, in the words of the log: in a server
+/// that runs and reloads, or else in one that starts.
+void rehearse(const std::map<std::string, ClientSettings>& file, const StateStore::Loaded& kept,
+              bool running) {
+  std::map<std::string, std::size_t> events;
+  const auto tell = [&](std::string_view line) {
+    // A server that runs knows of checks that are not saved yet.
+    if (running && line.find(concat(" by=\"", kTimeout, '"')) != line.npos) return;
+    line.remove_prefix(line.find("event="));
+    if (++events[std::string(line.substr(0, line.find(' ')))] > kMostShown) return;
+    std::printf("would: %.*s\n", static_cast<int>(line.size()), line.data());
+  };
+  const Moment now = Moment::now();
+  std::vector<Effect> effects;  // that nobody carries out
+  for (const auto& [name, settings] : file) {
+    const auto found = kept.clients.find(name);
+    const bool is_new = found == kept.clients.end();
+    const bool damaged = is_new && kept.damaged.contains(state_file_name(name));
+    if (is_new)
+      tell(fate_line(damaged ? "disabled" : "added", name, damaged ? "damaged state" : kFile));
+    if (is_new) continue;
+    Client before;
+    Client after = from_saved(found->second, settings, now, nullptr, &before);
+    const bool reloads = running && !before.removed;
+    const Event event = reloads ? Event(Reloaded{after.settings, 0}) : Event(Started{0});
+    if (reloads && same_settings(before.settings, after.settings)) continue;
+    if (reloads) after = before;
+    react(after, event, now, effects);
+    for (const auto& line : fate(before, after, event, kFile)) tell(line);
+  }
+  for (const auto& [name, saved] : kept.clients) {
+    if (!file.contains(name)) tell(fate_line("removed", name, running ? kFile : "the next reload"));
+  }
+  for (const auto& [event, count] : events) {
+    if (count <= kMostShown) continue;
+    std::printf("would: %s of %zu more\n", event.c_str(), count - kMostShown);
+  }
+  if (events.empty()) std::printf("would: change nothing\n");
+}
+
+/// The port and the saved state, of which each stays as it is.
+void judge_start(const Settings& settings, const LoadedClients& clients, Report& report) {
+  if (geteuid() != 0) {
+    return report.say(true, settings.statedir + " and the port are not judged: only root may");
+  }
+  jail::override_permissions(true);
+  std::vector<std::string> problems, warnings;
+  bool in_use = false;
+  const auto store = StateStore::open(settings.statedir, settings.restore, warnings, &in_use, true);
+  Result<StateStore::Loaded> kept = StateStore::Loaded();
+  if (settings.restore || in_use) kept = store ? store->load(warnings) : Error{store.error()};
+  if (!kept) problems.push_back(kept.error() + "; --no-restore starts without the saved state");
+  // A server that runs has the port.
+  const auto index = if_nametoindex(interface_of(settings).c_str());
+  const auto port = in_use ? Listeners() : open_listeners(settings, index, warnings, false);
+  if (!port) problems.push_back(port.error());
+  report.problems(settings.statedir + (in_use ? ": in use by a server that runs" : " and the port"),
+                  problems, warnings);
+  if (!problems.empty() || !clients.problems.empty()) return;
+  const bool first = kept->clients.empty() && kept->damaged.empty();
+  report.say(true, first    ? "a first start: nothing is saved of any client"
+                   : in_use ? "what a reload would do:"
+                            : "what a start would do:");
+  if (!first) rehearse(clients.clients, *kept, in_use);
+}
+
 }  // namespace
 
-int self_check(const LoadedSettings& loaded) {
+int self_check(const LoadedSettings& loaded, bool starts) {
   Report report;
   try {
     const Secret secret(as_bytes("a secret"));
@@ -71,13 +148,11 @@ int self_check(const LoadedSettings& loaded) {
   } catch (const std::bad_alloc&) {
     report.say(false, "secret memory: no page can be locked (RLIMIT_MEMLOCK)");
   }
-  for (const char* name : {"monitor", "networker", "checker-runner"}) {
+  const bool bus = MANDOS_BUS != 0 && (loaded.settings.use_dbus || loaded.settings.zeroconf);
+  for (const char* name :
+       {"monitor", "networker", "checker-runner", bus ? "bus-agent" : "monitor"}) {
     const std::string path = concat(MANDOS_LIBEXEC_DIR "/mandos-", name);
     report.say(program_is_ours(path), concat(path, ": a program that only root may write"));
-  }
-  for (const char* name : {MANDOS_NETWORKER_USER, MANDOS_CHECKER_USER, MANDOS_BUS_USER}) {
-    report.say(getpwnam(name) != nullptr,
-               concat("account ", name, getpwnam(name) != nullptr ? "" : ": run systemd-sysusers"));
   }
   report.problems(concat(loaded.settings.configdir, "/mandos.conf"), loaded.problems,
                   loaded.warnings);
@@ -95,6 +170,7 @@ int self_check(const LoadedSettings& loaded) {
   std::vector<const char*> checkers{MANDOS_LIBEXEC_DIR "/mandos-checker-runner", "--judge"};
   for (const auto& [name, client] : clients.clients) checkers.push_back(client.checker.c_str());
   judges_well(std::move(checkers));
+  if (starts) judge_start(loaded.settings, clients, report);
   return report.failures();
 }
 

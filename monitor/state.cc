@@ -64,16 +64,22 @@ Error StateStore::file_error(int errno_value, std::string_view file) const {
 }
 
 Result<StateStore> StateStore::open(std::string path, bool read, std::vector<std::string>& warnings,
-                                    bool* in_use) {
+                                    bool* in_use, bool look) {
   // O_NOFOLLOW looks at the last part of a path, which must not be empty.
   while (path.size() > 1 && path.ends_with('/')) path.pop_back();
-  const bool made = mkdir(path.c_str(), 0700) == 0;
-  if (!made && errno != EEXIST) {
+  const bool made = !look && mkdir(path.c_str(), 0700) == 0;
+  const auto parent = path.substr(0, path.rfind('/') + 1);
+  const bool absent =
+      look && faccessat(AT_FDCWD, path.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT;
+  if (absent ? access(parent.empty() ? "." : parent.c_str(), W_OK) != 0
+             : !look && !made && errno != EEXIST) {
     return Error{concat(errno_error(errno, path, ": does not exist and cannot be made").text,
                         "; make it, or name another one with --statedir")};
   }
   StateStore store("");
   store.path_ = path;
+  store.looks_ = look;
+  if (absent) return store;
   store.directory_.reset(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   const int why = errno;
   struct stat status {};
@@ -84,12 +90,14 @@ Result<StateStore> StateStore::open(std::string path, bool read, std::vector<std
     }
     return errno_error(why, path, ": of user ", status.st_uid, ", cannot be opened");
   }
-  if (flock(store.directory_.get(), LOCK_EX | LOCK_NB) != 0) {
+  if (flock(store.directory_.get(), (look ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return errno_error(errno, path, ": cannot be locked");
     if (in_use != nullptr) *in_use = true;
-    return Error{concat(path, ": another server uses it; stop that one, or give this one a ",
-                        "directory of its own with --statedir")};
+    if (!look)
+      return Error{concat(path, ": another server uses it; stop that one, or give this one a ",
+                          "directory of its own with --statedir")};
   }
+  if (look) flock(store.directory_.get(), LOCK_UN);
   if (fstat(store.directory_.get(), &status) != 0) return errno_error(errno, path, ": fstat");
   // Twice: until it is ours alone, files could be planted in it.
   for (bool taken = false; status.st_uid != geteuid() || (status.st_mode & 022) != 0;
@@ -103,8 +111,8 @@ Result<StateStore> StateStore::open(std::string path, bool read, std::vector<std
     }
     if (!files || (read && !files->empty())) {
       // The next start must not take it for ours.
-      static_cast<void>(!fchmod(store.directory_.get(), status.st_mode & 07777));
-      static_cast<void>(!fchown(store.directory_.get(), status.st_uid, status.st_gid));
+      static_cast<void>(taken && fchmod(store.directory_.get(), status.st_mode & 07777) == 0 &&
+                        fchown(store.directory_.get(), status.st_uid, status.st_gid) == 0);
       if (!files) return Error{files.error()};
       return Error{concat(path, "/", escaped(files->front()), ": found in a directory of user ",
                           status.st_uid,
@@ -112,6 +120,7 @@ Result<StateStore> StateStore::open(std::string path, bool read, std::vector<std
                           ", so it may be planted; remove it, or chown it and the directory to ",
                           "root, mode 0700, if nobody else could write there")};
     }
+    if (look) break;
     if (taken) {
       warnings.push_back(concat(path, ": taken over from user ", status.st_uid));
       break;
@@ -124,12 +133,12 @@ Result<StateStore> StateStore::open(std::string path, bool read, std::vector<std
                           "; chown it to root, but not the files in it")};
     }
   }
-  if ((status.st_mode & 07777) != 0700 && fchmod(store.directory_.get(), 0700) != 0) {
+  if (!look && (status.st_mode & 07777) != 0700 && fchmod(store.directory_.get(), 0700) != 0) {
     warnings.push_back(errno_error(errno, path, ": its mode is not 0700").text);
   }
   if (made) {
-    const UniqueFd parent(openat(store.directory_.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!parent || fsync(parent.get()) != 0) {
+    const UniqueFd above(openat(store.directory_.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!above || fsync(above.get()) != 0) {
       warnings.push_back(errno_error(errno, path, ": is not safely on disk").text);
     }
   }
@@ -159,7 +168,7 @@ Result<std::vector<std::string>> StateStore::list(std::vector<std::string>* othe
 
 Result<StateStore::Loaded> StateStore::load(std::vector<std::string>& warnings) const {
   std::vector<std::string> others;
-  const auto files = list(&others);
+  const auto files = directory_ ? list(&others) : Result(std::vector<std::string>());
   if (!files) return Error{files.error()};
   for (const auto& file : others) {
     warnings.push_back(concat(path_, "/", escaped(file),
@@ -171,7 +180,7 @@ Result<StateStore::Loaded> StateStore::load(std::vector<std::string>& warnings) 
   std::vector<std::string> problems;
   for (const auto& file : *files) {
     if (file.ends_with(kNew)) {
-      if (unlinkat(directory_.get(), file.c_str(), 0) != 0) {
+      if (!looks_ && unlinkat(directory_.get(), file.c_str(), 0) != 0) {
         warnings.push_back(file_error(errno, file).text);
       }
       continue;
@@ -182,6 +191,9 @@ Result<StateStore::Loaded> StateStore::load(std::vector<std::string>& warnings) 
       continue;
     }
     auto saved = read(file);
+    if (looks_ && faccessat(directory_.get(), file.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) != 0) {
+      continue;  // its client was removed meanwhile
+    }
     if (!saved) {
       problems.push_back(concat(path_, "/", escaped(file), ": ", saved.error()));
     } else if (*saved) {
@@ -191,7 +203,8 @@ Result<StateStore::Loaded> StateStore::load(std::vector<std::string>& warnings) 
       const std::string aside = concat(file, kDamaged);
       warnings.push_back(
           concat(path_, "/", escaped(file), ": damaged; the file is ",
-                 renameat(directory_.get(), file.c_str(), directory_.get(), aside.c_str()) == 0
+                 looks_ ? "to be kept"
+                 : renameat(directory_.get(), file.c_str(), directory_.get(), aside.c_str()) == 0
                      ? concat("kept as ", escaped(aside))
                      : concat("left: ", std::strerror(errno))));
     }
@@ -200,6 +213,7 @@ Result<StateStore::Loaded> StateStore::load(std::vector<std::string>& warnings) 
     // Saved since: if that file is deleted, its client is a new one, as any other.
     const std::string file = state_file_name(name) + std::string(kDamaged);
     if (loaded.damaged.erase(state_file_name(name)) == 0) continue;
+    if (looks_) continue;
     renameat(directory_.get(), file.c_str(), directory_.get(), concat(file, kUnrestored).c_str());
   }
   if (problems.empty()) return loaded;

@@ -47,8 +47,12 @@ class StateStore {
   /// _mandos. An Error says what is wrong with it and what to do. That includes clients' files in
   /// a directory that another owned or could write, who may have planted them, unless they are not
   /// to be `read`. `in_use`, unless null: set if what is wrong is that another server has it.
+  ///
+  /// `look`: leaves no trace. Nothing is made, taken over or kept locked, and load() neither
+  /// renames nor removes anything. A directory that can be made is as good as one that is empty,
+  /// and one that is in use is no error; its files come and go.
   static Result<StateStore> open(std::string path, bool read, std::vector<std::string>& warnings,
-                                 bool* in_use = nullptr);
+                                 bool* in_use = nullptr, bool look = false);
 
   struct Loaded {
     std::map<std::string, Saved> clients;  // by name
@@ -85,6 +89,7 @@ class StateStore {
   std::string path_;
   UniqueFd directory_;
   std::string why_;
+  bool looks_ = false;
 };
 
 }  // namespace mandos::monitor

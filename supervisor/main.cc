@@ -40,7 +40,7 @@ int complain(const std::string& what) {
 /// kBackground to go on, kReload, else ours.
 int inspect(const std::vector<std::string>& arguments) {
   const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
-  const auto pid = spawn(monitor_program(inspection::kName), arguments,
+  const auto pid = spawn(monitor_program(inspection::kStartName), arguments,
                          {.door = null.get(), .quiet = false, .inherit = true});
   if (!pid) return complain(pid.error());
   int status = 0;
@@ -98,19 +98,6 @@ std::pair<UniqueFd, std::optional<pid_t>> lock_control_directory() {
   return {std::move(directory), shared ? std::optional(lock.l_pid) : std::nullopt};
 }
 
-/// Closes what we inherited, apart from those given, which are ours.
-void close_inherited(std::array<int, 3> ours) {
-  std::ranges::sort(ours);
-  unsigned from = STDERR_FILENO + 1;
-  for (const int kept : ours) {
-    if (kept < 0) continue;
-    if (from < static_cast<unsigned>(kept))
-      close_descriptors(from, static_cast<unsigned>(kept) - 1);
-    from = static_cast<unsigned>(kept) + 1;
-  }
-  close_descriptors(from);
-}
-
 /// LISTEN_FDS is for the process that it was made for, sd_listen_fds(3): judged here, where the
 /// process number still is the one that it means.
 void judge_listen_fds() {
@@ -138,21 +125,24 @@ int start(const std::vector<std::string>& arguments) {
   if (spare < 0) return EXIT_FAILURE;
   close(spare);
   judge_listen_fds();
+  // Room for the secrets of many clients in locked memory; the monitor inherits it.
+  const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
+  setrlimit(RLIMIT_MEMLOCK, &unlimited);
   const int verdict = inspect(arguments);
   if (verdict == inspection::kReload) return ask_for_reload();
-  if (verdict != inspection::kForeground && verdict != inspection::kBackground) return verdict;
   const bool foreground = verdict == inspection::kForeground;
-  if (geteuid() != 0) return complain("must be started as root, to give each process its account");
-  if (auto capable = check_capabilities(); !capable) return complain(capable.error());
-  auto accounts = find_accounts();
+  const bool checks = verdict == inspection::kChecked;
+  if (!foreground && verdict != inspection::kBackground && !checks) return verdict;
+  const auto accounts = find_accounts();
   if (!accounts) return complain(accounts.error());
+  const auto capable = geteuid() == 0 ? check_capabilities() : Ok{};
+  if (!capable) return complain(capable.error());
+  if (checks) return EXIT_SUCCESS;
+  if (geteuid() != 0) return complain("must be started as root, to give each process its account");
   // A reader of our standard error that hangs, or is gone, ends nobody.
   never_wait_for(STDERR_FILENO);
   std::signal(SIGPIPE, SIG_IGN);
   Notify notify;
-  // Room for the secrets of many clients in locked memory; the monitor inherits it.
-  const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
-  setrlimit(RLIMIT_MEMLOCK, &unlimited);
   umask(077);
 
   UniqueFd ready_pipe;
@@ -175,7 +165,7 @@ int start(const std::vector<std::string>& arguments) {
   const auto monitor = Supervisor::start_monitor(processes, arguments, door->second.get(), true);
   if (!monitor) return complain(monitor.error());
   door->second.reset();
-  close_inherited({door->first.get(), ready_pipe.get(), lock.get()});
+  close_inherited();
   unsetenv("LISTEN_FDS");
   auto jailed = jail::enter(supervisor_jail());
   if (!jailed) return complain(jailed.error());
