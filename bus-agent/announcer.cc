@@ -78,7 +78,7 @@ void Announcer::forget_attempt() {
 
 void Announcer::complain(const std::string& why) {
   if (!std::exchange(complained_, true)) {
-    log_.warning("not announced by Avahi, trying on: ", why);
+    log_.warning("not announced by Avahi, retrying: ", why);
   }
 }
 
@@ -118,18 +118,25 @@ void Announcer::lost(const std::string& why) {
   forget_attempt();
   owner_.clear();
   watching_ = false;
-  if (service_) complain(why);
+  // Where the bus itself is missing for more than the announcement, that was said already.
+  if (!service_) return;
+  bus_was_away_ = bus_.complained();
+  if (!bus_was_away_) complain(why);
 }
 
 void Announcer::owned_by(const std::string& owner) {
-  if (owner == owner_) return;
+  if (owner == owner_ && !owner.empty()) return;
   stop(retry_);
   stop(patience_);
   forget_attempt();
   owner_ = owner;
   delay_ms_ = 0;
   if (!service_) return;
-  if (owner.empty()) return complain("its daemon does not run");
+  if (owner.empty()) {
+    return complain(
+        "its daemon does not run; clients cannot find this server until avahi-daemon does, "
+        "unless they are told its address");
+  }
   begin();
 }
 
@@ -242,9 +249,9 @@ void Announcer::group_is(int state, const std::string& error) {
       stop(patience_);
       delay_ms_ = 0;
       renames_ = 0;
-      log_.write(complained_ ? LogLevel::kWarning : LogLevel::kInfo,
+      log_.write(complained_ || bus_was_away_ ? LogLevel::kWarning : LogLevel::kInfo,
                  concat("announced by Avahi as ", name_));
-      complained_ = false;
+      complained_ = bus_was_away_ = false;
       return;
     case kGroupCollision:
       call(group_, kGroup, "Reset", nullptr, [this](GVariant*, const std::string&) { rename(); });

@@ -68,6 +68,7 @@ class Announcer {
   unsigned delay_ms_ = 0;
   int renames_ = 0;
   bool complained_ = false;
+  bool bus_was_away_ = false;  // which was logged instead
 };
 
 }  // namespace mandos::bus_agent

@@ -147,7 +147,7 @@ void Bus::connect() {
 
 void Bus::retry(const std::string& why) {
   if (names_wanted_ && !std::exchange(complained_, true)) {
-    log_.warning("not on the system bus, trying on: ", why);
+    log_.warning("not on the system bus, retrying: ", why);
   }
   handlers_.on_lost(why);
   delay_ms_ = std::clamp(delay_ms_ * 2, kFirstDelayMs, kLongestDelayMs);
@@ -298,12 +298,11 @@ void Bus::request_name(std::size_t index) {
            return;
          }
          if (!std::exchange(complained_of_name_, true)) {
-           log_.warning("no bus name ", kServerInterfaces[index], ", trying on: ",
-                        error.empty() ? "somebody else has it"
+           log_.warning("no bus name ", kServerInterfaces[index], ", retrying: ",
+                        error.empty() ? "another program has it; does another Mandos server run?"
                         : error == errors::kAccessDenied
-                            ? "the bus policy does not allow it; after "
-                              "mandos-separated.conf is installed, systemctl "
-                              "reload dbus"
+                            ? "the bus policy mandos-separated.conf is not loaded yet; run: "
+                              "systemctl reload dbus"
                             : error);
          }
          run_after(kNameDelayMs, [this, index, generation] {

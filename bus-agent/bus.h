@@ -83,6 +83,8 @@ class Bus {
   void call(const std::string& to, const std::string& path, const char* interface,
             const char* method, GVariant* arguments, Done done);
   bool connected() const { return ready_; }
+  /// Whether the log says that we are not on the bus.
+  bool complained() const { return complained_; }
 
   /// Dropped when we are not on the bus. `parameters` is a tuple, perhaps floating.
   void emit(const std::string& path, const char* interface, const char* member,

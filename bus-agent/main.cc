@@ -27,12 +27,15 @@ int run() {
     static_cast<void>(std::fputs("This program is started by mandos, not by hand.\n", stderr));
     return 2;
   }
-  if (!close_descriptors(kLogSocket + 1) || chdir("/") != 0) return 1;
+  Log log = Log::to_socket(kLogSocket, LogLevel::kInfo);
+  if (!close_descriptors(kLogSocket + 1) || chdir("/") != 0) {
+    log.critical("descriptors that it inherited cannot be closed, or its directory cannot be left");
+    return 1;
+  }
   // We end when the monitor's door is closed, and so after the announcement is taken back, however
   // the whole is told to end.
   for (const int signal : {SIGPIPE, SIGINT, SIGHUP, SIGTERM}) std::signal(signal, SIG_IGN);
 
-  Log log = Log::to_socket(kLogSocket, LogLevel::kInfo);
   // GLib's own way of complaining looks at what standard error is, with calls that the jail answers
   // by killing us.
   g_log_set_default_handler(

@@ -126,7 +126,7 @@ void Wire::authenticate() {
   const auto end = line_.find("\r\n");
   if (end == std::string::npos && line_.size() < kLongestLine) return;
   if (!line_.starts_with("OK ") || end + 2 != line_.size()) {
-    return close(concat("it answers \"", escaped(line_), "\""));
+    return close(concat("it answers '", escaped(line_), "'"));
   }
   append("BEGIN\r\n");
   state_ = State::kReading;

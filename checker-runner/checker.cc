@@ -2,6 +2,7 @@
 #include "checker-runner/checker.h"
 
 #include <fcntl.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -25,6 +26,27 @@ namespace {
 constexpr Milliseconds kSearchDelay(100);
 // A process in an uninterruptible wait does not end by SIGKILL.
 constexpr auto kLongestEnd = std::chrono::seconds(5);
+// Of what a checker prints, so much is logged: lines, and bytes of each.
+constexpr unsigned kMostLines = 20;
+constexpr std::size_t kLongestLine = 400;
+// And so much of its command before each of them.
+constexpr std::size_t kLongestLabel = 100;
+// Of what is left in the pipe when a checker has ended. A pipe holds 64 KiB.
+constexpr int kMostLastReads = 5;
+
+/// Standard input from nowhere, standard output and error to `output`, and nothing else.
+Status prepare_descriptors(posix_spawn_file_actions_t& actions, int null, int output) {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (const int failed =
+            posix_spawn_file_actions_adddup2(&actions, fd == STDIN_FILENO ? null : output, fd)) {
+      return errno_error(failed, "posix_spawn_file_actions_adddup2");
+    }
+  }
+  if (const int failed = posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1)) {
+    return errno_error(failed, "posix_spawn_file_actions_addclosefrom_np");
+  }
+  return Ok{};
+}
 
 }  // namespace
 
@@ -43,12 +65,11 @@ Checkers::Checkers(EventLoop& loop, Log& log, Finished finished)
     : loop_(loop), log_(log), finished_(std::move(finished)) {
   posix_spawnattr_init(&attributes_);
   posix_spawn_file_actions_init(&silent_);
-  posix_spawn_file_actions_init(&shown_);
 }
 
 Checkers::~Checkers() {
   if (search_) loop_.cancel(*search_);
-  posix_spawn_file_actions_destroy(&shown_);
+  for (auto& [checker, output] : outputs_) close_output(output);
   posix_spawn_file_actions_destroy(&silent_);
   posix_spawnattr_destroy(&attributes_);
 }
@@ -65,16 +86,8 @@ Status Checkers::prepare() {
   posix_spawnattr_setsigdefault(&attributes_, &all);
   null_.reset(open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!null_) return errno_error(errno, "/dev/null");
-  for (auto* actions : {&silent_, &shown_}) {
-    for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-      if (fd != STDIN_FILENO && actions == &shown_) continue;
-      if (const int failed = posix_spawn_file_actions_adddup2(actions, null_.get(), fd)) {
-        return errno_error(failed, "posix_spawn_file_actions_adddup2");
-      }
-    }
-    if (const int failed = posix_spawn_file_actions_addclosefrom_np(actions, STDERR_FILENO + 1)) {
-      return errno_error(failed, "posix_spawn_file_actions_addclosefrom_np");
-    }
+  if (auto prepared = prepare_descriptors(silent_, null_.get(), null_.get()); !prepared) {
+    return prepared;
   }
   children_file_.reset(open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC));
   if (!children_file_) return errno_error(errno, "/proc/thread-self/children");
@@ -102,9 +115,21 @@ void Checkers::run(std::uint64_t checker, const std::string& command) {
   static constexpr std::string_view kShell = MANDOS_SHELL;
   std::array<char*, 4> arguments{const_cast<char*>(kShell.data()), const_cast<char*>("-c"),
                                  const_cast<char*>(command.c_str()), nullptr};
+  std::array<int, 2> ends{-1, -1};
+  if (show_output_ && pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK) != 0) {
+    log_.warning("what a checker prints is not shown: ", std::strerror(errno));
+  }
+  UniqueFd output(ends[0]);
+  const UniqueFd writer(ends[1]);
+  posix_spawn_file_actions_t shown;
+  posix_spawn_file_actions_init(&shown);
+  // A program does not expect its standard output to be non-blocking.
+  if (writer) fcntl(writer.get(), F_SETFL, 0);
+  if (writer && !prepare_descriptors(shown, null_.get(), writer.get())) output.reset();
   pid_t pid = 0;
-  const int failed = posix_spawn(&pid, kShell.data(), show_output_ ? &shown_ : &silent_,
-                                 &attributes_, arguments.data(), environ);
+  const int failed = posix_spawn(&pid, kShell.data(), output ? &shown : &silent_, &attributes_,
+                                 arguments.data(), environ);
+  posix_spawn_file_actions_destroy(&shown);
   if (failed != 0) {
     log_.warning("checker not started: ", std::strerror(failed));
     return finished_(checker, std::nullopt);
@@ -112,6 +137,47 @@ void Checkers::run(std::uint64_t checker, const std::string& command) {
   running_.emplace(pid, Running{checker, tag_});
   pids_.emplace(checker, pid);
   tags_.insert(tag_);
+  if (!output) return;
+  loop_.watch(output.get(), EPOLLIN, [this, checker](std::uint32_t) {
+    if (Output& shown_one = outputs_.at(checker); !read_output(shown_one)) close_output(shown_one);
+  });
+  outputs_.emplace(checker, Output{std::move(output),
+                                   concat("checker [", command.substr(0, kLongestLabel), "]: ")});
+}
+
+bool Checkers::read_output(Output& output) {
+  std::array<char, 16UL * 1024> buffer{};
+  const ssize_t size = read(output.pipe.get(), buffer.data(), buffer.size());
+  if (size <= 0) return size < 0 && errno == EAGAIN;
+  for (const char c : std::string_view(buffer.data(), static_cast<std::size_t>(size))) {
+    // The rest is read, so that the checker is not held up, and thrown away.
+    if (output.lines > kMostLines) break;
+    if (c != '\n') output.line += c;
+    if (c == '\n' || output.line.size() >= kLongestLine) end_line(output);
+  }
+  return true;
+}
+
+void Checkers::end_line(Output& output) {
+  // Its bytes are escaped where the line is written, LogInlet.
+  log_.debug(output.label, ++output.lines > kMostLines ? "(more is not shown)" : output.line);
+  output.line.clear();
+}
+
+void Checkers::close_output(Output& output) {
+  if (!output.pipe) return;
+  loop_.unwatch(output.pipe.get());
+  output.pipe.reset();
+}
+
+void Checkers::finish_output(std::uint64_t checker) {
+  const auto found = outputs_.find(checker);
+  if (found == outputs_.end()) return;
+  Output& output = found->second;
+  for (int left = kMostLastReads; left > 0 && output.pipe && read_output(output);) --left;
+  if (!output.line.empty()) end_line(output);
+  close_output(output);
+  outputs_.erase(found);
 }
 
 void Checkers::kill(std::uint64_t checker) {
@@ -137,6 +203,7 @@ void Checkers::reap() {
       running_.erase(found);
       pids_.erase(ended.checker);
       tags_.erase(ended.tag);
+      finish_output(ended.checker);
       finished_(ended.checker, status);
       if (!search_) search_ = loop_.after(kSearchDelay, [this] { kill_orphans(); });
     }

@@ -48,7 +48,8 @@ class Checkers {
 
   /// Opens what is needed and makes this process the one that orphans come to. Once, before run().
   Status prepare();
-  /// Let the checkers of the future write to our standard output and error.
+  /// Log what the checkers of the future print, at level DEBUG: each of their first lines behind
+  /// their command. Otherwise it is thrown away.
   void show_output(bool show) { show_output_ = show; }
 
   bool runs(std::uint64_t checker) const { return pids_.contains(checker); }
@@ -69,6 +70,18 @@ class Checkers {
     std::uint64_t checker;
     rlim_t tag;
   };
+  /// Of a checker that runs and whose output is shown.
+  struct Output {
+    UniqueFd pipe;  // none: it has closed it
+    std::string label;
+    std::string line{};  // not ended yet
+    unsigned lines = 0;
+  };
+  /// What is in the pipe, or a part of it. False: there will be nothing more.
+  bool read_output(Output& output);
+  void end_line(Output& output);
+  void close_output(Output& output);
+  void finish_output(std::uint64_t checker);
   std::vector<pid_t> children() const;
   void kill_orphans();
 
@@ -82,9 +95,9 @@ class Checkers {
   std::optional<EventLoop::TimerId> search_;
   posix_spawnattr_t attributes_{};
   posix_spawn_file_actions_t silent_{};
-  posix_spawn_file_actions_t shown_{};
   std::unordered_map<pid_t, Running> running_;
   std::unordered_map<std::uint64_t, pid_t> pids_;
+  std::unordered_map<std::uint64_t, Output> outputs_;
   std::set<rlim_t> tags_;  // of the running ones
 };
 

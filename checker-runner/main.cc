@@ -12,12 +12,13 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "checker-runner/checker.h"
 #include "checker-runner/jail.h"
@@ -41,6 +42,10 @@ constexpr int kLogSocket = 4;
 constexpr std::size_t kLongestMessage = 128 * 1024 + 64;
 // Room for the end of every checker at a time.
 constexpr std::size_t kQueue = Checkers::kMost * 64;
+// Of checkers that lack the same program, so many are named by --check.
+constexpr std::size_t kMostPlaces = 10;
+// The monitor has them all judged when it starts.
+constexpr Milliseconds kAllJudged(500);
 
 Status prepare_process() {
   for (const int fd : {kDoor, kLogSocket}) {
@@ -52,7 +57,9 @@ Status prepare_process() {
   }
   if (!close_descriptors(kLogSocket + 1)) return errno_error(errno, "close_range");
   if (chdir("/") != 0) return errno_error(errno, "chdir /");
-  // The supervisor's come last; the checkers get the caller's environment.
+  // So that a checker that works by hand works as a service, too, and the other way round.
+  setenv("PATH", kCheckerPath, 1);
+  // The supervisor's come last; the checkers get the rest of the caller's environment.
   unsetenv("LD_BIND_NOW");
   char** tunables = nullptr;
   for (char** variable = environ; *variable != nullptr; ++variable) {
@@ -62,8 +69,33 @@ Status prepare_process() {
   return Ok{};
 }
 
+/// Warnings of clients that the monitor has judged one by one, with one line for each warning.
+class Warnings {
+ public:
+  Warnings(EventLoop& loop, Log& log) : loop_(loop), log_(log) {}
+  void add(const std::string& warning, const std::string& client) {
+    const auto [known, is_new] = clients_.try_emplace(warning, client, 0);
+    if (!is_new) ++known->second.second;
+    if (clients_.size() == 1 && is_new) loop_.after(kAllJudged, [this] { tell(); });
+  }
+
+ private:
+  void tell() {
+    for (const auto& [warning, clients] : std::exchange(clients_, {})) {
+      const auto& [client, others] = clients;
+      log_.warning("checker of client ", escaped(client),
+                   others == 0 ? "" : concat(" and ", others, " more"), ": ", warning);
+    }
+  }
+
+  EventLoop& loop_;
+  Log& log_;
+  std::map<std::string, std::pair<std::string, unsigned>> clients_;  // one, and how many others
+};
+
 /// False when the message breaks the rules of the door.
-bool obey(const ToCheckerRunner& message, Checkers& checkers, Log& log, Door& monitor) {
+bool obey(const ToCheckerRunner& message, Checkers& checkers, Warnings& warnings, Log& log,
+          Door& monitor) {
   switch (message.message_case()) {
     case ToCheckerRunner::kSettings:
       log.set_level(static_cast<LogLevel>(message.settings().log_level()));
@@ -83,7 +115,9 @@ bool obey(const ToCheckerRunner& message, Checkers& checkers, Log& log, Door& mo
       return true;
     }
     case ToCheckerRunner::kJudge:
-      if (const auto warning = judge_command(message.judge().command())) log.warning(*warning);
+      if (const auto warning = judge_command(message.judge().command())) {
+        warnings.add(*warning, message.judge().client());
+      }
       return true;
     case ToCheckerRunner::MESSAGE_NOT_SET:
       break;
@@ -109,13 +143,14 @@ int serve(Log& log) {
     if (signal == SIGCHLD) checkers.reap();
     if (signal == SIGTERM) loop.stop(EXIT_SUCCESS);
   });
+  Warnings warnings(loop, log);
   monitor = std::make_unique<Door>(
       loop, UniqueFd(kDoor), Channel::Limits{.receive = kLongestMessage, .queue = kQueue},
       [&](const Channel::Datagram& datagram) {
         ToCheckerRunner message;
         if (!message.ParseFromArray(datagram.bytes.data(),
                                     static_cast<int>(datagram.bytes.size())) ||
-            !obey(message, checkers, log, *monitor)) {
+            !obey(message, checkers, warnings, log, *monitor)) {
           log.critical("the monitor sends what it must not");
           loop.stop(EXIT_FAILURE);
         }
@@ -144,20 +179,27 @@ int start() {
   return serve(log);
 }
 
-/// As the checkers' user, if we may become it.
-int judge(std::span<char* const> commands) {
-  if (geteuid() == 0) {
-    const passwd* user =
-        getpwnam(MANDOS_CHECKER_USER);  // NOLINT(concurrency-mt-unsafe): no threads
-    if (user == nullptr || setgroups(0, nullptr) != 0 || setgid(user->pw_gid) != 0 ||
-        setuid(user->pw_uid) != 0) {
-      return EXIT_SUCCESS;  // without the account there are no checkers, which is said elsewhere
+/// Places, each before its command. As the checkers' user, if we may become it.
+int judge(std::span<char* const> checkers) {
+  const passwd* user = getpwnam(MANDOS_CHECKER_USER);  // NOLINT(concurrency-mt-unsafe): no threads
+  // Without the account there are no checkers, which is said elsewhere.
+  if (user == nullptr) return EXIT_SUCCESS;
+  if (geteuid() == 0 &&
+      (setgroups(0, nullptr) != 0 || setgid(user->pw_gid) != 0 || setuid(user->pw_uid) != 0)) {
+    return EXIT_SUCCESS;
+  }
+  const Judging judging{.as_checker_user = geteuid() == user->pw_uid};
+  std::map<std::string, std::size_t> said;  // how often
+  for (; checkers.size() >= 2; checkers = checkers.subspan(2)) {
+    const auto warning = judge_command(checkers[1], judging);
+    if (warning && ++said[*warning] <= kMostPlaces) {
+      std::printf("warning: %s%s\n", checkers[0], warning->c_str());
     }
   }
-  std::set<std::string> said;
-  for (const char* command : commands) {
-    const auto warning = judge_command(command);
-    if (warning && said.insert(*warning).second) std::printf("warning: %s\n", warning->c_str());
+  for (const auto& [warning, count] : said) {
+    if (count > kMostPlaces) {
+      std::printf("warning: %zu more checkers: %s\n", count - kMostPlaces, warning.c_str());
+    }
   }
   return EXIT_SUCCESS;
 }
@@ -168,7 +210,7 @@ int judge(std::span<char* const> commands) {
 int main(int argc, char** argv) {
   using namespace mandos::checker_runner;
   // For `mandos --check`: warns of commands whose program is not there. Nothing is run.
-  if (argc > 2 && std::string_view(argv[1]) == "--judge") {
+  if (argc > 1 && std::string_view(argv[1]) == "--judge") {
     return judge({argv + 2, static_cast<std::size_t>(argc) - 2});
   }
   return start();

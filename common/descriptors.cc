@@ -15,23 +15,38 @@
 #include "common/unique_fd.h"
 
 namespace mandos {
+namespace {
+
+/// Nothing: they cannot be listed.
+std::vector<int> open_descriptors() {
+  std::vector<int> open;
+  std::error_code failed;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", failed)) {
+    open.push_back(std::atoi(entry.path().filename().c_str()));
+  }
+  return open;
+}
+
+}  // namespace
 
 bool close_descriptors(unsigned first, unsigned last, bool at_exec) {
   if (close_range(first, last, at_exec ? CLOSE_RANGE_CLOEXEC : 0) == 0) return true;
-  std::vector<unsigned> open;
-  std::error_code failed;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", failed)) {
-    open.push_back(static_cast<unsigned>(std::atoi(entry.path().filename().c_str())));
-  }
-  for (const unsigned fd : open) {
-    if (fd < first || fd > last) continue;
+  const auto open = open_descriptors();
+  for (const int fd : open) {
+    if (static_cast<unsigned>(fd) < first || static_cast<unsigned>(fd) > last) continue;
     if (at_exec) {
-      fcntl(static_cast<int>(fd), F_SETFD, FD_CLOEXEC);
+      fcntl(fd, F_SETFD, FD_CLOEXEC);
     } else {
-      close(static_cast<int>(fd));
+      close(fd);
     }
   }
-  return !failed;
+  return !open.empty();
+}
+
+void close_inherited() {
+  for (const int fd : open_descriptors()) {
+    if (fd > STDERR_FILENO && fcntl(fd, F_GETFD) == 0) close(fd);
+  }
 }
 
 void never_wait_for(int fd) {

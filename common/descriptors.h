@@ -8,6 +8,9 @@ namespace mandos {
 /// why.
 bool close_descriptors(unsigned first, unsigned last = ~0U, bool at_exec = false);
 
+/// Closes what we inherited beyond standard error: everything without close-on-exec.
+void close_inherited();
+
 /// From now on a write to `fd` that would wait for a reader fails with EAGAIN instead, here and in
 /// the processes that inherit it. Nothing changes for a regular file.
 void never_wait_for(int fd);

@@ -17,7 +17,7 @@ struct Option {
   std::string_view operand;  // what it is called in the help; empty: the option takes none
   std::string_view help;
   int group = 0;      // options of one group, other than 0, exclude each other
-  bool ends = false;  // what follows does not matter: --help, --version
+  bool ends = false;  // the arguments that follow are ignored: --help, --version
 };
 
 /// Command line arguments, read as the original reads them: "--name value", "--name=value", any

@@ -101,7 +101,8 @@ std::string problem_of(const Client& client) {
   return {};
 }
 
-/// One object of GetManagedObjects(): {oa{sa{sv}}}. One that is no client stays without properties.
+/// One object of GetManagedObjects(): {oa{sa{sv}}}. An object that is not a client gets no
+/// properties.
 Status read_object(sd_bus_message* reply, Client& client) {
   const char* text = nullptr;
   if (sd_bus_message_read_basic(reply, 'o', &text) <= 0) return malformed();
@@ -186,7 +187,7 @@ Result<Message> Bus::new_set(const std::string& path, const char* property) {
 
 Result<Message> Bus::send(Message call, const std::string& shown) {
   if (debug_) {
-    std::fprintf(stderr, "D-Bus: %s %s %s.%s(%s)\n", kServerName,
+    std::fprintf(stderr, "mandos-ctl: call to %s, object %s: %s.%s(%s)\n", kServerName,
                  sd_bus_message_get_path(call.get()), sd_bus_message_get_interface(call.get()),
                  sd_bus_message_get_member(call.get()), printable(shown).c_str());
   }

@@ -16,7 +16,7 @@ inline constexpr int kSuccess = 0;
 inline constexpr int kFailure = 1;
 inline constexpr int kUsage = 2;
 
-/// Ends of a command line that every command has.
+/// Options that every command has.
 inline constexpr Option kHelp{"help", 'h', "", "Show this help and exit.", 0, true};
 inline constexpr Option kDebug{"debug", 0, "", "Show every D-Bus call on standard error."};
 
@@ -32,9 +32,9 @@ int wrong_usage(std::string_view command, std::string_view text, int status = kU
 /// A TIME of the command line: what the configuration files take, "1d12h" without blanks, or 0.
 Result<Milliseconds> read_duration(std::string_view text);
 
-/// mandos-ctl without a command word: lists, changes and asks as the original does.
+/// mandos-ctl without a command: lists and changes clients, and tells whether one is enabled.
 int manage(Words words);
-/// The commands of their names. `words` is what follows the command word.
+/// The commands. `words` are the arguments that follow the name of the command.
 int diff(Words words);
 int events(Words words);
 int metrics(Words words);

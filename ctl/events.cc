@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// mandos-ctl events and wait: being told what happens.
+// mandos-ctl events and wait: report what happens on the server.
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
@@ -217,7 +217,8 @@ int events(Words words) {
   const bool json = arguments->has("json");
   Watch watch(loop, arguments->has("debug"), [&](const Event& event) {
     const auto& names = arguments->operands;
-    // Whoever watches a client wants to know when nobody can say anything about it.
+    // Report a lost server even to those who watch a single client: nothing is known of it
+    // meanwhile.
     const bool of_server = event.what.starts_with("server-");
     if (!names.empty() && !of_server && std::ranges::find(names, event.client) == names.end())
       return;

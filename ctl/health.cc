@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// mandos-ctl status and verify: whether all is well, and whether one machine will get its password.
+// mandos-ctl status and verify: the health of the server, and whether one client will get its
+// password.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

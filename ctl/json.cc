@@ -40,12 +40,13 @@ std::string dump_json(const std::vector<Client>& clients) {
 
 Result<std::vector<Client>> read_dump(std::string_view text) {
   const Json all = Json::parse(text, nullptr, false);
-  if (all.is_discarded()) return Error{"this is no JSON"};
-  if (!all.is_object()) return Error{"found no JSON object, expected what --dump-json writes"};
+  if (all.is_discarded()) return Error{"this is not JSON"};
+  if (!all.is_object())
+    return Error{"found JSON that is not an object, expected what --dump-json writes"};
   std::vector<Client> clients;
   for (const auto& [name, members] : all.items()) {
     if (!members.is_object()) {
-      return Error{concat("client \"", printable(name), "\" is no object")};
+      return Error{concat("client \"", printable(name), "\" is not an object")};
     }
     Client client;
     for (const auto& property : all_properties()) {

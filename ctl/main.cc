@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// mandos-ctl(8). A first argument that is a command word chooses a command; anything else is what
-// the original's mandos-ctl takes.
+// mandos-ctl(8). If the first argument is the name of a command, that command runs. All other
+// arguments are the original's.
 #include <span>
 #include <string_view>
 #include <vector>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// mandos-ctl as the original has it: lists, JSON, changes, approvals, --is-enabled.
+// mandos-ctl without a command: lists, JSON, changes, approvals and --is-enabled, with the options
+// of the original.
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
@@ -37,23 +38,23 @@ constexpr Option kOptions[] = {
     {"all", 'a', "", "Apply the other options to every client."},
     {"verbose", 'v', "", "List every property, not only the first four."},
     {"dump-json", 'j', "", "Write the clients as JSON."},
-    {"enable", 'e', "", "Let the clients have their secrets again.", kEnabling},
-    {"disable", 'd', "", "Refuse the clients until they are enabled.", kEnabling},
+    {"enable", 'e', "", "Enable the clients.", kEnabling},
+    {"disable", 'd', "", "Disable the clients, at once.", kEnabling},
     {"bump-timeout", 'b', "", "Count this moment as a successful check."},
     {"start-checker", 0, "", "Start a checker now.", kChecking},
     {"stop-checker", 0, "", "Stop the running checker.", kChecking},
     {"is-enabled", 'V', "", "Exit with status 0 if the client is enabled."},
-    {"remove", 'r', "", "Make the server forget the clients."},
+    {"remove", 'r', "", "Remove the clients from the server."},
     {"checker", 'c', "COMMAND", "Set the checker's shell command."},
-    {"timeout", 't', "TIME", "Set how long after a check a client expires."},
-    {"extended-timeout", 0, "TIME", "Set the same for after a secret was given."},
+    {"timeout", 't', "TIME", "Set how long a successful check counts."},
+    {"extended-timeout", 0, "TIME", "Set the same for a secret that was sent."},
     {"interval", 'i', "TIME", "Set the time between checks."},
     {"approve-by-default", 0, "", "Approve when nobody answers in time.", kByDefault},
     {"deny-by-default", 0, "", "Deny when nobody answers in time.", kByDefault},
     {"approval-delay", 0, "TIME", "Set how long a client waits for an answer."},
     {"approval-duration", 0, "TIME", "Set how long an answer holds."},
-    {"host", 'H', "STRING", "Set the host that the checker is for."},
-    {"secret", 's', "FILENAME", "Replace the secret by a file (\"-\": input)."},
+    {"host", 'H', "STRING", "Set the host that the checker checks."},
+    {"secret", 's', "FILENAME", "Replace the secret (\"-\": standard input)."},
     {"approve", 'A', "", "Approve the clients that wait now.", kAnswering},
     {"deny", 'D', "", "Deny the clients that wait now.", kAnswering},
     kDebug,
@@ -75,14 +76,14 @@ TIME is a duration such as PT5M, P1DT12H or "1d 12h".
 
 Commands, each with a --help of its own:
   diff FILE                Compare the clients with what --dump-json wrote.
-  events                   Write what happens as lines, or run a program.
+  events                   Print one line per event, or run a program.
   metrics                  Write OpenMetrics text.
-  restore FILE             Give the clients the settings of --dump-json.
-  status                   Say whether all is well, as a monitoring plugin.
-  verify CLIENT            Say whether a client will get its password.
+  restore FILE             Apply the settings that --dump-json wrote.
+  status                   Check the server, as a monitoring plugin.
+  verify CLIENT            Check whether a client will get its password.
   wait CLIENT              Wait until a client waits for approval.
 
-mandos-ctl(8) says more.
+See mandos-ctl(8).
 )";
 
 struct Switch {
@@ -128,7 +129,7 @@ class Secret {
   std::vector<unsigned char> bytes_;
 };
 
-/// One thing to do, for every client that was chosen.
+/// One change or question, applied to each selected client.
 struct Step {
   enum What { kSet, kSecret, kDeny, kApprove, kRemove, kIsEnabled };
   What what;
@@ -159,7 +160,7 @@ Result<Secret> read_secret(const std::string& name) {
   return Secret(std::move(bytes));
 }
 
-/// The step that an option means; none for one that only says how or for whom.
+/// The step that an option asks for; none for an option that selects clients or a format.
 Result<std::optional<Step>> step_of(const Arguments::Given& given) {
   const std::string_view name = given.option->name;
   for (const auto& each : kSwitches) {
@@ -194,26 +195,27 @@ Result<std::optional<Step>> step_of(const Arguments::Given& given) {
   return std::optional<Step>();
 }
 
-/// Why these options do not go together; empty: they do.
+/// Why these options cannot be combined; empty if they can.
 std::string conflict(const Arguments& arguments, const std::vector<Step>& steps) {
   const bool all = arguments.has("all");
   const auto has = [&](Step::What what) {
     return std::ranges::any_of(steps, [&](const Step& step) { return step.what == what; });
   };
   if (arguments.has("dump-json") && (!steps.empty() || arguments.has("verbose"))) {
-    return "--dump-json goes with no other option";
+    return "--dump-json cannot be combined with other options";
   }
-  if (arguments.has("verbose") && !steps.empty()) return "--verbose only lists clients";
-  if (all && steps.empty()) return "--all needs an option that says what to do";
+  if (arguments.has("verbose") && !steps.empty())
+    return "--verbose cannot be combined with changes";
+  if (all && steps.empty()) return "--all needs a change to make, such as --enable";
   if (!steps.empty() && !all && arguments.operands.empty()) {
-    return "for which clients? Name them, or use --all";
+    return "found no client to change: name clients, or use --all";
   }
   if (has(Step::kIsEnabled) && arguments.operands.size() > 1) {
     return "--is-enabled takes one client";
   }
   const auto others =
       std::ranges::count_if(steps, [](const Step& step) { return step.what != Step::kDeny; });
-  if (has(Step::kRemove) && others > 1) return "--remove goes with --deny only";
+  if (has(Step::kRemove) && others > 1) return "--remove: only --deny may be given with it";
   return {};
 }
 
@@ -234,7 +236,7 @@ Status carry_out(Bus& bus, const Step& step, const Client& client) {
   return Ok{};
 }
 
-/// Every step for every client. One that fails does not keep the others from being tried.
+/// Applies each step to each client. If one fails, the rest are still attempted.
 int carry_out_all(Bus& bus, const std::vector<Step>& steps, const std::vector<Client>& clients) {
   int status = kSuccess;
   for (const auto& step : steps) {
@@ -252,7 +254,7 @@ int carry_out_all(Bus& bus, const std::vector<Step>& steps, const std::vector<Cl
   return status;
 }
 
-/// The program itself: what needs no server.
+/// Tests what needs no server.
 int self_test() {
   const auto right = [](std::string_view text, std::int64_t seconds) {
     const auto found = read_duration(text);
@@ -289,7 +291,7 @@ int manage(Words words) {
     if (*step) steps.push_back(std::move(**step));
   }
   if (const auto text = conflict(*arguments, steps); !text.empty()) return wrong_usage("", text);
-  // Who is denied while being removed is denied first.
+  // A removed client can no longer be denied.
   std::ranges::stable_sort(steps, {}, [](const Step& step) { return step.what == Step::kRemove; });
 
   Bus bus;
@@ -302,7 +304,7 @@ int manage(Words words) {
   for (const auto& name : arguments->operands) {
     const auto found = std::ranges::find(*everybody, name, &Client::name);
     if (found == everybody->end()) return complain(kFailure, no_such_client(name, *everybody));
-    // Twice the same is once.
+    // A client that is named twice is changed once.
     if (std::ranges::find(chosen, name, &Client::name) == chosen.end()) chosen.push_back(*found);
   }
   if (arguments->operands.empty()) chosen = *everybody;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// mandos-ctl diff and restore: what --dump-json wrote beside what the server says now.
+// mandos-ctl diff and restore: compare the output of --dump-json with the server, and apply it.
 #include <fcntl.h>
 #include <unistd.h>
 

@@ -12,7 +12,7 @@ namespace mandos::ctl {
 std::int64_t wall_now();
 /// "2026-11-27T08:51:11.123": UTC without a zone, as the server writes its times.
 std::string time_text(std::int64_t milliseconds);
-/// A time as the server writes it; nothing for "" and for what is no time.
+/// Reads a time as the server writes it; nothing for "" and for text that is not a time.
 std::optional<std::int64_t> parse_time(std::string_view text);
 
 }  // namespace mandos::ctl

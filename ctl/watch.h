@@ -20,7 +20,7 @@ namespace mandos::ctl {
 /// Something that happened on the server.
 struct Event {
   std::string what;    // "waiting", "granted" and so on; mandos-ctl(8) lists them
-  std::string client;  // empty: about none
+  std::string client;  // empty: not about a client
   std::vector<std::pair<std::string, Value>> details;
 };
 
@@ -31,7 +31,7 @@ class Watch {
   Watch(EventLoop& loop, bool debug, std::function<void(const Event&)> happened)
       : loop_(loop), debug_(debug), happened_(std::move(happened)) {}
 
-  /// The Error: no bus, no permission, or the server answers nonsense. That no server runs is no
+  /// The Error: no bus, no permission, or a malformed answer. A server that does not run is not an
   /// error, but the event "server-gone".
   Status start();
   /// The clients as they are known now.

@@ -83,6 +83,10 @@ class Reaction {
     touch(Property::kCheckerRunning);
     const int status = event.wait_status;
     const auto exit_code = static_cast<std::int16_t>(WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+    if (exit_code != 0 && done.stopped) {
+      grace();
+      return start_checker();
+    }
     if (exit_code == 0) {
       checked_ok();
     } else {
@@ -101,6 +105,7 @@ class Reaction {
   void operator()(const Missed& event) {
     // A second more, for what was said to us meanwhile.
     for (auto& waiting : c_.waiting) waiting.deadline += event.late + std::chrono::seconds(1);
+    if (c_.checker) c_.checker->stopped = true;
     if (!c_.next_check) return;
     *c_.next_check += event.late;  // all clients alike, so that they stay spread out
     allow_a_check();
@@ -135,6 +140,7 @@ class Reaction {
   void operator()(const Approve& event) {
     // One that holds for no time still answers those who wait now.
     c_.decision = {event.approved, from_now(c_.settings.approval_duration)};
+    save_ = true;
     decide_waiting(event.approved ? Verdict::kApproved : Verdict::kDenied);
   }
 

@@ -88,6 +88,12 @@ struct Client {
   std::optional<WallTime> expires_shown;
   /// How often it was put off since a check succeeded; at most kMostGraces times.
   std::uint32_t graces = 0;
+  /// An administrator's answer, and until when it holds.
+  struct Decision {
+    bool approved;
+    Instant until;
+  };
+  std::optional<Decision> decision;
 
   // Lost with the process.
   std::optional<Instant> next_check;
@@ -96,15 +102,10 @@ struct Client {
     std::string command;
     bool killed = false;       // its end is awaited; to the outside it is gone already
     bool start_again = false;  // as soon as it has ended
+    bool stopped = false;  // like us, for some time (see Missed), so that its failure says nothing
   };
   std::optional<Checker> checker;
   std::uint32_t checkers_started = 0;
-  /// An administrator's answer, and until when it holds.
-  struct Decision {
-    bool approved;
-    Instant until;
-  };
-  std::optional<Decision> decision;
   struct Waiting {
     ConnectionId connection;
     Instant deadline;
@@ -139,7 +140,7 @@ struct CheckerLost {
 /// This process did not run for so long. Connections wait, and checks come, so much later. A client
 /// gets a grace unless its last check failed: it does not expire before one more check could
 /// decide, and if its expiry has passed, not before its timeout. The same after Started and
-/// CheckerLost.
+/// CheckerLost. A checker that runs and then fails is lost, and started again.
 struct Missed {
   Milliseconds late;
 };

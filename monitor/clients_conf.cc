@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -65,22 +66,14 @@ constexpr Field kFields[] = {
     {"timeout", "PT5M", set_duration<&ClientSettings::timeout>},
 };
 
+// What one check may take: fping gives up after 4 s.
+constexpr Milliseconds kCheckTime = std::chrono::seconds(5);
+
 // Whether, and when, a client gets its secret depends on these.
 constexpr std::string_view kGuards[] = {"approval_delay", "approved_by_default", "enabled"};
 
 // What a section without a client in it was probably meant to be.
 constexpr std::string_view kCommon[] = {"DEFAULT", "Default", "default"};
-
-/// The home directory of the first account in /etc/passwd that `matches`, or nothing. getpwnam(3)
-/// would load a name service or ask its daemon, which the jail answers by killing the monitor.
-std::optional<std::string> find_home(const std::function<bool(const passwd&)>& matches) {
-  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/etc/passwd", "re"), &std::fclose);
-  const passwd* entry = nullptr;
-  do {
-    entry = file == nullptr ? nullptr : fgetpwent(file.get());
-  } while (entry != nullptr && !matches(*entry));
-  return entry == nullptr ? std::nullopt : std::optional<std::string>(entry->pw_dir);
-}
 
 /// $NAME and ${NAME} by the environment, then a leading ~ or ~USER by the home; what is unknown
 /// stays as it is.
@@ -104,7 +97,7 @@ std::string expand_path(std::string_view path) {
   const auto slash = std::min(out.find('/'), out.size());
   const char* const home = slash == 1 ? std::getenv("HOME") : nullptr;
   if (home != nullptr) return home + out.substr(slash);
-  const auto found = find_home([&](const passwd& account) {
+  const auto found = find_account(&passwd::pw_dir, [&](const passwd& account) {
     return slash == 1 ? account.pw_uid == getuid() : out.substr(1, slash - 1) == account.pw_name;
   });
   return found ? *found + out.substr(slash) : out;
@@ -133,32 +126,32 @@ class Loader {
  private:
   /// An option as one client sees it.
   struct Value {
-    Ini::Place place;
-    std::string_view owner;  // the section that it stands in, perhaps DEFAULT
-    std::string_view raw;
+    const Ini::Option& option;
+    std::string_view owner;            // the section that it stands in, perhaps DEFAULT
     std::optional<SecretString> text;  // none: its expansion failed, which has been told
   };
   using Values = std::pmr::map<std::string_view, Value>;
 
-  void tell(Problems& list, std::string sentence) {
-    if (told_.insert(sentence).second) list.push_back(std::move(sentence));
+  bool tell(Problems& list, std::string sentence) {
+    const bool is_new = told_.insert(sentence).second;
+    if (is_new) list.push_back(std::move(sentence));
+    return is_new;
   }
-  void refuse(std::string sentence) {
+  void refuse(std::string sentence, bool denied = false) {
     at_fault_->broken = true;
-    tell(out_.problems, std::move(sentence));
+    if (tell(out_.problems, std::move(sentence)) && denied) ++out_.denied;
+  }
+  static std::string about(const Values::value_type& value, std::string_view what) {
+    const auto& [name, at] = value;
+    return concat(Ini::where(at.option.place, at.owner, name), what, Ini::hint(at.option.value));
   }
   void wrong(const Values::value_type& value, std::string_view found, std::string_view expected) {
-    const auto& [name, at] = value;
-    refuse(concat(Ini::problem(at.place, at.owner, name, found, expected),
-                  at.raw.find(" #") == at.raw.npos && at.raw.find(" ;") == at.raw.npos
-                      ? ""
-                      : "; a comment needs a line of its own"));
+    refuse(about(value, concat("found ", found, ", expected ", expected)));
   }
   void warn(const Values::value_type& value, std::string_view what) {
-    const auto& [name, at] = value;
-    tell(out_.warnings, Ini::where(at.place, at.owner, name).append(what));
+    tell(out_.warnings, about(value, what));
   }
-  bool read(const std::string& path);
+  bool read(const std::string& path, bool listed);
   void lies(const std::string& path);
   void read_client(std::string_view name, Ini::Section& section);
   SecretPtr read_secret(const Values& values);
@@ -182,19 +175,24 @@ SecretPtr Loader::read_secret(const Values& values) {
     const std::string_view text = *source.second.text;
     if (const auto at = decode_base64(text, content)) {
       const auto before = text.substr(0, *at);
+      // What was put into it stands elsewhere.
+      const auto line = source.second.option.value != text ? 0 : std::ranges::count(before, '\n');
       wrong(source,
             concat(*at == text.size() ? "base64 that breaks off" : "damaged base64", " at line ",
-                   1 + std::ranges::count(before, '\n'), " of the value, character ",
-                   before.size() - before.rfind('\n')),
-            "it whole: the client could not decrypt what it gets");
+                   source.second.option.lines[static_cast<std::size_t>(line)], ", character ",
+                   before.size() - before.rfind('\n'), " of its text"),
+            "it whole: the client could not decrypt what it gets; copy it again");
       return nullptr;
     }
   } else {
     const auto path = expand_path(*source.second.text);
     lies(path);
-    auto read = read_file(path, {.is_private = true, .limit = kLargestSecret});
+    bool denied = false;
+    auto read = read_file(path, {.is_private = true, .limit = kLargestSecret}, &denied);
     if (!read || !*read) {
-      wrong(source, read ? concat("no file ", path) : read.error(), "a file that can be used");
+      refuse(about(source, read ? concat("found no file ", path, ", expected the secret in it")
+                                : read.error()),
+             denied);
       return nullptr;
     }
     content = std::move(**read);
@@ -228,8 +226,8 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
   Values values(&secret_memory());
   for (auto* const owner : {&section, &ini_.defaults()}) {
     for (const auto& [option_name, option] : owner->options) {
-      const auto [value, is_new] = values.try_emplace(
-          option_name, Value{option.place, owner == &section ? name : "DEFAULT", option.value, {}});
+      const auto [value, is_new] =
+          values.try_emplace(option_name, Value{option, owner == &section ? name : "DEFAULT", {}});
       if (!is_new) continue;
       auto text = ini_.expand(section, option);
       if (text) {
@@ -249,36 +247,42 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
     const auto value = values.find(field.name);
     if (field.set == nullptr || value == values.end() || !value->second.text) continue;
     const auto set = field.set(client, *value->second.text);
-    if (!set) wrong(*value, in_quotes(value->second.raw), set.error());
+    if (!set) wrong(*value, in_quotes(value->second.option.value), set.error());
+    if (field.name == "host" && *Ini::hint(value->second.option.value) != '\0') {
+      warn(*value, concat("found ", in_quotes(value->second.option.value),
+                          ", expected a name or an address"));
+    }
   }
   const auto key_id = values.find("key_id");
   if (client.key_id == kKeyIdOfNothing) {
     warn(*key_id, "this is the key ID of nothing, which never matches");
   } else if (client.key_id) {
     const auto [other, is_new] = key_ids_.try_emplace(
-        *client.key_id, concat(key_id->second.place.text(), " [", escaped(name), "]"), section);
-    if (!is_new) wrong(*key_id, "the key ID of " + other->second.first, "each only once");
+        *client.key_id, concat(key_id->second.option.place.text(), " [", escaped(name), "]"),
+        section);
+    if (!is_new) wrong(*key_id, "the key ID of " + other->second.first, "one of its own");
     // Neither can be used: perhaps one of them is disabled.
     other->second.second.broken = section.broken;
   } else if (!client.fingerprint.empty()) {
     warn(*values.find("fingerprint"), "without a key_id it never matches");
-  } else if (!values.contains("key_id") || key_id->second.raw.empty()) {
+  } else if (!values.contains("key_id") || key_id->second.option.value.empty()) {
     lacks("key_id", "64 hexadecimal digits");
     ini_.defaults().broken |= !nearest(name, kCommon).empty();
   }
-  if (client.timeout <= client.interval) {
+  if (!at_fault_->broken && client.timeout < client.interval + kCheckTime) {
     const auto& timeout = *values.find("timeout");
     const auto& interval = *values.find("interval");
     // Where the section itself set one of them, that is the place to look at.
     warn(timeout.second.owner == name ? timeout : interval,
-         concat("the timeout, ", in_quotes(timeout.second.raw),
-                ", is not longer than the interval, ", in_quotes(interval.second.raw),
-                ": a client is disabled before its next check"));
+         concat("found a timeout of ", in_quotes(timeout.second.option.value),
+                ", expected more than the interval, ", in_quotes(interval.second.option.value),
+                ", and ", kCheckTime.count() / 1000,
+                " s for a check: a client could be disabled before the answer to its next one"));
   }
   if (values.contains("secret") || values.contains("secfile")) {
     client.secret = read_secret(values);
   } else {
-    lacks("secret", "a secret or a secfile");
+    lacks("secret", "a secret or a secfile; mandos-keygen --password prints one");
   }
   Client probe;
   probe.name = name;
@@ -286,9 +290,14 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
   probe.settings = client;
   // The preset one fails only of a value that has been told.
   const auto& checker = *values.find("checker");
-  if (const auto command = expand_checker(probe); !command && checker.second.place.line > 0) {
+  if (const auto command = expand_checker(probe); !command && !at_fault_->broken) {
     warn(checker, command.error());
   }
+  out_.checkers.emplace(
+      client.checker,
+      checker.second.option.place.line == 0  // preset
+          ? Ini::where(section.place, name, "checker")
+          : Ini::where(checker.second.option.place, checker.second.owner, "checker"));
   out_.clients.emplace(name, std::move(client));
 }
 
@@ -301,11 +310,12 @@ void Loader::lies(const std::string& path) {
   if (!failed) out_.folders.insert(target.parent_path().string());
 }
 
-bool Loader::read(const std::string& path) {
+bool Loader::read(const std::string& path, bool listed) {
   lies(path);
-  auto content = read_file(path, {.is_private = true});
+  bool denied = false;
+  auto content = read_file(path, {.is_private = true, .must_exist = listed}, &denied);
   if (!content) {
-    refuse(content.error());
+    refuse(content.error(), denied);
     return true;
   }
   if (*content) ini_.read(path, std::move(**content), out_.problems);
@@ -319,9 +329,10 @@ LoadedClients Loader::load(const std::string& configdir) {
   const auto main_file = configdir + "/clients.conf";
   const auto folder = configdir + "/clients.d";
   out_.folders.insert(folder);
-  bool any = read(main_file);
-  if (const auto usable = read_file(folder, {.is_folder = true}); !usable) {
-    refuse(usable.error());
+  bool any = read(main_file, false);
+  bool denied = false;
+  if (const auto usable = read_file(folder, {.is_folder = true}, &denied); !usable) {
+    refuse(usable.error(), denied);
   } else if (*usable) {
     std::set<std::string> files;
     std::error_code failed;
@@ -331,12 +342,18 @@ LoadedClients Loader::load(const std::string& configdir) {
       if (name.ends_with(".conf") && name.front() != '.') files.insert(entry->path().string());
     }
     if (failed) refuse(concat(folder, ": ", failed.message()));
-    for (const auto& file : files) any = read(file) || any;
+    for (const auto& file : files) any = read(file, true) || any;
   }
   if (!any) {
-    refuse(concat(main_file, ": found neither it nor any ", folder,
-                  "/*.conf, expected the clients in them"));
+    refuse(access(configdir.c_str(), F_OK) != 0
+               ? concat(configdir,
+                        ": found no such directory, expected mandos.conf and clients.conf",
+                        " in it; make it, or name another one with --configdir")
+               : concat(main_file, ": found neither it nor any ", folder, "/*.conf, expected the",
+                        " clients in them; mandos-keygen --password prints a client's section"));
   }
+  // The other files may need what these hold.
+  if (out_.denied > 0) return std::move(out_);
   for (auto& [name, section] : ini_.sections()) {
     at_fault_ = &section;
     read_client(name, section);
@@ -351,7 +368,7 @@ LoadedClients Loader::load(const std::string& configdir) {
     return ini_.defaults().broken || ini_.sections().at(client.first).broken;
   });
   if (ini_.sections().empty() && out_.problems.empty()) {
-    tell(out_.warnings, concat(main_file, ": there are no clients"));
+    tell(out_.warnings, concat(main_file, ": found no client, expected a section for each one"));
   }
   return std::move(out_);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
+#include <cstddef>
 #include <map>
 #include <set>
 #include <string>
@@ -17,7 +18,12 @@ struct LoadedClients {
   /// Each names file, line, section and option, what was found (never a secret) and what was
   /// expected.
   std::vector<std::string> problems;
+  /// As many of them are that a file may not be opened. If these are all, they may be our jail's
+  /// doing: files are not judged by what is missing.
+  std::size_t denied = 0;
   std::vector<std::string> warnings;
+  /// Each command of a checker, and "FILE:LINE: [SECTION] checker: " of one client that has it.
+  std::map<std::string, std::string> checkers;
   /// Where the files lie that were read: what a jail must reach for reading them again.
   std::set<std::string> folders;
 };

@@ -8,8 +8,11 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
+#include <memory>
 #include <numeric>
+#include <ranges>
 #include <utility>
 
 #include "common/unique_fd.h"
@@ -64,35 +67,45 @@ void lower(char* begin, std::size_t size) {
   });
 }
 
-/// Levenshtein's: how many characters must be inserted, deleted or replaced.
-std::size_t edit_distance(std::string_view from, std::string_view to) {
-  std::vector<std::size_t> row(to.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 0; i < from.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i + 1);
-    for (std::size_t j = 0; j < to.size(); ++j) {
-      const std::size_t replaced = diagonal + (from[i] == to[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({row[j] + 1, diagonal + 1, replaced});
-    }
-  }
-  return row.back();
+/// Whether `edits` can make one of the other: a character inserted, deleted or replaced, or two
+/// neighbors exchanged.
+bool is_near(std::string_view from, std::string_view to, std::size_t edits) {
+  const auto same = static_cast<std::size_t>(std::ranges::mismatch(from, to).in1 - from.begin());
+  from.remove_prefix(same);
+  to.remove_prefix(same);
+  if (edits == 0 || from.empty() || to.empty()) return from.size() + to.size() <= edits;
+  return is_near(from.substr(1), to, edits - 1) || is_near(from, to.substr(1), edits - 1) ||
+         is_near(from.substr(1), to.substr(1), edits - 1) ||
+         (from.size() > 1 && to.size() > 1 && from[0] == to[1] && from[1] == to[0] &&
+          is_near(from.substr(2), to.substr(2), edits - 1));
 }
 
 }  // namespace
 
 std::string_view nearest(std::string_view name, std::span<const std::string_view> known) {
-  std::string_view found;
-  std::size_t least = 3;
-  for (const auto each : known) {
-    // Of a short name more than half would differ. What is much longer is not measured, or a line
-    // of megabytes would take its time.
-    if (each.size() < 5 || name.size() > each.size() + 2) continue;
-    const auto distance = edit_distance(name, each);
-    if (distance < least) found = each;
-    least = std::min(least, distance);
+  for (std::size_t edits = 0; edits < 3; ++edits) {
+    for (const auto each : known) {
+      // Two edits make one short name of any other.
+      if (edits < (each.size() + 1) / 2 && is_near(name, each, edits)) return each;
+    }
   }
-  return found;
+  return {};
+}
+
+std::optional<std::string> find_account(char* passwd::*field,
+                                        const std::function<bool(const passwd&)>& matches) {
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/etc/passwd", "re"), &std::fclose);
+  const passwd* entry = nullptr;
+  do {
+    entry = file == nullptr ? nullptr : fgetpwent(file.get());
+  } while (entry != nullptr && !matches(*entry));
+  return entry == nullptr ? std::nullopt : std::optional<std::string>(entry->*field);
+}
+
+std::string user_name(uid_t user) {
+  return find_account(&passwd::pw_name,
+                      [user](const passwd& entry) { return entry.pw_uid == user; })
+      .value_or(std::to_string(user));
 }
 
 bool is_text(std::string_view bytes) {
@@ -108,26 +121,41 @@ bool is_text(std::string_view bytes) {
   return true;
 }
 
-Result<std::optional<SecretString>> read_file(const std::string& path, const FileRules& rules) {
+Result<std::optional<SecretString>> read_file(const std::string& path, const FileRules& rules,
+                                              bool* denied) {
   // O_NONBLOCK: opening a pipe must not wait for its other end.
   const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
-  if (!fd && errno == ENOENT) return std::optional<SecretString>();
+  const int failed = errno;
   struct stat status {};
-  if (!fd || fstat(fd.get(), &status) != 0) return errno_error(errno, path);
+  if (!fd && failed == ENOENT) {
+    // What a link leads to may come back, with clients in it that are known.
+    if (lstat(path.c_str(), &status) == 0) {
+      return Error{concat(path, ": leads nowhere; restore what it leads to, or remove it")};
+    }
+    if (errno == ENOENT && !rules.must_exist) return std::optional<SecretString>();
+  }
+  if (!fd && failed == EACCES && denied != nullptr) *denied = true;
+  // Why a file cannot be opened, its owner or mode may say.
+  if ((fd ? fstat(fd.get(), &status) : stat(path.c_str(), &status)) != 0) {
+    return errno_error(errno, path, ": as user ", user_name(geteuid()));
+  }
   const auto refused = [&](const auto&... why) { return Error{concat(path, ": ", why...)}; };
   if (rules.is_folder ? !S_ISDIR(status.st_mode) : !S_ISREG(status.st_mode)) {
     return refused("expected a ", rules.is_folder ? "folder" : "regular file");
   }
   if (status.st_uid != 0 && status.st_uid != geteuid()) {
-    return refused("found owner ", status.st_uid, ", expected root; chown root ", path);
+    return refused("found owner ", user_name(status.st_uid), ", expected root; run: chown root ",
+                   path);
   }
   const mode_t readers = status.st_gid == 0 ? S_IROTH : S_IROTH | S_IRGRP;
   if ((status.st_mode & (S_IWGRP | S_IWOTH | (rules.is_private ? readers : 0))) != 0) {
     return refused("found mode 0", status.st_mode >> 6 & 7, status.st_mode >> 3 & 7,
-                   status.st_mode & 7, ", expected that none but its owner may write",
-                   rules.is_private ? " or read" : "", " it; chmod ",
-                   rules.is_private ? "go= " : "go-w ", path);
+                   status.st_mode & 7, ", expected one that lets only its owner ",
+                   rules.is_private ? "read or write, such as 0600; run: chmod go= "
+                                    : "write; run: chmod go-w ",
+                   path);
   }
+  if (!fd) return errno_error(failed, path, ": as user ", user_name(geteuid()));
   SecretString content(&secret_memory());
   if (rules.is_folder) return std::optional(std::move(content));
   const auto size = static_cast<std::size_t>(status.st_size);
@@ -177,10 +205,15 @@ void Ini::judge_unknown(Section& section, std::string_view name,
   for (const auto& [each, option] : section.options) {
     if (option.place.line == 0 || option.referred || std::ranges::count(known, each) > 0) continue;
     const auto meant = nearest(each, known);
-    if (std::ranges::count(guards, meant) > 0) {
+    // Or it reads as though it kept a client from its secret.
+    if (std::ranges::count(guards, meant) > 0 ||
+        (meant.empty() && !guards.empty() &&
+         (each.find("approv") != each.npos || each.find("disable") != each.npos ||
+          each.find("enable") != each.npos))) {
       section.broken = true;
-      problems.push_back(
-          problem(option.place, name, each, "an unknown option", concat('"', meant, '"')));
+      problems.push_back(problem(option.place, name, each, "an unknown option",
+                                 meant.empty() ? "approval_delay, approved_by_default or enabled"
+                                               : concat('"', meant, '"')));
     } else {
       warnings.push_back(
           concat(where(option.place, name, each), "unknown option, ignored",
@@ -232,6 +265,7 @@ void Ini::read(std::string file_name, SecretString file_content, Problems& probl
     if (option != nullptr && indent > level) {
       auto& value = option->value;
       char* const tail = at(value) + value.size();
+      option->lines.resize(option->lines.size() + joined, place.line);
       std::memset(tail, '\n', joined);
       std::memmove(tail + joined, text.data(), text.size());
       value = {value.data(), value.size() + joined + text.size()};
@@ -247,7 +281,10 @@ void Ini::read(std::string file_name, SecretString file_content, Problems& probl
       const auto [found, is_new] = sections_.try_emplace(section_name, Section{place, {}});
       section = is_new ? &found->second : &(ignored_section = {});
       at_fault = &found->second;
-      if (!is_new) wrong("", "the section of " + found->second.place.text(), "each only once");
+      if (!is_new) {
+        wrong("", "a second section, after " + found->second.place.text(),
+              "one; rename or remove it");
+      }
       continue;
     }
     const auto delimiter = text.find_first_of("=:");
@@ -262,9 +299,9 @@ void Ini::read(std::string file_name, SecretString file_content, Problems& probl
       lower(at(name), name.size());
       auto& known = section->options[name];
       const bool is_new = known.place.line == 0;
-      if (!is_new) wrong(name, "the option of " + known.place.text(), "each only once");
+      if (!is_new) wrong(name, "a second value, after " + known.place.text(), "one; remove it");
       option = is_new ? &known : &ignored_option;
-      *option = {trim(text.substr(delimiter + 1)), place};
+      *option = {trim(text.substr(delimiter + 1)), place, false, {place.line}};
     }
   }
 }

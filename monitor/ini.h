@@ -3,10 +3,14 @@
 // reads them with, and the sentences for what is wrong in them.
 #pragma once
 
+#include <pwd.h>
+#include <sys/types.h>
+
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -27,10 +31,21 @@ using Problems = std::vector<std::string>;
 struct FileRules {
   bool is_private = false;
   bool is_folder = false;
+  bool must_exist = false;
   std::size_t limit = 64 << 20;  // bytes
 };
-/// The content of a file (of a folder: nothing), or no value when it does not exist.
-Result<std::optional<SecretString>> read_file(const std::string& path, const FileRules& rules);
+/// The content of a file (of a folder: nothing), or no value when it does not exist and need not. A
+/// link that leads nowhere exists, and is an error.
+/// `denied`, unless null: set if we may not open it, which may be our jail's doing.
+Result<std::optional<SecretString>> read_file(const std::string& path, const FileRules& rules,
+                                              bool* denied = nullptr);
+
+/// A field of the first account in /etc/passwd that `matches`, or nothing. getpwnam(3) would load a
+/// name service or ask its daemon, which the jail answers by killing the monitor.
+std::optional<std::string> find_account(char* passwd::*field,
+                                        const std::function<bool(const passwd&)>& matches);
+/// The name of a user for a message, or its number where it has none.
+std::string user_name(uid_t user);
 
 /// Well-formed UTF-8 (RFC 3629) without NUL.
 bool is_text(std::string_view bytes);
@@ -45,7 +60,8 @@ class Ini {
   struct Option {
     std::string_view value;  // unexpanded; lines of a folded value are joined by '\n'
     Place place;
-    bool referred = false;  // an expanded value needed this one
+    bool referred = false;          // an expanded value needed this one
+    std::vector<unsigned> lines{};  // where each line of the value stands
   };
   struct Section {
     Place place;
@@ -75,10 +91,17 @@ class Ini {
   /// where(), then "found FOUND, expected EXPECTED".
   static std::string problem(const Place& place, std::string_view section, std::string_view option,
                              std::string_view found, std::string_view expected);
+  /// What to add to a message about a value that may end with a comment.
+  static const char* hint(std::string_view value) {
+    return value.find(" #") == value.npos && value.find(" ;") == value.npos
+               ? ""
+               : "; a comment needs a line of its own";
+  }
   /// Warns of each option in `section`, which messages call `name`, that is neither `known` nor
   /// referred to by an option that was expanded, and suggests the known name that it resembles. An
   /// option that resembles one of `guards` is a problem instead, and the section broken: the
-  /// administrator may rely on it.
+  /// administrator may rely on it. So is, if there are guards, one that resembles none and has a
+  /// word such as "disable" in it.
   static void judge_unknown(Section& section, std::string_view name,
                             std::span<const std::string_view> known,
                             std::span<const std::string_view> guards, Problems& problems,

@@ -11,7 +11,6 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <string_view>
 #include <utility>
 
@@ -24,7 +23,7 @@ constexpr int kFirstListenFd = 3;  // SD_LISTEN_FDS_START
 constexpr int kMostListenFds = 16;
 constexpr unsigned kLoopback = 1;  // LOOPBACK_IFINDEX: the same in every network namespace
 
-Result<UniqueFd> adopt(int fd) {
+Result<UniqueFd> adopt(int fd, bool served) {
   const int inherited = fd <= STDERR_FILENO ? inspection::kMovedSockets + fd : fd;
   int protocol = 0;
   socklen_t size = sizeof protocol;
@@ -35,15 +34,15 @@ Result<UniqueFd> adopt(int fd) {
     return Error{concat("descriptor ", fd, ": not a TCP socket")};
   }
   UniqueFd socket(fcntl(inherited, F_DUPFD_CLOEXEC, 0));
-  if (!socket || listen(socket.get(), SOMAXCONN) != 0 ||
-      fcntl(socket.get(), F_SETFL, O_NONBLOCK) != 0) {
+  if (!socket || (served && (listen(socket.get(), SOMAXCONN) != 0 ||
+                             fcntl(socket.get(), F_SETFL, O_NONBLOCK) != 0))) {
     return errno_error(errno, "descriptor ", fd);
   }
   return socket;
 }
 
 /// The errno value of what failed, or 0 and `out`.
-int open_new(int family, const Settings& settings, unsigned index, UniqueFd& out) {
+int open_new(int family, const Settings& settings, unsigned index, bool served, UniqueFd& out) {
   const auto address = address_of(settings);
   UniqueFd listener(socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listener) return errno;
@@ -77,7 +76,7 @@ int open_new(int family, const Settings& settings, unsigned index, UniqueFd& out
   }
   // Where this fails, without CAP_NET_RAW, it is the loopback that may connect meanwhile.
   if (bound && index == 0) set(SOL_SOCKET, SO_BINDTOIFINDEX, kNoInterface);
-  if (listen(listener.get(), SOMAXCONN) != 0) return errno;
+  if (served && listen(listener.get(), SOMAXCONN) != 0) return errno;
   out = std::move(listener);
   return 0;
 }
@@ -111,7 +110,7 @@ bool are_inherited(const Settings& settings) {
 }
 
 Result<Listeners> open_listeners(const Settings& settings, unsigned index,
-                                 std::vector<std::string>& warnings) {
+                                 std::vector<std::string>& warnings, bool served) {
   std::vector<int> given;
   if (settings.socket >= 0) {
     given.push_back(settings.socket);
@@ -125,39 +124,29 @@ Result<Listeners> open_listeners(const Settings& settings, unsigned index,
   }
   Listeners listeners{.sockets = {}, .inherited = !given.empty()};
   for (const int fd : given) {
-    auto adopted = adopt(fd);
+    auto adopted = adopt(fd, served);
     if (!adopted) return Error{adopted.error()};
     listeners.sockets.push_back(std::move(*adopted));
   }
   if (listeners.inherited) return listeners;
   UniqueFd listener;
-  int failed = open_new(settings.use_ipv6 ? AF_INET6 : AF_INET, settings, index, listener);
+  int failed = open_new(settings.use_ipv6 ? AF_INET6 : AF_INET, settings, index, served, listener);
   const bool no_ipv6 = settings.use_ipv6 && (failed == EAFNOSUPPORT || failed == EADDRNOTAVAIL);
   const auto address = address_of(settings);
   if (no_ipv6 && (!address || IN6_IS_ADDR_V4MAPPED(&*address))) {
     warnings.push_back(errno_error(failed, "no IPv6 on this system, serving IPv4 alone").text);
-    failed = open_new(AF_INET, settings, index, listener);
+    failed = open_new(AF_INET, settings, index, served, listener);
   }
   if (failed != 0) {
-    return errno_error(failed, "cannot listen on address \"", settings.address, "\" port ",
-                       settings.port,
-                       no_ipv6                ? ": no IPv6 on this system"
-                       : failed == EADDRINUSE ? ": another program has it (ss -tlnp shows which)"
-                                              : "");
+    return errno_error(
+        failed, settings.place("port"), "cannot listen on port ", settings.port,
+        settings.address.empty() ? "" : concat(" of address ", escaped(settings.address)),
+        no_ipv6                ? ": no IPv6 on this system"
+        : failed == EADDRINUSE ? ": another program has it (ss -tlnp shows which)"
+                               : "");
   }
   listeners.sockets.push_back(std::move(listener));
   return listeners;
-}
-
-void close_inherited() {
-  std::vector<int> inherited;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
-    int fd = -1;
-    const std::string name = entry.path().filename();
-    if (!parse_number(std::string_view(name), fd) || fd <= STDERR_FILENO) continue;
-    if (fcntl(fd, F_GETFD) == 0) inherited.push_back(fd);
-  }
-  for (const int fd : inherited) close(fd);
 }
 
 Families families_of(const std::vector<UniqueFd>& listeners) {

@@ -36,12 +36,10 @@ struct Listeners {
 /// and --port. What was given is checked to be a stream socket of an IP family. A new one is bound
 /// to the interface with this index. It is deaf when there is no such interface yet (`index` 0),
 /// until the supervisor binds it; an address that does not exist yet takes no more than to appear.
+/// Unless it is to be `served`, nothing listens and what was given stays as it is: it is tried only
+/// whether it could.
 Result<Listeners> open_listeners(const Settings& settings, unsigned index,
-                                 std::vector<std::string>& warnings);
-
-/// Closes what we inherited beyond descriptor 2 and did not adopt: everything without
-/// close-on-exec.
-void close_inherited();
+                                 std::vector<std::string>& warnings, bool served = true);
 
 /// By which versions of IP clients may come, and on which port (of several, the first). Asks what
 /// the monitor's jail does not allow.

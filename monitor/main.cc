@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "common/inspection.h"
+#include "common/jail.h"
 #include "monitor/self_check.h"
 #include "monitor/server.h"
 
@@ -15,10 +16,15 @@ namespace mandos::monitor {
 namespace {
 
 /// The whole before there is a server: says what was asked for or what is wrong.
-int inspect(const Result<CommandLine>& command_line) {
+int inspect(const Result<CommandLine>& command_line, bool starts) {
   if (!command_line) {
     std::fputs(usage_error_text(command_line.error()).c_str(), stderr);
     return 2;
+  }
+  if (geteuid() != 0 &&
+      (command_line->action == Action::kRun || command_line->action == Action::kReload)) {
+    std::fputs("mandos: must be run as root; only --check may be run by others\n", stderr);
+    return EXIT_FAILURE;
   }
   switch (command_line->action) {
     case Action::kHelp:
@@ -31,12 +37,14 @@ int inspect(const Result<CommandLine>& command_line) {
     case Action::kRun:
       break;
   }
+  // What only these rights could read is an error at a start, see Server::begin().
+  jail::override_permissions(false);
   const auto loaded = load_settings(*command_line);
   if (command_line->action == Action::kCheck) {
-    const int failures = self_check(loaded);
+    const bool good = self_check(loaded, starts) == 0;
     // As at a start, which ends with problems of the settings before it comes to this.
     if (loaded.problems.empty() && !loaded.usage_error.empty()) return 2;
-    return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return !good ? EXIT_FAILURE : starts ? inspection::kChecked : EXIT_SUCCESS;
   }
   for (const auto& problem : loaded.problems) std::fprintf(stderr, "mandos: %s\n", problem.c_str());
   if (!loaded.problems.empty()) return EXIT_FAILURE;
@@ -62,8 +70,10 @@ int serve(CommandLine command_line) {
 int main(int argc, char** argv) {
   using namespace mandos;
   auto command_line = monitor::parse_command_line(argc, argv);
-  if (argc < 1 || std::string_view(argv[0]) == inspection::kName || !command_line) {
-    return monitor::inspect(command_line);
+  const std::string_view name = argc < 1 ? inspection::kName : argv[0];
+  const bool starts = name == inspection::kStartName;
+  if (starts || name == inspection::kName || !command_line) {
+    return monitor::inspect(command_line, starts);
   }
   return monitor::serve(std::move(*command_line));
 }

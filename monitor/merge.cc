@@ -72,6 +72,11 @@ ClientSettings get(const Kept& from) {
 
 std::int64_t stamp(WallTime time) { return time.time_since_epoch().count(); }
 
+std::uint64_t since_boot(const Moment& now) {
+  return static_cast<std::uint64_t>(
+      std::chrono::duration_cast<microseconds>(now.boot.time_since_epoch()).count());
+}
+
 /// Within the years that can be shown, whatever the disk says.
 WallTime time_of(std::int64_t stamp) {
   constexpr std::int64_t kEndOf9999 = 253'402'300'799'999'999;
@@ -107,11 +112,17 @@ Saved to_saved(const Client& client, const ClientSettings& file, const Moment& n
   if (client.last_approval_request) {
     to.set_last_approval_request(stamp(*client.last_approval_request));
   }
-  if (client.expires) {
-    // By the wall clock of now: as it stood when the expiry was set, it may have been wrong.
-    to.set_expires(
-        stamp(now.wall + std::chrono::duration_cast<microseconds>(*client.expires - now.boot)));
+  // By the wall clock of now: as it stood when the expiry was set, it may have been wrong.
+  const auto in_wall_time = [&now](Instant when) {
+    return stamp(now.wall + std::chrono::duration_cast<microseconds>(when - now.boot));
+  };
+  if (client.expires) to.set_expires(in_wall_time(*client.expires));
+  if (client.decision && client.decision->until > now.boot) {
+    to.set_approved(client.decision->approved);
+    to.set_decided_until(in_wall_time(client.decision->until));
   }
+  to.set_saved(stamp(now.wall));
+  to.set_saved_since_boot(since_boot(now));
   to.set_last_checker_status(client.last_checker_status);
   to.set_removed(client.removed);
   if (client.removed) to.set_section_sha256(bytes(client.settings.section));
@@ -150,11 +161,22 @@ Client from_saved(const Saved& saved, const ClientSettings& file_now, const Mome
   if (from.has_last_approval_request()) {
     client.last_approval_request = time_of(from.last_approval_request());
   }
-  if (from.has_expires()) {
+  const bool same_boot = from.has_saved_since_boot() && from.saved_since_boot() <= since_boot(now);
+  const microseconds ago = same_boot ? microseconds(since_boot(now) - from.saved_since_boot())
+                                     : now.wall - time_of(from.saved());
+  // A wall clock that was set back prolongs nothing.
+  const auto left = [&](std::int64_t until) {
     constexpr microseconds kLongest = kLongestDuration;
-    const auto left = std::clamp(time_of(from.expires()) - now.wall, -kLongest, kLongest);
-    client.expires = now.boot + left;
-    client.expires_shown = now.wall + left;
+    return std::clamp(time_of(until) - time_of(from.saved()) - std::max(ago, microseconds(0)),
+                      -kLongest, kLongest);
+  };
+  if (from.has_expires()) {
+    client.expires = now.boot + left(from.expires());
+    client.expires_shown = now.wall + left(from.expires());
+  }
+  if (left(from.decided_until()) > microseconds(0) &&
+      (ago >= microseconds(0) || !from.approved())) {
+    client.decision = {from.approved(), now.boot + left(from.decided_until())};
   }
   client.last_checker_status = static_cast<std::int16_t>(from.last_checker_status());
   client.failed_checks = from.failed_checks();
@@ -168,6 +190,8 @@ Client from_saved(const Saved& saved, const ClientSettings& file_now, const Mome
   }
   client.settings = merge(file_then, file_now, current);
   client.settings.section = file_now.section;
+  // As at a reload.
+  if (from.approved() && client.settings.key_id != current.key_id) client.decision.reset();
   return client;
 }
 

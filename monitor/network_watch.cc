@@ -38,14 +38,14 @@ struct RouteQuestion {
 
 Result<NetworkWatch> NetworkWatch::open(std::string interface, std::optional<in6_addr> address) {
   UniqueFd socket(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE));
-  sockaddr_nl us{};
-  us.nl_family = AF_NETLINK;
-  us.nl_groups = RTMGRP_LINK | (address ? RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR : 0);
-  if (!socket || bind(socket.get(), reinterpret_cast<const sockaddr*>(&us), sizeof us) != 0) {
-    return errno_error(errno, "netlink socket");
-  }
+  sockaddr_nl us{
+      .nl_family = AF_NETLINK,
+      .nl_pad = 0,
+      .nl_pid = 0,
+      .nl_groups = RTMGRP_LINK | (address ? RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR : 0U)};
   socklen_t size = sizeof us;
-  if (getsockname(socket.get(), reinterpret_cast<sockaddr*>(&us), &size) != 0) {
+  if (!socket || bind(socket.get(), reinterpret_cast<const sockaddr*>(&us), size) != 0 ||
+      getsockname(socket.get(), reinterpret_cast<sockaddr*>(&us), &size) != 0) {
     return errno_error(errno, "netlink socket");
   }
   NetworkWatch watch;
@@ -77,8 +77,7 @@ bool NetworkWatch::ask(std::uint16_t type, const Question& question, std::option
              .nlmsg_seq = ++serial_,
              .nlmsg_pid = port_},
             question};
-  sockaddr_nl kernel{};
-  kernel.nl_family = AF_NETLINK;
+  const sockaddr_nl kernel{.nl_family = AF_NETLINK, .nl_pad = 0, .nl_pid = 0, .nl_groups = 0};
   if (sendto(socket_.get(), &message, message.header.nlmsg_len, MSG_DONTWAIT,
              reinterpret_cast<const sockaddr*>(&kernel), sizeof kernel) < 0) {
     return false;

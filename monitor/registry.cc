@@ -6,6 +6,7 @@
 #include <utility>
 #include <variant>
 
+#include "monitor/checker_command.h"
 #include "monitor/merge.h"
 
 namespace mandos::monitor {
@@ -13,6 +14,8 @@ namespace {
 
 // How long refusals that were not logged are counted before their number is.
 constexpr Milliseconds kReport = std::chrono::seconds(10);
+// Clients that a reload disables.
+constexpr std::size_t kMostNamed = 10;
 
 }  // namespace
 
@@ -101,6 +104,29 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
   for (const auto& [name, slot] : by_name_) index(*slot);
 }
 
+std::vector<std::string> Registry::disabled_by(const std::map<std::string, ClientSettings>& file,
+                                               const Merge& merge) const {
+  std::vector<std::string> lines;
+  std::vector<Effect> effects;  // that nobody carries out
+  for (const auto& [name, settings] : file) {
+    const Slot* const slot = of_name(name);
+    if (slot == nullptr || !slot->client.enabled()) continue;
+    Client after = slot->client;
+    const auto merged = merge(slot->file(), settings, after.settings);
+    if (same_settings(merged, after.settings)) continue;
+    react(after, Reloaded{merged, 0}, Moment::now(), effects);
+    if (after.enabled()) continue;
+    lines.push_back(concat("client ", escaped(name), ": disabled at once by this reload: timeout ",
+                           attribute(after, "timeout"), ", last answer ",
+                           attribute(after, "last_checked_ok")));
+  }
+  if (lines.size() <= kMostNamed) return lines;
+  const auto more = lines.size() - kMostNamed;
+  lines.resize(kMostNamed);
+  lines.push_back(concat("... and ", more, " more clients are disabled at once by this reload"));
+  return lines;
+}
+
 std::optional<Saved> Registry::snapshot(const std::string& name) const {
   const Slot* slot = of_name(name);
   if (slot != nullptr) return to_saved(slot->client, slot->file(), Moment::now());
@@ -181,6 +207,10 @@ void Registry::deliver(Slot& slot, const Event& event, std::string_view by) {
   for (auto& effect : effects) carry_out(slot, effect);
   outlets_.effects(slot.client, effects);
   schedule(slot);
+  // At once, or the next monitor would take it for a client that nobody could check.
+  if (before.enabled() && !slot.client.enabled() && !slot.client.removed) {
+    saver_.confirm(slot.client.name, [](const Status&) {});
+  }
   if (slot.client.graces > before.graces) {
     // At once, or a monitor that crashes sooner would not know of it. Within this life, the count
     // holds without the disk too.

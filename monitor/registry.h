@@ -74,6 +74,9 @@ class Registry {
       std::function<ClientSettings(const ClientSettings& file_then, const ClientSettings& file_now,
                                    const ClientSettings& current)>;
   void reload(const std::map<std::string, ClientSettings>& file, const Merge& merge);
+  /// Who would be disabled by that: a line for each, of the first ones.
+  std::vector<std::string> disabled_by(const std::map<std::string, ClientSettings>& file,
+                                       const Merge& merge) const;
   /// What is on disk of the clients, and what is not yet.
   Saver& saver() { return saver_; }
 

@@ -99,7 +99,7 @@ void Saver::remember(const std::string& client, const Status& result) {
     if (failed_.erase(client) > 0 && failed_.empty()) log_.warning("state is on disk again");
     return;
   }
-  if (failed_.empty()) log_.error("state is not on disk, trying on: ", result.error());
+  if (failed_.empty()) log_.error("state is not on disk, retrying: ", result.error());
   failed_.insert(client);
   changed(client);
   for (auto& [done, status] : flushing_)

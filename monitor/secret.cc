@@ -31,16 +31,16 @@ class SecretPages final : public std::pmr::memory_resource {
   SecretPages() {
 #ifdef SYS_memfd_secret
     const UniqueFd probe(static_cast<int>(syscall(SYS_memfd_secret, 0)));
-    memfd_secret_errno_ = probe ? 0 : errno;
+    memfd_secret_errno = probe ? 0 : errno;
 #endif
   }
-  int memfd_secret_errno() const { return memfd_secret_errno_; }
+  int memfd_secret_errno = ENOSYS;
 
  private:
   void* do_allocate(std::size_t size, std::size_t) override {
     size = whole_pages(size);
     void* pages = MAP_FAILED;
-    if (memfd_secret_errno_ == 0) {
+    if (memfd_secret_errno == 0) {
 #ifdef SYS_memfd_secret
       const UniqueFd fd(static_cast<int>(syscall(SYS_memfd_secret, 0)));
       if (fd && ftruncate(fd.get(), static_cast<off_t>(size)) == 0) {
@@ -64,8 +64,6 @@ class SecretPages final : public std::pmr::memory_resource {
   }
 
   bool do_is_equal(const memory_resource& other) const noexcept override { return this == &other; }
-
-  int memfd_secret_errno_ = ENOSYS;
 };
 
 /// Small pieces out of those pages, wiped as they come back.
@@ -100,7 +98,7 @@ SecretMemory& memory() {
 std::pmr::memory_resource& secret_memory() { return memory(); }
 
 std::string secret_memory_kind() {
-  const int why = memory().pages().memfd_secret_errno();
+  const int why = memory().pages().memfd_secret_errno;
   if (why == 0) return "memfd_secret";
   return concat("mlock (memfd_secret: ", std::strerror(why), ")");
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "monitor/self_check.h"
 
-#include <pwd.h>
+#include <net/if.h>
 #include <spawn.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -10,15 +10,24 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
+#include <map>
 #include <new>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "common/inspection.h"
+#include "common/jail.h"
+#include "config.h"
 #include "monitor/clients_conf.h"
+#include "monitor/fate.h"
+#include "monitor/listeners.h"
+#include "monitor/merge.h"
 #include "monitor/state.h"
 
 namespace mandos::monitor {
@@ -26,21 +35,31 @@ namespace {
 
 class Report {
  public:
+  /// Warnings come last: a reload shows the first lines only.
+  ~Report() {
+    for (const auto& warning : warnings_) std::printf("warning: %s\n", warning.c_str());
+  }
   void say(bool good, const std::string& what) {
     std::printf("%s%s\n", good ? inspection::kGood : inspection::kBad, what.c_str());
     failures_ += good ? 0 : 1;
   }
   void problems(const std::string& what, const std::vector<std::string>& problems,
                 const std::vector<std::string>& warnings) {
-    for (const auto& warning : warnings) std::printf("warning: %s\n", warning.c_str());
+    warnings_.insert(warnings_.end(), warnings.begin(), warnings.end());
     for (const auto& problem : problems) say(false, problem);
     if (problems.empty()) say(true, what);
   }
+  /// One that a program of ours has said.
+  void fail() { ++failures_; }
   int failures() const { return failures_; }
 
  private:
   int failures_ = 0;
+  std::vector<std::string> warnings_;
 };
+
+// Of each kind of event, so many are shown.
+constexpr std::size_t kMostShown = 10;
 
 bool program_is_ours(const std::string& path) {
   struct stat status {};
@@ -48,22 +67,91 @@ bool program_is_ours(const std::string& path) {
          (status.st_mode & 022) == 0 && (status.st_mode & 0111) != 0;
 }
 
-/// A program of ours that judges its arguments, and says on standard output what is wrong with
-/// them. False: something is. It may also be one that we may not run (SELinux).
-bool judges_well(std::vector<const char*> arguments) {
+constexpr int kNoVerdict = 2;
+
+/// Runs a program of ours that judges its arguments. EXIT_SUCCESS: they are good, or we may not run
+/// it (SELinux). EXIT_FAILURE: they are not, and it has said why on standard output.
+int judge(std::vector<const char*> arguments) {
   arguments.push_back(nullptr);
   pid_t pid = -1;
   int status = -1;
   std::fflush(stdout);
   const int failed = posix_spawn(&pid, arguments[0], nullptr, nullptr,
                                  const_cast<char* const*>(arguments.data()), environ);
-  if (failed == EACCES || failed == EPERM) return true;
-  return failed == 0 && waitpid(pid, &status, 0) == pid && status == 0;
+  if (failed == EACCES || failed == EPERM) return EXIT_SUCCESS;
+  return failed == 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status)
+                                                                             : kNoVerdict;
+}
+
+/// Prints what would become of the clients that are saved, in the words of the log: in a server
+/// that runs and reloads, or else in one that starts.
+void rehearse(const std::map<std::string, ClientSettings>& file, const StateStore::Loaded& kept,
+              bool running) {
+  std::map<std::string, std::size_t> events;
+  const auto tell = [&](std::string_view line) {
+    // A server that runs knows of checks that are not saved yet.
+    if (running && line.find(concat(" by=\"", kTimeout, '"')) != line.npos) return;
+    line.remove_prefix(line.find("event="));
+    if (++events[std::string(line.substr(0, line.find(' ')))] > kMostShown) return;
+    std::printf("would: %.*s\n", static_cast<int>(line.size()), line.data());
+  };
+  const Moment now = Moment::now();
+  std::vector<Effect> effects;  // that nobody carries out
+  for (const auto& [name, settings] : file) {
+    const auto found = kept.clients.find(name);
+    const bool is_new = found == kept.clients.end();
+    const bool damaged = is_new && kept.damaged.contains(state_file_name(name));
+    if (is_new)
+      tell(fate_line(damaged ? "disabled" : "added", name, damaged ? "damaged state" : kFile));
+    if (is_new) continue;
+    Client before;
+    Client after = from_saved(found->second, settings, now, nullptr, &before);
+    const bool reloads = running && !before.removed;
+    const Event event = reloads ? Event(Reloaded{after.settings, 0}) : Event(Started{0});
+    if (reloads && same_settings(before.settings, after.settings)) continue;
+    if (reloads) after = before;
+    react(after, event, now, effects);
+    for (const auto& line : fate(before, after, event, kFile)) tell(line);
+  }
+  for (const auto& [name, saved] : kept.clients) {
+    if (!file.contains(name)) tell(fate_line("removed", name, running ? kFile : "the next reload"));
+  }
+  for (const auto& [event, count] : events) {
+    if (count <= kMostShown) continue;
+    std::printf("would: %s of %zu more\n", event.c_str(), count - kMostShown);
+  }
+  if (events.empty()) std::printf("would: change nothing\n");
+}
+
+/// The port and the saved state, of which each stays as it is.
+void judge_start(const Settings& settings, const LoadedClients& clients, Report& report) {
+  if (geteuid() != 0) {
+    return report.say(true, settings.statedir + " and the port are not judged: only root may");
+  }
+  jail::override_permissions(true);
+  std::vector<std::string> problems, warnings;
+  bool in_use = false;
+  const auto store = StateStore::open(settings.statedir, settings.restore, warnings, &in_use, true);
+  Result<StateStore::Loaded> kept = StateStore::Loaded();
+  if (settings.restore || in_use) kept = store ? store->load(warnings) : Error{store.error()};
+  if (!kept) problems.push_back(kept.error() + "; --no-restore starts without the saved state");
+  // A server that runs has the port.
+  const auto index = if_nametoindex(interface_of(settings).c_str());
+  const auto port = in_use ? Listeners() : open_listeners(settings, index, warnings, false);
+  if (!port) problems.push_back(port.error());
+  report.problems(settings.statedir + (in_use ? ": in use by a server that runs" : " and the port"),
+                  problems, warnings);
+  if (!problems.empty() || !clients.problems.empty()) return;
+  const bool first = kept->clients.empty() && kept->damaged.empty();
+  report.say(true, first    ? "a first start: nothing is saved of any client"
+                   : in_use ? "what a reload would do:"
+                            : "what a start would do:");
+  if (!first) rehearse(clients.clients, *kept, in_use);
 }
 
 }  // namespace
 
-int self_check(const LoadedSettings& loaded) {
+int self_check(const LoadedSettings& loaded, bool starts) {
   Report report;
   try {
     const Secret secret(as_bytes("a secret"));
@@ -71,30 +159,35 @@ int self_check(const LoadedSettings& loaded) {
   } catch (const std::bad_alloc&) {
     report.say(false, "secret memory: no page can be locked (RLIMIT_MEMLOCK)");
   }
-  for (const char* name : {"monitor", "networker", "checker-runner"}) {
+  const bool bus = MANDOS_BUS != 0 && (loaded.settings.use_dbus || loaded.settings.zeroconf);
+  for (const char* name :
+       {"monitor", "networker", "checker-runner", bus ? "bus-agent" : "monitor"}) {
     const std::string path = concat(MANDOS_LIBEXEC_DIR "/mandos-", name);
     report.say(program_is_ours(path), concat(path, ": a program that only root may write"));
-  }
-  for (const char* name : {MANDOS_NETWORKER_USER, MANDOS_CHECKER_USER, MANDOS_BUS_USER}) {
-    report.say(getpwnam(name) != nullptr,
-               concat("account ", name, getpwnam(name) != nullptr ? "" : ": run systemd-sysusers"));
   }
   report.problems(concat(loaded.settings.configdir, "/mandos.conf"), loaded.problems,
                   loaded.warnings);
   if (!loaded.usage_error.empty()) report.say(false, loaded.usage_error);
   const auto priority_place = loaded.settings.place("priority");
   const auto exempt_place = loaded.settings.place("source_penalty_exempt");
-  report.say(
-      judges_well({concat(MANDOS_LIBEXEC_DIR, "/mandos-networker").c_str(), "--judge-settings",
-                   loaded.settings.priority.c_str(), priority_place.c_str(),
-                   loaded.settings.penalty_exempt.c_str(), exempt_place.c_str()}),
-      "priority and source_penalty_exempt");
+  const int verdict =
+      judge({concat(MANDOS_LIBEXEC_DIR, "/mandos-networker").c_str(), "--judge-settings",
+             loaded.settings.priority.c_str(), priority_place.c_str(),
+             loaded.settings.penalty_exempt.c_str(), exempt_place.c_str()});
+  if (verdict == EXIT_FAILURE) {
+    report.fail();
+  } else {
+    report.say(verdict == EXIT_SUCCESS, "priority and source_penalty_exempt");
+  }
   const auto clients = load_clients(loaded.settings.configdir);
   report.problems(concat(clients.clients.size(), " clients in ", loaded.settings.configdir),
                   clients.problems, clients.warnings);
   std::vector<const char*> checkers{MANDOS_LIBEXEC_DIR "/mandos-checker-runner", "--judge"};
-  for (const auto& [name, client] : clients.clients) checkers.push_back(client.checker.c_str());
-  judges_well(std::move(checkers));
+  for (const auto& [command, place] : clients.checkers) {
+    checkers.insert(checkers.end(), {place.c_str(), command.c_str()});
+  }
+  judge(std::move(checkers));
+  if (starts) judge_start(loaded.settings, clients, report);
   return report.failures();
 }
 

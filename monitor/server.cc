@@ -10,8 +10,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <span>
 
+#include "common/descriptors.h"
 #include "monitor/checker_command.h"
 #include "monitor/clients_conf.h"
 #include "monitor/jail.h"
@@ -140,9 +142,11 @@ void Server::begin(const Begin& message, std::vector<UniqueFd> kept) {
   settings_ = std::move(loaded.settings);
   settings_text_ = std::move(loaded.text);
   if (message.has_settings()) warn_of_new_settings(loaded.warnings);
+  said_ = loaded.warnings;
   for (const auto& warning : loaded.warnings) log_.warning(warning);
+  if (!loaded.usage_error.empty()) loaded.problems.push_back(loaded.usage_error);
   for (const auto& problem : loaded.problems) log_.critical(problem);
-  if (!loaded.problems.empty() || !loaded.usage_error.empty()) return fail("wrong settings");
+  if (!loaded.problems.empty()) return loop_.stop(1);
   log_.set_level(settings_.level);
   if (!message.jail().empty()) log_.info("supervisor: jail: ", escaped(message.jail(), 400));
   renewed_ = message.renewed();
@@ -186,7 +190,9 @@ void Server::started(Role role, std::uint32_t index, pid_t pid, UniqueFd door, U
   Arrival arrival{role, index, pid, std::move(door)};
   if (serving_) return open_door(std::move(arrival));
   arrivals_.push_back(std::move(arrival));
-  if (std::ranges::all_of(wanted_, [](const auto& entry) { return entry.second > 0; })) serve();
+  if (std::ranges::all_of(wanted_, [](const auto& entry) { return entry.second > 0; })) {
+    load_and_serve();
+  }
 }
 
 void Server::judge_locked_memory() {
@@ -203,18 +209,24 @@ void Server::judge_locked_memory() {
   }
 }
 
-void Server::serve() {
-  if (!load_clients_first()) return;
+void Server::serve(const std::vector<std::string>& readable) {
   judge_locked_memory();
   null_.reset(open("/dev/null", O_RDWR | O_CLOEXEC));  // out of reach from here on
   // Before the first byte from another process is read, and for ever.
-  // A reload finds the files where they lay at start. Where they lie elsewhere, it fails and is
-  // left to a fresh monitor.
-  std::vector<std::string> readable(client_folders_.begin(), client_folders_.end());
-  readable.insert(readable.end(), {settings_.configdir, "/etc/passwd"});
-  auto jailed = jail::enter(monitor_jail(std::move(readable), {settings_.statedir}));
+  auto jailed = jail::enter(monitor_jail(readable, {settings_.statedir}));
   if (!jailed) return fail(concat("jail: ", jailed.error()));
   log_.info("monitor: jail: ", *jailed, " secrets=", secret_memory_kind());
+  // All processes run on the same kernel, and the next monitor on this one again.
+  if (!restarted_ && jailed->find("no landlock") != jailed->npos) {
+    log_.warning(
+        "no process has the layer Landlock of its jail: this kernel was built without it, or ",
+        "its option lsm= does not name landlock");
+  }
+  if (!restarted_ && secret_memory_kind() != "memfd_secret") {
+    log_.warning("secrets are in ", secret_memory_kind(),
+                 ": before Linux 6.5, the kernel's option ",
+                 "secretmem.enable=1 hides them from the kernel, too");
+  }
   serving_ = true;
   // Before there is a bus-agent, which would tell the bus of each how it came to be as it begins.
   registry_.start();
@@ -224,23 +236,21 @@ void Server::serve() {
   loop_.after(kTrim, [] { malloc_trim(0); });
 }
 
-bool Server::load_clients_first() {
+void Server::load_and_serve() {
   auto loaded = load_clients(settings_.configdir);
   for (const auto& warning : loaded.warnings) log_.warning(warning);
   for (const auto& problem : loaded.problems) log_.critical(problem);
-  if (!loaded.problems.empty() && loaded.clients.empty()) {
-    fail("wrong clients");
-    return false;
-  }
-  client_folders_ = std::move(loaded.folders);
+  said_.insert(said_.begin(), loaded.problems.begin(), loaded.problems.end());
+  said_.insert(said_.end(), loaded.warnings.begin(), loaded.warnings.end());
+  if (!loaded.problems.empty() && loaded.clients.empty()) return loop_.stop(1);
   jail::override_permissions(true);  // to take over the state's directory
   std::vector<std::string> warnings;
   bool in_use = false;
   auto kept = open_state(warnings, in_use);
   for (const auto& warning : warnings) log_.warning(warning);
   if (!kept) {
-    fail(concat(kept.error(), in_use ? "" : "; --no-restore starts without the saved state"));
-    return false;
+    return fail(
+        concat(kept.error(), in_use ? "" : "; --no-restore starts without the saved state"));
   }
   const Moment now = Moment::now();
   const bool is_first_start = kept->clients.empty() && kept->damaged.empty();
@@ -279,7 +289,10 @@ bool Server::load_clients_first() {
                  " clients that have no section, or one with an error, is kept until a reload: ",
                  escaped(*absent_.begin()), absent_.size() > 1 ? ", ..." : "");
   }
-  return true;
+  // A reload finds the files where they lay at start. Where they lie elsewhere, it fails and is
+  // left to a fresh monitor.
+  loaded.folders.insert({settings_.configdir, "/etc/passwd"});
+  serve({loaded.folders.begin(), loaded.folders.end()});
 }
 
 // What this server saved after a start without restoring is restored when only the monitor is
@@ -340,7 +353,7 @@ void Server::open_door(Arrival arrival) {
                                   .on_broken = on_broken};
     options.settings.set_log_level(static_cast<std::uint32_t>(settings_.level));
     options.settings.set_dbus(settings_.use_dbus);
-    bus_agent_ = std::make_unique<BusAgentDoor>(loop_, log_, registry_, std::move(arrival.door),
+    bus_agent_ = std::make_unique<BusAgentDoor>(loop_, registry_, std::move(arrival.door),
                                                 std::move(options));
     bus_agent_->ask_alive();
     if (ready_) announce();
@@ -391,7 +404,7 @@ void Server::greeted(Role role, const std::string& problem) {
   if (ready_ || --greetings_awaited_ > 0) return;
   ready_ = true;
   tell_status();
-  supervisor_.ready(unsaved_);
+  supervisor_.ready(unsaved_, errors_.empty(), std::exchange(said_, {}));
   announce();
   if (!settings_.foreground) {
     dup2(null_.get(), STDOUT_FILENO);
@@ -410,10 +423,12 @@ void Server::warn_of_new_settings(std::vector<std::string>& warnings) const {
   }
 }
 
-/// A fresh monitor may take over, once everything is on disk.
+/// A fresh monitor may take over, once everything is on disk and as it needs it.
 void Server::yield(std::uint64_t serial, std::vector<std::string> problems) {
   registry_.saver().flush([this, serial, problems = std::move(problems)](const Status& saved) {
-    supervisor_.reloaded(serial, false, saved ? problems : std::vector{saved.error()}, bool(saved));
+    const Status usable = saved ? state_.look() : saved;
+    supervisor_.reloaded(serial, false, usable ? problems : std::vector{usable.error()},
+                         bool(usable));
   });
   // Whichever is first is the answer.
   loop_.after(kYield, [this, serial] {
@@ -425,8 +440,15 @@ void Server::yield(std::uint64_t serial, std::vector<std::string> problems) {
 
 void Server::reload(std::uint64_t serial) {
   auto loaded = load_clients(settings_.configdir);
-  // There are none in the files, so it is our jail that does not reach them. And the state of
-  // clients that were missing at the start is for a fresh monitor to load, or to find damaged.
+  // The inspection found none: these came after it.
+  if (loaded.problems.size() > loaded.denied) {
+    loaded.problems.insert(
+        loaded.problems.begin(),
+        "nothing was changed: the files were good a moment before; reload again");
+    return supervisor_.reloaded(serial, false, loaded.problems);
+  }
+  // What we may not open a fresh monitor may, whose jail is made for where the files are now. And
+  // the state of clients that were missing at the start is for that to load, or to find damaged.
   if (!loaded.problems.empty() || std::ranges::any_of(loaded.clients, [&](const auto& client) {
         return absent_.contains(client.first) || damaged_.contains(state_file_name(client.first));
       })) {
@@ -434,6 +456,8 @@ void Server::reload(std::uint64_t serial) {
   }
   errors_.clear();
   warn_of_new_settings(loaded.warnings);
+  std::ranges::move(registry_.disabled_by(loaded.clients, merge),
+                    std::back_inserter(loaded.warnings));
   for (const auto& warning : loaded.warnings) log_.warning(warning);
   clients_are_missing_ = false;
   registry_.reload(loaded.clients, merge);
@@ -471,7 +495,11 @@ bool Server::find_network(bool inherited) {
   } else {
     log_.warning("an interface that is made anew will not be noticed: ", watch.error());
   }
-  if (const auto what = awaited(); !what.empty()) log_.warning("waiting for ", what);
+  if (const auto what = awaited(); !what.empty()) {
+    log_.warning(settings_.place(settings_.interface.empty() ? "address" : "interface"),
+                 "waiting for ", what,
+                 ", which does not exist yet ('ip address' shows those that do)");
+  }
   return true;
 }
 

@@ -53,13 +53,13 @@ class Server {
 
   void begin(const Begin& message, std::vector<UniqueFd> listeners);
   void started(Role role, std::uint32_t index, pid_t pid, UniqueFd door, UniqueFd log);
-  void serve();
+  void serve(const std::vector<std::string>& readable);
   void open_door(Arrival arrival);
   void tick();
   void broke(Key key, pid_t pid, const std::string& why, bool hangs = false);
   void greeted(Role role, const std::string& problem);
   bool announce();
-  bool load_clients_first();
+  void load_and_serve();
   void warn_of_new_settings(std::vector<std::string>& warnings) const;
   Result<StateStore::Loaded> open_state(std::vector<std::string>& warnings, bool& in_use);
   void judge_locked_memory();
@@ -95,7 +95,6 @@ class Server {
   std::map<Key, std::unique_ptr<LogInlet>> log_inlets_;
   std::map<Key, pid_t> wanted_;  // what we asked for, and its process once it runs
   std::vector<Arrival> arrivals_;
-  std::set<std::string> client_folders_;
   std::map<std::uint32_t, std::unique_ptr<NetworkerDoor>> networkers_;
   std::unique_ptr<CheckerRunnerDoor> checker_runner_;
   std::unique_ptr<BusAgentDoor> bus_agent_;
@@ -106,7 +105,8 @@ class Server {
   Instant looked_{};
   unsigned looks_due_ = 0;
   std::string status_;
-  std::string errors_;  // in the files that were read at the start
+  std::string errors_;             // in the files that were read at the start
+  std::vector<std::string> said_;  // of errors and warnings at the start
   bool restarted_ = false;
   bool renewed_ = false;          // for a reload
   bool unsaved_ = false;          // started without restoring, and could not set the state aside

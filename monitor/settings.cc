@@ -47,12 +47,12 @@ Status set_level(Settings& settings, std::string_view value) {
   static constexpr std::pair<const char*, LogLevel> kLevels[] = {
       {"", kWarning},        {"CRITICAL", kCritical}, {"ERROR", kError},
       {"WARNING", kWarning}, {"INFO", kInfo},         {"DEBUG", kDebug}};
-  for (const auto& [name, meaning] : kLevels) {
-    if (strcasecmp(name, std::string(value).c_str()) != 0) continue;
-    settings.level = meaning;
-    return Ok{};
-  }
-  return Error{"CRITICAL, ERROR, WARNING, INFO or DEBUG"};
+  const auto* const level = std::ranges::find_if(kLevels, [&](const auto& each) {
+    return strcasecmp(each.first, std::string(value).c_str()) == 0;
+  });
+  if (level == std::end(kLevels)) return Error{"CRITICAL, ERROR, WARNING, INFO or DEBUG"};
+  settings.level = level->second;
+  return Ok{};
 }
 
 /// A setting of mandos.conf, an argument of the command line, or both.
@@ -139,9 +139,11 @@ std::string usage_error_text(std::string_view error) {
 Result<CommandLine> parse_command_line(int argc, char* const argv[]) {
   std::string letters = ":";
   std::vector<option> options;
+  std::vector<std::string_view> names;
   for (int i = 0; kRows[i].argument != nullptr; ++i) {
     const auto& row = kRows[i];
     options.push_back({row.argument, row.operand != nullptr, nullptr, 256 + i});
+    names.emplace_back(row.argument);
     if (row.letter != 0) letters += concat(row.letter, row.operand != nullptr ? ":" : "");
   }
   options.push_back({});
@@ -153,9 +155,15 @@ Result<CommandLine> parse_command_line(int argc, char* const argv[]) {
        (found = getopt_long(argc, argv, letters.c_str(), options.data(), nullptr)) != -1;) {
     if (found == '?' || found == ':') {
       const bool is_letter = optopt > 0 && optopt < 256;
-      return Error{
-          concat(found == ':' ? "missing value: " : "unknown or misused option: ",
-                 is_letter ? concat('-', static_cast<char>(optopt)) : escaped(argv[optind - 1]))};
+      const std::string given =
+          is_letter ? concat('-', static_cast<char>(optopt)) : argv[optind - 1];
+      const auto meant = nearest(std::string_view(given).substr(2 - is_letter), names);
+      return Error{concat(escaped(given),
+                          found == ':'    ? ": found nothing, expected a value"
+                          : optopt >= 256 ? ": found a value, expected none"
+                          : meant.empty() ? ": unknown or ambiguous option"
+                                          : ": unknown option; the nearest known one is --",
+                          found == '?' && optopt < 256 ? meant : "")};
     }
     const Row& row =
         found >= 256 ? kRows[found - 256] : *std::ranges::find(kRows, found, &Row::letter);
@@ -209,7 +217,8 @@ LoadedSettings load_settings(const CommandLine& command_line,
       const auto set = value ? row->set(settings, *value) : Error{kExpansion};
       if (!set) {
         const auto found = value ? in_quotes(option.value) : value.error();
-        out.problems.push_back(Ini::problem(option.place, "DEFAULT", name, found, set.error()));
+        out.problems.push_back(Ini::problem(option.place, "DEFAULT", name, found, set.error()) +
+                               Ini::hint(option.value));
       }
       settings.places[row->setting] = Ini::where(option.place, "DEFAULT", name);
     }
@@ -238,7 +247,8 @@ LoadedSettings load_settings(const CommandLine& command_line,
     out.problems.push_back(concat(settings.place("address"), "found ", in_quotes(settings.address),
                                   ", expected an ",
                                   settings.use_ipv6 ? "IPv6 address, perhaps with %interface"
-                                                    : "IPv4 address, since IPv6 is off"));
+                                                    : "IPv4 address, since IPv6 is off",
+                                  Ini::hint(settings.address)));
   }
   if (!settings.zeroconf && settings.port == 0 && settings.socket < 0) {
     out.usage_error = "without Zeroconf a port or a socket is needed";

@@ -12,10 +12,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <new>
 #include <utility>
 
+#include "monitor/ini.h"
 #include "monitor/key_id.h"
 
 namespace mandos::monitor {
@@ -25,6 +27,10 @@ constexpr std::string_view kSuffix = ".client";
 constexpr std::string_view kNew = ".new";
 constexpr std::string_view kDamaged = ".damaged";
 constexpr std::string_view kUnrestored = ".unrestored";
+// A file beside the Python server's state, once a start has been told to go on without it. Its name
+// is no client's, and it goes with all *.client that an administrator deletes.
+constexpr const char* kGoOn = "%python-state-is-known.client";
+constexpr const char* kPickle = "clients.pickle";
 constexpr std::size_t kHead = SHA256_DIGEST_SIZE + sizeof(std::uint32_t);
 constexpr std::size_t kLargest = 16 << 20;
 
@@ -64,16 +70,23 @@ Error StateStore::file_error(int errno_value, std::string_view file) const {
 }
 
 Result<StateStore> StateStore::open(std::string path, bool read, std::vector<std::string>& warnings,
-                                    bool* in_use) {
+                                    bool* in_use, bool look) {
   // O_NOFOLLOW looks at the last part of a path, which must not be empty.
   while (path.size() > 1 && path.ends_with('/')) path.pop_back();
-  const bool made = mkdir(path.c_str(), 0700) == 0;
-  if (!made && errno != EEXIST) {
+  StateStore store("");
+  std::getline(std::ifstream("/proc/sys/kernel/random/boot_id"), store.boot_id_);
+  const bool made = !look && mkdir(path.c_str(), 0700) == 0;
+  const auto parent = path.substr(0, path.rfind('/') + 1);
+  const bool absent =
+      look && faccessat(AT_FDCWD, path.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT;
+  if (absent ? access(parent.empty() ? "." : parent.c_str(), W_OK) != 0
+             : !look && !made && errno != EEXIST) {
     return Error{concat(errno_error(errno, path, ": does not exist and cannot be made").text,
                         "; make it, or name another one with --statedir")};
   }
-  StateStore store("");
   store.path_ = path;
+  store.looks_ = look;
+  if (absent) return store;
   store.directory_.reset(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   const int why = errno;
   struct stat status {};
@@ -82,54 +95,67 @@ Result<StateStore> StateStore::open(std::string path, bool read, std::vector<std
       return Error{concat(path, ": found ", S_ISLNK(status.st_mode) ? "a symbolic link" : "a file",
                           ", expected a directory; name the directory itself with --statedir")};
     }
-    return errno_error(why, path, ": of user ", status.st_uid, ", cannot be opened");
+    return errno_error(why, path, ": of user ", user_name(status.st_uid), ", cannot be opened");
   }
-  if (flock(store.directory_.get(), LOCK_EX | LOCK_NB) != 0) {
+  if (flock(store.directory_.get(), (look ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return errno_error(errno, path, ": cannot be locked");
     if (in_use != nullptr) *in_use = true;
-    return Error{concat(path, ": another server uses it; stop that one, or give this one a ",
-                        "directory of its own with --statedir")};
+    if (!look)
+      return Error{concat(path, ": another server uses it; stop that one, or give this one a ",
+                          "directory of its own with --statedir")};
   }
+  if (look) flock(store.directory_.get(), LOCK_UN);
   if (fstat(store.directory_.get(), &status) != 0) return errno_error(errno, path, ": fstat");
+  std::vector<std::string> others;
+  const auto ours = store.list(&others);
+  if (!ours) return Error{ours.error()};
+  const bool has_pickle = std::ranges::count(others, kPickle) > 0;
+  if (read && ours->empty() && has_pickle) {
+    return Error{concat(path, ": holds the state of the Python server (", kPickle, ") and none of ",
+                        "this one: clients that were disabled at run time would be enabled; carry ",
+                        "it over with mandos-import-state, or delete it, see mandos(8)")};
+  }
   // Twice: until it is ours alone, files could be planted in it.
   for (bool taken = false; status.st_uid != geteuid() || (status.st_mode & 022) != 0;
        taken = true) {
-    std::vector<std::string> others;
-    const auto files = store.list(&others);
-    if (read && files && files->empty() && std::ranges::count(others, "clients.pickle") > 0) {
-      return Error{concat(path, ": holds the state of the Python server (clients.pickle) and none ",
-                          "of this one: clients that were disabled at run time would be enabled; ",
-                          "carry it over with mandos-import-state, see mandos(8)")};
-    }
+    const auto files = store.list();
     if (!files || (read && !files->empty())) {
       // The next start must not take it for ours.
-      static_cast<void>(!fchmod(store.directory_.get(), status.st_mode & 07777));
-      static_cast<void>(!fchown(store.directory_.get(), status.st_uid, status.st_gid));
+      static_cast<void>(taken && fchmod(store.directory_.get(), status.st_mode & 07777) == 0 &&
+                        fchown(store.directory_.get(), status.st_uid, status.st_gid) == 0);
       if (!files) return Error{files.error()};
       return Error{concat(path, "/", escaped(files->front()), ": found in a directory of user ",
-                          status.st_uid,
+                          user_name(status.st_uid),
                           (status.st_mode & 022) != 0 ? " that others may write" : "",
                           ", so it may be planted; remove it, or chown it and the directory to ",
                           "root, mode 0700, if nobody else could write there")};
     }
+    if (look) break;
     if (taken) {
-      warnings.push_back(concat(path, ": taken over from user ", status.st_uid));
+      warnings.push_back(concat(path, ": taken over from user ", user_name(status.st_uid)));
       break;
     }
     if (fchown(store.directory_.get(), geteuid(), getegid()) != 0 ||
         fchmod(store.directory_.get(), 0700) != 0) {
-      return Error{concat(errno_error(errno, path, ": belongs to user ", status.st_uid,
+      return Error{concat(errno_error(errno, path, ": belongs to user ", user_name(status.st_uid),
                                       ", and cannot be taken over")
                               .text,
                           "; chown it to root, but not the files in it")};
     }
   }
-  if ((status.st_mode & 07777) != 0700 && fchmod(store.directory_.get(), 0700) != 0) {
+  if (!look && (status.st_mode & 07777) != 0700 && fchmod(store.directory_.get(), 0700) != 0) {
     warnings.push_back(errno_error(errno, path, ": its mode is not 0700").text);
   }
+  if (has_pickle && !look) {
+    const UniqueFd mark(
+        openat(store.directory_.get(), kGoOn, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    if (mark ? fsync(store.directory_.get()) != 0 : errno != EEXIST) {
+      warnings.push_back(store.file_error(errno, kGoOn).text);
+    }
+  }
   if (made) {
-    const UniqueFd parent(openat(store.directory_.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!parent || fsync(parent.get()) != 0) {
+    const UniqueFd above(openat(store.directory_.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!above || fsync(above.get()) != 0) {
       warnings.push_back(errno_error(errno, path, ": is not safely on disk").text);
     }
   }
@@ -159,19 +185,19 @@ Result<std::vector<std::string>> StateStore::list(std::vector<std::string>* othe
 
 Result<StateStore::Loaded> StateStore::load(std::vector<std::string>& warnings) const {
   std::vector<std::string> others;
-  const auto files = list(&others);
+  const auto files = directory_ ? list(&others) : Result(std::vector<std::string>());
   if (!files) return Error{files.error()};
   for (const auto& file : others) {
     warnings.push_back(concat(path_, "/", escaped(file),
-                              file == "clients.pickle"
-                                  ? ": the Python server's saved state is not read"
-                                  : ": nothing of ours, left alone"));
+                              file == kPickle ? ": the Python server's saved state is not read"
+                                              : ": nothing of ours, left alone"));
   }
   Loaded loaded;
   std::vector<std::string> problems;
   for (const auto& file : *files) {
+    if (file == kGoOn) continue;
     if (file.ends_with(kNew)) {
-      if (unlinkat(directory_.get(), file.c_str(), 0) != 0) {
+      if (!looks_ && unlinkat(directory_.get(), file.c_str(), 0) != 0) {
         warnings.push_back(file_error(errno, file).text);
       }
       continue;
@@ -182,6 +208,9 @@ Result<StateStore::Loaded> StateStore::load(std::vector<std::string>& warnings) 
       continue;
     }
     auto saved = read(file);
+    if (looks_ && faccessat(directory_.get(), file.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) != 0) {
+      continue;  // its client was removed meanwhile
+    }
     if (!saved) {
       problems.push_back(concat(path_, "/", escaped(file), ": ", saved.error()));
     } else if (*saved) {
@@ -191,7 +220,8 @@ Result<StateStore::Loaded> StateStore::load(std::vector<std::string>& warnings) 
       const std::string aside = concat(file, kDamaged);
       warnings.push_back(
           concat(path_, "/", escaped(file), ": damaged; the file is ",
-                 renameat(directory_.get(), file.c_str(), directory_.get(), aside.c_str()) == 0
+                 looks_ ? "to be kept"
+                 : renameat(directory_.get(), file.c_str(), directory_.get(), aside.c_str()) == 0
                      ? concat("kept as ", escaped(aside))
                      : concat("left: ", std::strerror(errno))));
     }
@@ -200,6 +230,7 @@ Result<StateStore::Loaded> StateStore::load(std::vector<std::string>& warnings) 
     // Saved since: if that file is deleted, its client is a new one, as any other.
     const std::string file = state_file_name(name) + std::string(kDamaged);
     if (loaded.damaged.erase(state_file_name(name)) == 0) continue;
+    if (looks_) continue;
     renameat(directory_.get(), file.c_str(), directory_.get(), concat(file, kUnrestored).c_str());
   }
   if (problems.empty()) return loaded;
@@ -208,9 +239,29 @@ Result<StateStore::Loaded> StateStore::load(std::vector<std::string>& warnings) 
                    : concat(problems.front(), " (and ", problems.size() - 1, " more like it)")};
 }
 
-Status StateStore::set_all_aside(std::vector<std::string>& warnings) const {
+Status StateStore::look() const {
+  if (!directory_) return Ok{};
+  struct stat held {};
+  struct stat found {};
+  if (fstat(directory_.get(), &held) != 0 || lstat(path_.c_str(), &found) != 0 ||
+      held.st_dev != found.st_dev || held.st_ino != found.st_ino || found.st_uid != geteuid() ||
+      (found.st_mode & 022) != 0) {
+    return Error{concat(path_, ": is not the directory of this server any more, or not its alone")};
+  }
   const auto files = list();
   if (!files) return Error{files.error()};
+  for (const auto& file : *files) {
+    if (file == kGoOn || !file.ends_with(kSuffix)) continue;
+    const auto saved = read(file);
+    if (!saved) return Error{concat(path_, "/", escaped(file), ": ", saved.error())};
+  }
+  return Ok{};
+}
+
+Status StateStore::set_all_aside(std::vector<std::string>& warnings) const {
+  auto files = list();
+  if (!files) return Error{files.error()};
+  std::erase(*files, kGoOn);
   for (const auto& file : *files) {
     const std::string aside = concat(file, kUnrestored);
     if (renameat(directory_.get(), file.c_str(), directory_.get(), aside.c_str()) != 0) {
@@ -236,7 +287,8 @@ Result<std::optional<Saved>> StateStore::read(const std::string& file) const {
   if (fstat(fd.get(), &status) != 0) return errno_error(errno, "fstat");
   if (!S_ISREG(status.st_mode)) return Error{"found something that is not a file"};
   if (status.st_uid != geteuid()) {
-    return Error{concat("belongs to user ", status.st_uid, ", expected ", geteuid())};
+    return Error{
+        concat("belongs to user ", user_name(status.st_uid), ", expected ", user_name(geteuid()))};
   }
   if ((status.st_mode & 022) != 0) return Error{"others than its owner may write it"};
   const auto size = static_cast<std::size_t>(status.st_size);
@@ -273,6 +325,10 @@ Result<std::optional<Saved>> StateStore::read(const std::string& file) const {
       return Error{concat("holds the state of client \"", escaped(saved.client.name()),
                           "\", whose file is ", escaped(state_file_name(saved.client.name())))};
     }
+    if (boot_id_.empty() || saved.client.boot_id() != boot_id_) {
+      saved.client.clear_saved_since_boot();
+    }
+    saved.client.clear_boot_id();
     if (saved.client.own_secret()) {
       saved.secret = std::make_shared<const Secret>(content.subspan(length));
     }
@@ -285,7 +341,9 @@ Result<std::optional<Saved>> StateStore::read(const std::string& file) const {
 Result<UniqueFd> StateStore::write(const Saved& saved) const {
   if (!directory_) return Error{why_};
   const std::string file = state_file_name(saved.client.name()) + std::string(kNew);
-  std::string message = saved.client.SerializeAsString();
+  state::SavedClient client = saved.client;
+  client.set_boot_id(boot_id_);
+  std::string message = client.SerializeAsString();
   const auto secret = saved.secret ? saved.secret->bytes() : std::span<const unsigned char>();
   const auto length = static_cast<std::uint32_t>(message.size());
   std::string head(SHA256_DIGEST_SIZE, '\0');

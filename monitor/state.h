@@ -31,6 +31,7 @@ std::array<std::uint8_t, 32> sha256(std::initializer_list<std::span<const unsign
 
 /// What is kept of one client.
 struct Saved {
+  /// `boot_id` is empty; `saved_since_boot` is missing if it was written in another boot.
   state::SavedClient client;
   SecretPtr secret;  // null unless client.own_secret()
 };
@@ -46,9 +47,14 @@ class StateStore {
   /// 0700) from another one, which needs CAP_CHOWN and CAP_FOWNER: the Python server leaves it to
   /// _mandos. An Error says what is wrong with it and what to do. That includes clients' files in
   /// a directory that another owned or could write, who may have planted them, unless they are not
-  /// to be `read`. `in_use`, unless null: set if what is wrong is that another server has it.
+  /// to be `read`; and the Python server's state, if there is none of ours. `in_use`, unless null:
+  /// set if what is wrong is that another server has it.
+  ///
+  /// `look`: leaves no trace. Nothing is made, taken over or kept locked, and load() neither
+  /// renames nor removes anything. A directory that can be made is as good as one that is empty,
+  /// and one that is in use is no error; its files come and go.
   static Result<StateStore> open(std::string path, bool read, std::vector<std::string>& warnings,
-                                 bool* in_use = nullptr);
+                                 bool* in_use = nullptr, bool look = false);
 
   struct Loaded {
     std::map<std::string, Saved> clients;  // by name
@@ -59,6 +65,8 @@ class StateStore {
   /// there is anything else that cannot be used, says what and what to do. Files that a crash left
   /// half written are removed.
   Result<Loaded> load(std::vector<std::string>& warnings) const;
+  /// Whether a start would find here what it needs. Changes nothing.
+  Status look() const;
   /// Renames all clients' files (".unrestored"), without a look at what they hold.
   Status set_all_aside(std::vector<std::string>& warnings) const;
 
@@ -85,6 +93,8 @@ class StateStore {
   std::string path_;
   UniqueFd directory_;
   std::string why_;
+  std::string boot_id_;  // empty: unknown
+  bool looks_ = false;
 };
 
 }  // namespace mandos::monitor

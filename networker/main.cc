@@ -6,11 +6,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <string_view>
 
 #include "common/descriptors.h"
 #include "common/event_loop.h"
+#include "common/inspection.h"
 #include "common/log.h"
 #include "networker/crash_note.h"
 #include "networker/exemptions.h"
@@ -30,15 +32,18 @@ int run() {
     static_cast<void>(std::fputs("This program is started by mandos, not by hand.\n", stderr));
     return 2;
   }
-  if (!close_descriptors(kLogFd + 1)) return 1;
-
   Log log = Log::to_socket(kLogFd, LogLevel::kInfo);
+  if (!close_descriptors(kLogFd + 1)) {
+    log.critical("descriptors that it inherited cannot be closed");
+    return 1;
+  }
   if (const Status warm = Tls::warm_up(); !warm) {
     log.critical(warm.error());
     return 1;
   }
   CrashNote crash_note(STDIN_FILENO);
   if (UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC)); dup2(null.get(), STDIN_FILENO) < 0) {
+    log.critical(errno_error(errno, "/dev/null").text);
     return 1;
   }
   if (!crash_note.kept())
@@ -64,8 +69,9 @@ int main(int argc, char** argv) {
   if (argc == 6 && std::string_view(argv[1]) == "--judge-settings") {
     const auto tls = Tls::make(argv[2]);
     const auto exempt = Exemptions::parse(argv[4]);
-    if (!tls) std::printf("%s%s\n", argv[3], tls.error().c_str());
-    if (!exempt) std::printf("%s%s\n", argv[5], exempt.error().c_str());
+    constexpr const char* kBad = inspection::kBad;
+    if (!tls) std::printf("%s%s%s\n", kBad, argv[3], tls.error().c_str());
+    if (!exempt) std::printf("%s%s%s\n", kBad, argv[5], exempt.error().c_str());
     return tls && exempt ? 0 : 1;
   }
   // Not exit(): the libraries' own clean-up would need system calls that are gone.

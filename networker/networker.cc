@@ -64,7 +64,9 @@ void Networker::received(Channel::Datagram datagram) {
   greeting.mutable_greeting();
   if (!started) greeting.mutable_greeting()->set_problem(started.error());
   Outbox(loop_, door_).send(greeting);
-  if (!started) stop(started.error());
+  if (started) return;
+  stopped_ = true;  // the monitor logs the problem
+  loop_.stop(1);
 }
 
 Status Networker::start(const ToNetworker::Settings& settings, std::vector<UniqueFd> listeners) {

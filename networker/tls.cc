@@ -123,14 +123,16 @@ Result<std::unique_ptr<Tls>> Tls::make(const std::string& priority) {
   }
   tls->credentials_.reset(credentials);
 
-  const std::string what = concat("priority string '", escaped(priority), "'");
+  const std::string what = concat("found priority string '", escaped(priority), "', which");
   gnutls_priority_t parsed = nullptr;
   const char* where = nullptr;
   if (const int failed = gnutls_priority_init(&parsed, priority.c_str(), &where); failed != 0) {
-    return Error{concat(
-        what, ": ", gnutls_strerror(failed),
-        where == nullptr || where == priority.c_str() ? "" : concat(", at '", escaped(where), "'"),
-        "; leave it out for the default, see mandos.conf(5)")};
+    return Error{concat(what, " GnuTLS does not accept",
+                        where == nullptr || *where == '\0' || where == priority.c_str()
+                            ? ""
+                            : concat(" from '", escaped(where), "' on"),
+                        " (", gnutls_strerror(failed),
+                        "); leave it out for the default, see mandos.conf(5)")};
   }
   tls->priority_.reset(parsed);
   gnutls_priority_t reordered = nullptr;

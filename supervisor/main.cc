@@ -16,6 +16,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <utility>
@@ -25,6 +26,8 @@
 #include "common/inspection.h"
 #include "config.h"
 #include "supervisor/jail.h"
+#include "supervisor/processes.h"
+#include "supervisor/reload.h"
 #include "supervisor/supervisor.h"
 
 namespace mandos::supervisor {
@@ -40,7 +43,7 @@ int complain(const std::string& what) {
 /// kBackground to go on, kReload, else ours.
 int inspect(const std::vector<std::string>& arguments) {
   const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
-  const auto pid = spawn(monitor_program(inspection::kName), arguments,
+  const auto pid = spawn(monitor_program(inspection::kStartName), arguments,
                          {.door = null.get(), .quiet = false, .inherit = true});
   if (!pid) return complain(pid.error());
   int status = 0;
@@ -67,7 +70,15 @@ Result<UniqueFd> go_into_background() {
   return write_end;
 }
 
+/// Whether the PID file names us, or no server that runs.
+bool may_replace_pid_file() {
+  pid_t pid = 0;
+  std::ifstream(MANDOS_PID_FILE) >> pid;
+  return pid == getpid() || Processes().name(pid) != "mandos";
+}
+
 Status write_pid_file() {
+  if (!may_replace_pid_file()) return Error{MANDOS_PID_FILE ": another server's"};
   const UniqueFd file(
       open(MANDOS_PID_FILE, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644));
   const std::string text = concat(getpid(), "\n");
@@ -79,36 +90,13 @@ Status write_pid_file() {
   return Ok{};
 }
 
-/// Locks the control socket's directory, which marks this process as a server that runs. The lock
-/// is held until the descriptor is closed. The second value names another server that holds it: a
-/// process ID, or 0 if that cannot be seen from here.
-std::pair<UniqueFd, std::optional<pid_t>> lock_control_directory() {
-  std::string path = MANDOS_CONTROL_SOCKET;
-  path.resize(path.rfind('/'));
-  mkdir(path.c_str(), 0700);
-  UniqueFd directory(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  struct flock lock {};
-  // A directory can only be opened for reading, so a shared lock marks each server. Whoever starts
-  // sets its own before it looks for others: two that start at once see each other.
-  lock.l_type = F_RDLCK;
-  fcntl(directory.get(), F_SETLK, &lock);
-  lock = {};
-  lock.l_type = F_WRLCK;
-  const bool shared = fcntl(directory.get(), F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
-  return {std::move(directory), shared ? std::optional(lock.l_pid) : std::nullopt};
-}
-
-/// Closes what we inherited, apart from those given, which are ours.
-void close_inherited(std::array<int, 3> ours) {
-  std::ranges::sort(ours);
-  unsigned from = STDERR_FILENO + 1;
-  for (const int kept : ours) {
-    if (kept < 0) continue;
-    if (from < static_cast<unsigned>(kept))
-      close_descriptors(from, static_cast<unsigned>(kept) - 1);
-    from = static_cast<unsigned>(kept) + 1;
+/// The unit of a server that runs, for a message; empty: it was started by hand.
+std::string of_unit(pid_t pid) {
+  std::ifstream file(concat("/proc/", pid, "/cgroup"));
+  for (std::string line; std::getline(file, line);) {
+    if (line.ends_with(".service")) return concat(" of unit ", line.substr(line.rfind('/') + 1));
   }
-  close_descriptors(from);
+  return "";
 }
 
 /// LISTEN_FDS is for the process that it was made for, sd_listen_fds(3): judged here, where the
@@ -138,21 +126,27 @@ int start(const std::vector<std::string>& arguments) {
   if (spare < 0) return EXIT_FAILURE;
   close(spare);
   judge_listen_fds();
+  // Room for the secrets of many clients in locked memory; the monitor inherits it.
+  const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
+  setrlimit(RLIMIT_MEMLOCK, &unlimited);
   const int verdict = inspect(arguments);
-  if (verdict == inspection::kReload) return ask_for_reload();
-  if (verdict != inspection::kForeground && verdict != inspection::kBackground) return verdict;
+  if (verdict == inspection::kReload) {
+    const auto reloaded = ask_for_reload();
+    return reloaded ? *reloaded : complain(reloaded.error());
+  }
   const bool foreground = verdict == inspection::kForeground;
-  if (geteuid() != 0) return complain("must be started as root, to give each process its account");
-  if (auto capable = check_capabilities(); !capable) return complain(capable.error());
+  const bool checks = verdict == inspection::kChecked;
+  if (!foreground && verdict != inspection::kBackground && !checks) return verdict;
   auto accounts = find_accounts();
   if (!accounts) return complain(accounts.error());
+  const auto capable = geteuid() == 0 ? check_capabilities() : Ok{};
+  if (!capable) return complain(capable.error());
+  if (checks) return EXIT_SUCCESS;
+  if (geteuid() != 0) return complain("must be started as root, to give each process its account");
   // A reader of our standard error that hangs, or is gone, ends nobody.
   never_wait_for(STDERR_FILENO);
   std::signal(SIGPIPE, SIG_IGN);
   Notify notify;
-  // Room for the secrets of many clients in locked memory; the monitor inherits it.
-  const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
-  setrlimit(RLIMIT_MEMLOCK, &unlimited);
   umask(077);
 
   UniqueFd ready_pipe;
@@ -162,8 +156,9 @@ int start(const std::vector<std::string>& arguments) {
     ready_pipe = std::move(*pipe);
   }
   const auto [lock, other] = lock_control_directory();
-  const std::string already =
-      other ? concat("mandos already runs, as process ", *other) : std::string();
+  const std::string already = other && *other > 0
+                                  ? concat("already runs, as process ", *other, of_unit(*other))
+                                  : std::string("already runs");
   // In the foreground another one is possible, with a port and a state directory of its own.
   if (other && !foreground) return complain(already + ": nothing was changed");
   if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0)
@@ -175,13 +170,12 @@ int start(const std::vector<std::string>& arguments) {
   const auto monitor = Supervisor::start_monitor(processes, arguments, door->second.get(), true);
   if (!monitor) return complain(monitor.error());
   door->second.reset();
-  close_inherited({door->first.get(), ready_pipe.get(), lock.get()});
+  close_inherited();
   unsetenv("LISTEN_FDS");
   auto jailed = jail::enter(supervisor_jail());
   if (!jailed) return complain(jailed.error());
 
   EventLoop loop;
-  bool has_pid_file = false;
   Log log = Log::to_system("mandos-supervisor", LogLevel::kWarning, true);
   Supervisor supervisor(loop, log, processes, std::move(notify),
                         {.arguments = arguments,
@@ -192,15 +186,15 @@ int start(const std::vector<std::string>& arguments) {
                            if (foreground) return;
                            const auto written = write_pid_file();
                            if (!written) log.warning("no PID file: ", written.error());
-                           has_pid_file = true;
                            const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
                            for (int fd = 0; fd <= STDERR_FILENO; ++fd) dup2(null.get(), fd);
                            log.set_stderr(false);
                            static_cast<void>(!write(ready_pipe.get(), "", 1));
                            ready_pipe.reset();
                          }});
-  if (other) log.warning(already);
-  if (auto listening = supervisor.listen(); !listening) {
+  if (other) {
+    log.warning("mandos ", already, ", which is the one that mandos --reload asks");
+  } else if (auto listening = supervisor.listen(); !listening) {
     log.warning("--reload will not work: ", listening.error());
   }
   if (!jail::within_bounds(CAP_NET_RAW)) {
@@ -210,7 +204,9 @@ int start(const std::vector<std::string>& arguments) {
   }
   supervisor.adopt_monitor(*monitor, std::move(door->first));
   const int status = supervisor.run();
-  if (has_pid_file) unlink(MANDOS_PID_FILE);
+  if (!foreground && may_replace_pid_file()) unlink(MANDOS_PID_FILE);
+  // The likely reason of what went wrong.
+  if (other && status != 0) complain(already);
   return status;
 }
 

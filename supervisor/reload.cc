@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "supervisor/reload.h"
 
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -49,20 +50,6 @@ void answer(const UniqueFd& requester, std::string_view text) {
   send(requester.get(), text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-/// Without the lines of what is good.
-std::string bad_lines(std::string_view report) {
-  std::string out;
-  for (; !report.empty(); report.remove_prefix(std::min(report.size(), report.find('\n') + 1))) {
-    auto line = report.substr(0, report.find('\n'));
-    if (line.starts_with(inspection::kGood)) continue;
-    if (line.starts_with(inspection::kBad)) line.remove_prefix(sizeof inspection::kBad - 1);
-    append(out, line);
-    out += '\n';
-    if (report.find('\n') == report.npos) break;
-  }
-  return out;
-}
-
 }  // namespace
 
 Reloads::Reloads(EventLoop& loop, Log& log, Hooks hooks)
@@ -80,24 +67,36 @@ Reloads::~Reloads() {
   unlink(MANDOS_CONTROL_SOCKET);
 }
 
+std::pair<UniqueFd, std::optional<pid_t>> lock_control_directory() {
+  std::string path = MANDOS_CONTROL_SOCKET;
+  path.resize(path.rfind('/'));
+  mkdir(path.c_str(), 0700);
+  UniqueFd directory(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  struct flock lock {};
+  // A directory can only be opened for reading, so a shared lock marks each server. Whoever starts
+  // sets its own before it looks for others: two that start at once see each other.
+  lock.l_type = F_RDLCK;
+  fcntl(directory.get(), F_SETLK, &lock);
+  lock.l_type = F_WRLCK;
+  const bool shared = fcntl(directory.get(), F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+  return {std::move(directory), shared ? std::optional(lock.l_pid) : std::nullopt};
+}
+
 Status Reloads::listen() {
-  const std::string path = MANDOS_CONTROL_SOCKET;
-  mkdir(path.substr(0, path.rfind('/')).c_str(), 0700);
   // A socket of another type is not connected, but tells a live socket (EPROTOTYPE) from one that
   // was left behind.
   const UniqueFd probe(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   const int found = connect_to_control(probe.get());
-  if (found == EPROTOTYPE) return Error{concat(path, ": another server has it")};
-  if (found == ECONNREFUSED) unlink(path.c_str());
+  if (found == EPROTOTYPE) return Error{MANDOS_CONTROL_SOCKET ": another server has it"};
+  if (found == ECONNREFUSED) unlink(MANDOS_CONTROL_SOCKET);
   UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const sockaddr_un address = control_address();
-  const mode_t mask = umask(0177);
-  const bool bound =
-      bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
-  const int failed = errno;
-  umask(mask);
-  if (!bound) return errno_error(failed, path);
-  if (::listen(listener.get(), kMostRequesters) != 0) return errno_error(errno, path);
+  // The file gets the socket's mode.
+  if (fchmod(listener.get(), 0600) != 0 ||
+      bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+      ::listen(listener.get(), kMostRequesters) != 0) {
+    return errno_error(errno, MANDOS_CONTROL_SOCKET);
+  }
   socket_ = std::move(listener);
   loop_.watch(socket_.get(), EPOLLIN, [this](std::uint32_t) { accept(); });
   return Ok{};
@@ -138,6 +137,9 @@ void Reloads::tick() {
   if (!socket_ || access(MANDOS_CONTROL_SOCKET, F_OK) == 0) return;
   loop_.unwatch(socket_.get());
   socket_.reset();
+  // Its folder may be another one, too. Closing any descriptor of the same one would unlock it.
+  lock_.reset();
+  lock_ = lock_control_directory().first;
   const auto again = listen();
   log_.warning(MANDOS_CONTROL_SOCKET " was removed: ", again ? "made anew" : again.error());
 }
@@ -159,9 +161,14 @@ void Reloads::too_late() {
                 kLongestReload.count() / 1000, renewing ? " s: see the log\n" : " s\n"));
 }
 
-void Reloads::monitor_ready() {
+void Reloads::monitor_ready(bool complete, std::string_view text) {
   monitor_is_ready_ = true;
-  if (state_ == State::kStarting) return finish(true, "");
+  if (state_ == State::kStarting) {
+    constexpr std::string_view kIncomplete =
+        "the files changed meanwhile: a fresh monitor serves without the clients that have "
+        "errors\n";
+    return finish(complete, concat(text, complete ? "" : kIncomplete));
+  }
   next();
 }
 
@@ -195,6 +202,8 @@ void Reloads::inspect() {
   inspector_ = *pid;
   set_deadline(std::min(over_, BootClock::now() + kLongestInspection));
   reported_.clear();
+  line_.clear();
+  left_out_ = 0;
   state_ = State::kInspecting;
   loop_.watch(report_.get(), EPOLLIN, [this](std::uint32_t) { read_report(); });
 }
@@ -203,10 +212,28 @@ void Reloads::read_report() {
   std::array<char, 4096> buffer{};
   ssize_t size = 0;
   while ((size = recv(report_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT)) > 0) {
-    const auto room = kMostReport - std::min(kMostReport, reported_.size());
-    reported_.append(buffer.data(), std::min(room, static_cast<std::size_t>(size)));
+    for (const char c : std::string_view(buffer.data(), static_cast<std::size_t>(size))) {
+      if (c == '\n') {
+        end_line();
+      } else if (line_.size() < kMostReport) {
+        line_ += c;
+      }
+    }
   }
   if (size == 0) loop_.unwatch(report_.get());
+}
+
+/// Keeps the line, unless it is of what is good, or there are too many.
+void Reloads::end_line() {
+  const std::string whole = std::exchange(line_, {});
+  std::string_view line = whole;
+  if (line.starts_with(inspection::kGood)) return;
+  if (line.starts_with(inspection::kBad)) line.remove_prefix(sizeof inspection::kBad - 1);
+  if (left_out_ > 0 || reported_.size() + whole.size() >= kMostReport) {
+    ++left_out_;
+  } else {
+    append(reported_, concat(line, '\n'));
+  }
 }
 
 bool Reloads::ended(pid_t pid, int wait_status) {
@@ -229,7 +256,11 @@ bool Reloads::ended(pid_t pid, int wait_status) {
       errors_ = concat("; configuration has errors since ", when.data());
     }
     hooks_.on_errors();
-    finish(false, bad_lines(reported_) + "nothing was changed: the configuration has errors\n");
+    if (!line_.empty()) end_line();
+    if (left_out_ > 0) {
+      append(reported_, concat("and ", left_out_, " more, which mandos --check prints\n"));
+    }
+    finish(false, reported_ + "nothing was changed: the configuration has errors\n");
   }
   return true;
 }
@@ -254,11 +285,7 @@ void Reloads::finish(bool ok, std::string text) {
   next();
 }
 
-int ask_for_reload() {
-  const auto complain = [](const auto&... what) {
-    std::fprintf(stderr, "mandos: %s\n", concat(what...).c_str());
-    return EXIT_FAILURE;
-  };
+Result<int> ask_for_reload() {
   const UniqueFd server(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   // Connecting waits too, for a server that is stopped and has a queue of others who ask.
   const timeval longest{.tv_sec = 2 * kLongestReload.count() / 1000, .tv_usec = 0};
@@ -266,10 +293,9 @@ int ask_for_reload() {
   setsockopt(server.get(), SOL_SOCKET, SO_RCVTIMEO, &longest, sizeof longest);
   const int failed = connect_to_control(server.get());
   if (failed == ENOENT || failed == ECONNREFUSED) {
-    return complain("no server runs that could reload: " MANDOS_CONTROL_SOCKET);
+    return Error{"no server runs that could reload: " MANDOS_CONTROL_SOCKET};
   }
-  if (failed == EAGAIN) return complain("the server gave no answer");
-  if (failed != 0) return complain(errno_error(failed, MANDOS_CONTROL_SOCKET).text);
+  if (failed != 0 && failed != EAGAIN) return errno_error(failed, MANDOS_CONTROL_SOCKET);
   std::string text;
   std::array<char, 4096> buffer{};
   ssize_t size = 0;
@@ -278,7 +304,7 @@ int ask_for_reload() {
   }
   const bool done = text.ends_with(kDone);
   std::fputs(text.c_str(), done ? stdout : stderr);
-  if (!done && !text.ends_with(kFailed)) return complain("the server gave no answer");
+  if (!done && !text.ends_with(kFailed)) return Error{"the server gave no answer"};
   return done ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 

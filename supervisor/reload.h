@@ -3,20 +3,23 @@
 // the control socket asks; no byte is read from there.
 //
 // A process of its own (--check) reads the files first. What it finds wrong is why the reload
-// failed. A disk that is slow keeps nobody waiting but that process, and a reload that took it too
-// long has failed. When nothing is wrong the monitor reads them, in its jail. If it finds something
-// all the same, it is the jail that does not reach the files any more, and a fresh monitor takes
-// over. So errors change nothing, and files that moved are read where they are now.
+// failed. A disk that hangs keeps nobody waiting but that process, and a reload that took it too
+// long has failed. When nothing is wrong the monitor reads them, in its jail and from the kernel's
+// cache. (On a slow file system without one, nobody is served for about as long as the inspection
+// took.) What its jail denies it, a fresh monitor reads; any other error is a file that changed
+// meanwhile. So errors change nothing, and files that moved are read where they are now.
 #pragma once
 
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "common/event_loop.h"
@@ -52,10 +55,12 @@ class Reloads {
   /// Somebody who waits for no answer asks.
   void request();
 
-  void monitor_ready();
+  /// A monitor serves: whether all clients, and what is to be said of the files.
+  void monitor_ready(bool complete, std::string_view text);
   void monitor_ended();
   void answered(std::uint64_t serial, bool ok, bool yields, std::string_view text);
-  /// Once in a while: makes the control socket anew if somebody removed it.
+  /// Once in a while: makes the control socket anew if somebody removed it, perhaps with its
+  /// directory, and locks that.
   void tick();
   /// Whether the process that ended was ours.
   bool ended(pid_t pid, int wait_status);
@@ -72,12 +77,14 @@ class Reloads {
   void too_late();
   void inspect();
   void read_report();
+  void end_line();
   void finish(bool ok, std::string text);
 
   EventLoop& loop_;
   Log& log_;
   Hooks hooks_;
   UniqueFd socket_;
+  UniqueFd lock_;  // on a folder that was made anew
   State state_ = State::kIdle;
   bool monitor_is_ready_ = false;
   bool wanted_ = false;  // by somebody who came after the files were read
@@ -89,10 +96,17 @@ class Reloads {
   pid_t inspector_ = -1;
   UniqueFd report_;  // its output
   std::string reported_;
+  std::string line_;  // the last one, which is not complete yet
+  std::size_t left_out_ = 0;
   std::string errors_;
 };
 
+/// Makes the control socket's directory if need be, and locks it, which marks this process as a
+/// server that runs. The lock is held until a descriptor of it is closed. The second value names
+/// another server that holds it: a process ID, or 0 if that cannot be seen from here.
+std::pair<UniqueFd, std::optional<pid_t>> lock_control_directory();
+
 /// Asks the server that runs, and prints what it says. The exit status of --reload.
-int ask_for_reload();
+Result<int> ask_for_reload();
 
 }  // namespace mandos::supervisor

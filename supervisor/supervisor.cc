@@ -195,14 +195,21 @@ void Supervisor::adopt_monitor(pid_t pid, UniqueFd door) {
 }
 
 void Supervisor::restart_monitor() {
+  monitor_process_.started = tick_number_;
+  monitor_process_.serves = false;
   auto door = make_door();
   auto pid = door ? start_monitor(processes_, options_.arguments, door->second.get(), false)
                   : Result<pid_t>(Error{door.error()});
-  if (!pid) {
-    log_.critical("the monitor cannot be started: ", pid.error());
-    return stop(1);
-  }
+  if (!pid) return restart_monitor_later(pid.error());
   adopt_monitor(*pid, std::move(door->first));
+}
+
+void Supervisor::restart_monitor_later(const std::string& why) {
+  const auto delay = back_off(monitor_process_, "mandos-monitor", why);
+  if (!delay) return;
+  loop_.after(*delay, [this] {
+    if (!stopping_) restart_monitor();
+  });
 }
 
 /// An orderly restart of the monitor, with the state that it leaves on disk.
@@ -214,7 +221,15 @@ void Supervisor::renew_monitor(const std::string& why) {
   tell_monitor_to_stop();
 }
 
-void Supervisor::tell_status() { notify_.send(concat("STATUS=", status_text_, reloads_.errors())); }
+void Supervisor::tell_status() {
+  std::string troubles;
+  const auto add = [&troubles](const Child& child) {
+    if (child.failing_since) troubles += child.trouble + "; ";
+  };
+  add(monitor_process_);
+  for (const auto& [key, child] : children_) add(child);
+  notify_.send(concat("STATUS=", troubles, status_text_, reloads_.errors()));
+}
 
 void Supervisor::tell_monitor_to_stop() {
   ToMonitor message;
@@ -263,9 +278,6 @@ void Supervisor::start(Child& child) {
                         .capabilities = &kind.capabilities,
                         .environment = kind.environment,
                         .parent_death_signal = kind.parent_death_signal};
-  // Checkers show their output where the checker-runner has its standard error, when debugging.
-  const bool quiet = !options_.foreground ||
-                     (log_.on_journal_stream() && child.role != door::supervisor::CHECKER_RUNNER);
   // Where one networker notes for the next whose bytes it is handling.
   if (child.role == door::supervisor::NETWORKER && !child.memory) {
     child.memory.reset(memfd_create("mandos-networker", MFD_CLOEXEC));
@@ -274,7 +286,7 @@ void Supervisor::start(Child& child) {
                               {.door = door->second.get(),
                                .log = log->second.get(),
                                .input = child.memory.get(),
-                               .quiet = quiet});
+                               .quiet = !options_.foreground || log_.on_journal_stream()});
   if (!pid) return start_later(child, pid.error());
   child.pid = *pid;
   ToMonitor message;
@@ -306,9 +318,9 @@ std::optional<Milliseconds> Supervisor::back_off(Child& child, const char* name,
     child.failing_since.reset();
   } else {
     if (!child.failing_since) child.failing_since = tick_number_;
-    const std::string trouble = concat(name, " cannot be started: ", why);
-    log_.error(trouble);
-    notify_.send(concat("STATUS=", trouble));
+    child.trouble = concat(name, " cannot be started: ", why);
+    log_.error(child.trouble);
+    tell_status();
     if (tick_number_ - *child.failing_since >= ticks(kStartPatience)) {
       log_.critical(name, ": every start failed for ", kStartPatience / std::chrono::seconds(1),
                     " s: the server ends, so that the service manager can start the version that "
@@ -373,6 +385,7 @@ void Supervisor::from_monitor(Channel::Datagram datagram) {
       break;
     case ToSupervisor::kReady:
       monitor_process_.serves = true;
+      if (std::exchange(monitor_process_.failing_since, std::nullopt)) tell_status();
       unsaved_ = message.ready().unsaved();
       heartbeat_ = Heartbeat(ticks(kHung), ticks(kHung));
       if (!was_ready_) {
@@ -380,7 +393,7 @@ void Supervisor::from_monitor(Channel::Datagram datagram) {
         options_.on_ready();
         notify_.send("READY=1");
       }
-      reloads_.monitor_ready();
+      reloads_.monitor_ready(message.ready().complete(), message.ready().text());
       break;
     case ToSupervisor::kStatusText:
       status_text_ = message.status_text().text();
@@ -431,18 +444,25 @@ void Supervisor::on_signal(int signal) {
 void Supervisor::reap() {
   int status = 0;
   for (pid_t pid = 0; (pid = processes_.reap(status, false)) > 0;) ended(pid, status);
+  // An orphan that ended has left its own children to us.
+  if (std::exchange(orphan_ended_, false)) end_orphans();
 }
 
 void Supervisor::ended(pid_t pid, int wait_status) {
   if (reloads_.ended(pid, wait_status)) return;
   if (pid == monitor_process_.pid) {
-    if (!stopping_ && !renewing_) log_.error("monitor[", pid, "] ended: ", told(wait_status));
+    if (!stopping_ && !renewing_ && !has_said_why(wait_status)) {
+      log_.error("monitor[", pid, "] ended: ", told(wait_status));
+    }
     monitor_process_.pid = -1;
     return monitor_ended(told(wait_status));
   }
   const auto found =
       std::ranges::find_if(children_, [pid](const auto& entry) { return entry.second.pid == pid; });
-  if (found == children_.end()) return;  // an orphan of somebody who ended
+  if (found == children_.end()) {
+    orphan_ended_ |= orphans_.erase(pid) > 0;
+    return;
+  }
   Child& child = found->second;
   child.pid = -1;
   // Somebody's decision (the kernel's, when memory is short), and no crash: the note of whose bytes
@@ -467,33 +487,35 @@ void Supervisor::ended(pid_t pid, int wait_status) {
 }
 
 void Supervisor::replace(Child& child, pid_t pid, int wait_status) {
-  log_.error(find_kind(child.role)->file, "[", pid, "] ended: ", told(wait_status));
+  if (!has_said_why(wait_status)) {
+    log_.error(find_kind(child.role)->file, "[", pid, "] ended: ", told(wait_status));
+  }
   if (!was_ready_ && !child.hangs) return stop(1);
   // What a checker-runner left behind is ours now.
-  if (child.role == door::supervisor::CHECKER_RUNNER) {
-    for (const pid_t orphan : processes_.children()) {
-      const bool known = orphan == monitor_process_.pid || orphan == reloads_.inspector() ||
-                         std::ranges::any_of(children_, [orphan](const auto& entry) {
-                           return entry.second.pid == orphan;
-                         });
-      if (!known) processes_.end(orphan);
-    }
-  }
+  if (child.role == door::supervisor::CHECKER_RUNNER) end_orphans();
   start_later(child, told(wait_status));
+}
+
+void Supervisor::end_orphans() {
+  for (const pid_t orphan : processes_.children()) {
+    const bool known = orphan == monitor_process_.pid || orphan == reloads_.inspector() ||
+                       std::ranges::any_of(children_, [orphan](const auto& entry) {
+                         return entry.second.pid == orphan;
+                       });
+    if (!known) orphans_.insert(orphan);
+    if (!known) processes_.end(orphan);
+  }
 }
 
 void Supervisor::monitor_ended(const std::string& how) {
   monitor_.reset();
+  status_text_ = "Not serving";
   reloads_.monitor_ended();
   if (stopping_ || (!was_ready_ && !renewing_)) return stop(1);
   // Nobody goes on without it: their doors are closed, and the next one starts its own.
   children_.clear();
   kill_everything();
-  const auto delay = back_off(monitor_process_, "mandos-monitor", how);
-  if (!delay) return;
-  loop_.after(*delay, [this] {
-    if (!stopping_) restart_monitor();
-  });
+  restart_monitor_later(how);
 }
 
 void Supervisor::stop(int status) {

@@ -4,12 +4,15 @@
 #pragma once
 
 #include <supervisor.pb.h>
+#include <sys/wait.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -78,7 +81,8 @@ class Supervisor {
     bool hangs = false;         // and is ended for that
     bool broke = false;         // the rules of its door, or closed it
     std::optional<unsigned long>
-        failing_since{};  // the first of the starts that all failed: a tick
+        failing_since{};    // the first of the starts that all failed: a tick
+    std::string trouble{};  // why the last of them did
     // Outlives the process; never looked at here. The first 32 bits say whether a note is there.
     UniqueFd memory{};
   };
@@ -87,6 +91,7 @@ class Supervisor {
   /// The child if `pid` is its process; -1: it has none.
   Child* child(const ChildKey& key, pid_t pid);
   void restart_monitor();
+  void restart_monitor_later(const std::string& why);
   void renew_monitor(const std::string& why);
   void tell_status();
   void tell_monitor_to_stop();
@@ -99,8 +104,13 @@ class Supervisor {
   void send(const ToMonitor& message, std::span<const int> descriptors = {});
   void on_signal(int signal);
   void reap();
+  /// Of a start that failed: each of our programs says the reason before it exits with status 1.
+  bool has_said_why(int wait_status) const {
+    return !was_ready_ && wait_status == W_EXITCODE(EXIT_FAILURE, 0);
+  }
   void ended(pid_t pid, int wait_status);
   void replace(Child& child, pid_t pid, int wait_status);
+  void end_orphans();
   void monitor_ended(const std::string& how);
   void stop(int status);
   void kill_everything();
@@ -119,7 +129,7 @@ class Supervisor {
   bool listeners_inherited_ = false;
   std::optional<std::string> settings_;  // mandos.conf, which is not ours to read
   Reloads reloads_;
-  std::string status_text_;
+  std::string status_text_ = "Starting";
   // Every patience is counted in ticks: time in which we did not run is charged to nobody.
   Milliseconds tick_;
   unsigned long tick_number_ = 0;
@@ -128,6 +138,8 @@ class Supervisor {
   bool was_ready_ = false;
   bool unsaved_ = false;  // the monitor said so
   bool stopping_ = false;
+  std::set<pid_t> orphans_;  // of a checker-runner, that were killed and have not ended yet
+  bool orphan_ended_ = false;
   bool renewing_ = false;  // until the next monitor is started
   int status_ = 0;
 };

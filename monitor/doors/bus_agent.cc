@@ -90,17 +90,13 @@ std::span<const DoorRow<BusAgentDoor, ToMonitor>> BusAgentDoor::rows() {
   return kRows;
 }
 
-BusAgentDoor::BusAgentDoor(EventLoop& loop, Log& log, Registry& registry, UniqueFd door,
-                           Options options)
+BusAgentDoor::BusAgentDoor(EventLoop& loop, Registry& registry, UniqueFd door, Options options)
     : ChildDoor(
           loop, std::move(door), kLimits, [this](std::string_view bytes) { on_datagram(bytes); },
           [this](const std::string& why) { options_.on_broken(why); }, std::move(options.on_alive)),
-      log_(log),
       registry_(registry),
       options_(std::move(options)) {
-  ToBusAgent message;
-  *message.mutable_settings() = options_.settings;
-  door_.send(message);
+  tell([this](auto& message) { *message.mutable_settings() = options_.settings; });
   registry_.for_each([this](const Client& client) { owed_[client.name] = kAll; });
   door_.on_drained([this] { pay(); });
   pay();
@@ -141,9 +137,7 @@ void BusAgentDoor::added(const Client& client) {
 
 void BusAgentDoor::removed(const Client& client) {
   owed_.erase(client.name);
-  ToBusAgent message;
-  message.mutable_removed()->set_name(client.name);
-  door_.send(message);
+  tell([&](auto& message) { message.mutable_removed()->set_name(client.name); });
 }
 
 void BusAgentDoor::not_found(const KeyId& key_id, const std::string& address) {
@@ -188,16 +182,12 @@ void BusAgentDoor::effects(const Client& client, std::span<const Effect> effects
 }
 
 void BusAgentDoor::announce(const ToBusAgent::Announce& announcement) {
-  ToBusAgent message;
-  *message.mutable_announce() = announcement;
-  door_.send(message);
+  tell([&](auto& message) { *message.mutable_announce() = announcement; });
 }
 
 void BusAgentDoor::withdraw() {
   withdrawing_ = true;
-  ToBusAgent message;
-  message.mutable_withdraw();
-  door_.send(message);
+  tell([](auto& message) { message.mutable_withdraw(); });
 }
 
 void BusAgentDoor::secret_part(const ToMonitor& message) {
@@ -218,10 +208,10 @@ void BusAgentDoor::request(const ToMonitor& message) {
                       alive = std::weak_ptr<int>(alive_)](const Status& done) {
     if (alive.expired()) return;
     --unanswered_;
-    ToBusAgent answer;
-    answer.mutable_reply()->set_serial(serial);
-    if (!done) answer.mutable_reply()->set_error(done.error());
-    door_.send(answer);
+    tell([&](auto& answer) {
+      answer.mutable_reply()->set_serial(serial);
+      if (!done) answer.mutable_reply()->set_error(done.error());
+    });
   });
   secret_found_no_memory_ = false;
   secret_string().swap(secret_);  // an assignment would keep what it was, to use its room again

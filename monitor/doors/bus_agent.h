@@ -38,7 +38,7 @@ class BusAgentDoor
     std::function<void(const std::string& why)> on_broken;
   };
   /// Tells every client, as fast as the bus-agent reads.
-  BusAgentDoor(EventLoop& loop, Log& log, Registry& registry, UniqueFd door, Options options);
+  BusAgentDoor(EventLoop& loop, Registry& registry, UniqueFd door, Options options);
 
   // What the registry tells the bus (Registry::Outlets).
   void effects(const Client& client, std::span<const Effect> effects);
@@ -76,7 +76,6 @@ class BusAgentDoor
   void pay();
   void send_signal(const ToBusAgent& message);
 
-  Log& log_;
   Registry& registry_;
   Options options_;
   bool greeted_ = false;

@@ -1,22 +1,19 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "monitor/doors/checker_runner.h"
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <set>
 #include <string_view>
 #include <utility>
 
 namespace mandos::monitor {
 namespace {
 
-using door::checker_runner::ToCheckerRunner;
 using door::checker_runner::ToMonitor;
 
+// Of a command that is judged at a start. All together have a thousand times as much.
+constexpr std::size_t kLongestJudged = 4096;
 // 10,000 commands of a few hundred bytes may wait for a checker-runner that is busy.
-// Of a checker's program.
-constexpr std::size_t kMostJudged = 4096;
 constexpr Channel::Limits kLimits{.receive = 64, .queue = 16UL * 1024 * 1024};
 
 }  // namespace
@@ -41,24 +38,24 @@ CheckerRunnerDoor::CheckerRunnerDoor(EventLoop& loop, Registry& registry, Unique
           [this](const std::string& why) { on_broken_(why); }, std::move(on_alive)),
       registry_(registry),
       on_broken_(std::move(on_broken)) {
-  ToCheckerRunner message;
-  message.mutable_settings()->set_log_level(static_cast<std::uint32_t>(level));
-  message.mutable_settings()->set_show_output(show_output);
-  door_.send(message);
+  tell([&](auto& message) {
+    message.mutable_settings()->set_log_level(static_cast<std::uint32_t>(level));
+    message.mutable_settings()->set_show_output(show_output);
+  });
   judge();
 }
 
 void CheckerRunnerDoor::judge() {
-  ToCheckerRunner message;
-  std::set<std::string> commands;
+  std::size_t judged = 0;
   registry_.for_each([&](const Client& client) {
-    const auto& checker = client.settings.checker;
-    commands.insert(checker.substr(0, std::min(checker.find(' '), kMostJudged)));
+    const auto& command = client.settings.checker;
+    if (command.size() > kLongestJudged || judged > kLongestJudged * 1000) return;
+    judged += client.name.size() + command.size();
+    tell([&](auto& message) {
+      message.mutable_judge()->set_client(client.name);
+      message.mutable_judge()->set_command(command);
+    });
   });
-  for (const auto& command : commands) {
-    message.mutable_judge()->set_command(command);
-    door_.send(message);
-  }
 }
 
 CheckerRunnerDoor::~CheckerRunnerDoor() {
@@ -68,16 +65,14 @@ CheckerRunnerDoor::~CheckerRunnerDoor() {
 
 void CheckerRunnerDoor::run(CheckerId checker, const std::string& command) {
   running_.insert(checker);
-  ToCheckerRunner message;
-  message.mutable_run()->set_checker(checker);
-  message.mutable_run()->set_command(command);
-  door_.send(message);
+  tell([&](auto& message) {
+    message.mutable_run()->set_checker(checker);
+    message.mutable_run()->set_command(command);
+  });
 }
 
 void CheckerRunnerDoor::kill(CheckerId checker) {
-  ToCheckerRunner message;
-  message.mutable_kill()->set_checker(checker);
-  door_.send(message);
+  tell([&](auto& message) { message.mutable_kill()->set_checker(checker); });
 }
 
 unsigned CheckerRunnerDoor::state_of(const ToMonitor& message) const {

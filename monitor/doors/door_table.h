@@ -79,6 +79,13 @@ class ChildDoor {
   }
 
  protected:
+  /// Sends what `fill` makes of an empty message.
+  template <class Fill>
+  void tell(const Fill& fill) {
+    ToChild message;
+    fill(message);
+    door_.send(message);
+  }
   /// `on_alive` is called once, when the child answers its first Ping.
   ChildDoor(EventLoop& loop, UniqueFd door, const Channel::Limits& limits,
             std::function<void(std::string_view bytes)> on_datagram, Door::OnClosed on_closed,

@@ -88,11 +88,11 @@ void NetworkerDoor::open(const ToMonitor& message) {
   Connection connection;
   connection.nonce = fresh_nonce();
   connection.opened = registry_.time_served();
-  ToNetworker answer;
-  answer.set_connection(message.connection());
-  answer.mutable_nonce()->set_nonce(connection.nonce.data(), connection.nonce.size());
+  tell([&](auto& answer) {
+    answer.set_connection(message.connection());
+    answer.mutable_nonce()->set_nonce(connection.nonce.data(), connection.nonce.size());
+  });
   connections_.emplace(message.connection(), std::move(connection));
-  door_.send(answer);
 }
 
 void NetworkerDoor::proof(const ToMonitor& message) {
@@ -166,10 +166,10 @@ void NetworkerDoor::send_part(std::uint32_t number, Connection& connection) {
 
 void NetworkerDoor::send_refusal(std::uint32_t number, Connection& connection) {
   connection.state = kRefused;
-  ToNetworker message;
-  message.set_connection(number);
-  message.mutable_refused();
-  door_.send(message);
+  tell([number](auto& message) {
+    message.set_connection(number);
+    message.mutable_refused();
+  });
 }
 
 void NetworkerDoor::next_part(const ToMonitor& message) {

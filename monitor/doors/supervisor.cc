@@ -14,6 +14,18 @@ namespace {
 
 constexpr std::size_t kMostText = 12UL * 1024;
 
+std::string text_of(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const auto& line : lines) {
+    if (text.size() + line.size() > kMostText) {
+      text += "and more, in the log\n";
+      break;
+    }
+    text += line + '\n';
+  }
+  return text;
+}
+
 }  // namespace
 
 // The supervisor is trusted with more than we are, so this door has no table of states.
@@ -83,20 +95,20 @@ void SupervisorDoor::keep(const std::vector<int>& listeners, bool inherited,
       listeners);
 }
 
+void SupervisorDoor::ready(bool unsaved, bool complete, const std::vector<std::string>& lines) {
+  tell([&](auto& message) {
+    message.mutable_ready()->set_unsaved(unsaved);
+    message.mutable_ready()->set_complete(complete);
+    message.mutable_ready()->set_text(text_of(lines));
+  });
+}
+
 void SupervisorDoor::reloaded(std::uint64_t serial, bool ok, const std::vector<std::string>& lines,
                               bool yields) {
-  std::string text;
-  for (const auto& line : lines) {
-    if (text.size() + line.size() > kMostText) {
-      text += "and more, in the log\n";
-      break;
-    }
-    text += line + '\n';
-  }
   tell([&](auto& message) {
     message.mutable_reloaded()->set_serial(serial);
     message.mutable_reloaded()->set_ok(ok);
-    message.mutable_reloaded()->set_text(text);
+    message.mutable_reloaded()->set_text(text_of(lines));
     message.mutable_reloaded()->set_yields(yields);
   });
 }

@@ -62,7 +62,7 @@ class Scene {
       require(!why.empty(), "a reason is given");
       broken_ = true;
     };
-    door_.emplace(world_.loop, log_, world_.registry, std::move(pair->first), options);
+    door_.emplace(world_.loop, world_.registry, std::move(pair->first), options);
     listen();
     require(mirror_.size() == MonitorWorld::kNames.size() && complete_, "every client is told");
   }

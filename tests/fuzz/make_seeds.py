@@ -100,8 +100,12 @@ def states():
     saved = message((1, 1), (2, b"a"), (3, settings), (4, settings), (5, 1700000000000000), (6, 1700000000000000),
                     (7, 1700000001000000), (9, 1700000300000000), (10, 1))
     own = saved + message((11, 1))
+    # Of a time that is yet to come, so that both hold whenever they are read.
+    answer = saved + message((18, 1), (19, 250000000000000000), (20, 1700000000000000))
     for name, proto, secret in (("plain", saved, b""), ("own-secret", own, b"a secret of its own"), ("own-empty", own, b""),
                                 ("newer", message((1, 2), (2, b"a")), b""), ("other", message((1, 1), (2, b"b")), b""),
+                                ("approved", answer, b""), ("denied", answer + message((18, 0)), b""),
+                                ("answer-extreme", saved + message((18, 1), (19, 2**62), (20, -2**62), (21, 2**63)), b""),
                                 ("extreme", message((1, 1), (2, b"a"), (5, -1), (6, 2**62), (9, -2**62), (10, 99999)), b"")):
         content = struct.pack("<I", len(proto)) + proto + secret
         for first in (1, 3):

@@ -95,6 +95,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   require(!client.expires || (*client.expires - now.boot <= monitor::kLongestDuration &&
                               now.boot - *client.expires <= monitor::kLongestDuration),
           "an expiry stays in range");
+  require(!client.decision || (client.decision->until > now.boot &&
+                               client.decision->until - now.boot <= monitor::kLongestDuration),
+          "an answer that is over does not come back, and none stays for longer than there is");
 
   // Written anew it is read as the same.
   const auto kept = monitor::to_saved(client, file_now, now);

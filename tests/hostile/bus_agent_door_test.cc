@@ -44,7 +44,7 @@ class BusAgentDoorTest : public MonitorFixture {
     broken_.clear();
     withdrawn_ = 0;
     monitor_ = std::make_unique<BusAgentDoor>(
-        loop_, log_, registry_, std::move(pair->first),
+        loop_, registry_, std::move(pair->first),
         BusAgentDoor::Options{
             .settings = {},
             .on_greeting = [] {},
@@ -371,7 +371,7 @@ TEST_F(BusAgentDoorTest, WhoAskedIsLoggedAsTheAgentsClaimEscapedAndCut) {
   ASSERT_TRUE(door);
   agent_ = std::move(door->second);
   monitor_ = std::make_unique<BusAgentDoor>(
-      loop_, log, registry, std::move(door->first),
+      loop_, registry, std::move(door->first),
       BusAgentDoor::Options{.settings = {},
                             .on_greeting = [] {},
                             .on_withdrawn = [] {},
@@ -618,7 +618,7 @@ TEST_F(BusAgentDoorTest, AThousandClientsWithLongTextsAreToldAsTheAgentReads) {
   ASSERT_TRUE(pair);
   agent_ = std::move(pair->second);
   monitor_ = std::make_unique<BusAgentDoor>(
-      loop_, log_, registry_, std::move(pair->first),
+      loop_, registry_, std::move(pair->first),
       BusAgentDoor::Options{
           .settings = {},
           .on_greeting = [] {},

@@ -29,6 +29,7 @@ constexpr std::uint8_t kDefault = 0xfd;
 constexpr std::size_t kPart = 32768;
 constexpr int kOwnSecret = 4;  // set over the bus
 constexpr Milliseconds kGapLength = std::chrono::minutes(10);
+constexpr Milliseconds kAnswerHolds = std::chrono::seconds(2);  // longer than a restart takes
 
 constexpr std::array<const char*, 30> kWhatTexts = {
     "opens",
@@ -192,7 +193,7 @@ std::map<std::string, ClientSettings> World::file() const {
     settings.extended_timeout = std::chrono::seconds(400);
     settings.approval_delay = scene_.approval_delay;
     settings.approved_by_default = scene_.approved_by_default;
-    settings.approval_duration = std::chrono::seconds(1);
+    settings.approval_duration = kAnswerHolds;
     settings.section.fill(sections_.at(static_cast<std::size_t>(i)) + 1);
     clients.emplace(name_of(i), std::move(settings));
   }
@@ -325,7 +326,7 @@ void World::connect_bus_agent() {
   bus_agent_.reset();
   asked_.clear();
   bus_agent_ = std::make_unique<monitor::BusAgentDoor>(
-      *loop_, log_, *registry_, UniqueFd(),
+      *loop_, *registry_, UniqueFd(),
       monitor::BusAgentDoor::Options{
           .settings = {},
           .on_greeting = [] {},
@@ -360,6 +361,11 @@ void World::ask(What what, int number, std::uint8_t setting) {
   if (what == What::kEnable || what == What::kDisable) request.set_enabled(what == What::kEnable);
   if (what == What::kRemove) request.set_remove(true);
   if (what == What::kEnable) told_[request.name()].enabled.reset();
+  if (what == What::kApprove || what == What::kDeny) {
+    Told& told = told_[request.name()];
+    told.last_answer = next_serial_;
+    if (what == What::kApprove) told.denied.reset();
+  }
   if (what == What::kRemove && client(number) != nullptr) {
     told_[request.name()].removed = true;
     told_[request.name()].section = sections_.at(static_cast<std::size_t>(number));
@@ -383,7 +389,7 @@ void World::ask(What what, int number, std::uint8_t setting) {
       told_[request.name()].secrets = {kOwnSecret};
     }
   }
-  asked_[next_serial_++] = {what, request.name()};
+  asked_[next_serial_++] = {what, request.name(), now};
   port(bus_agent_port_).deliver({message.SerializeAsString(), {}});
 }
 
@@ -458,7 +464,7 @@ void World::hear_runner(const Port::Sent& sent) {
     for (const auto& checker : checkers_) {
       if (checker.id >> 32U == id >> 32U) fail("two checkers of one client");
     }
-    checkers_.push_back({id, false});
+    checkers_.push_back({id});
   } else if (message.has_kill()) {
     const auto found = std::ranges::find_if(
         checkers_, [&](const auto& each) { return each.id == message.kill().checker(); });
@@ -475,11 +481,13 @@ void World::hear_bus_agent(const Port::Sent& sent) {
   const auto found = asked_.find(message.reply().serial());
   if (found == asked_.end()) return fail("a second reply, or to a question that was not asked");
   const Asked asked = found->second;
+  const bool last_answer = found->first == told_[asked.name].last_answer;
   asked_.erase(found);
   if (!message.reply().error().empty()) return;
   Told& told = told_[asked.name];
   const auto& disk = disk_->kept;
   const auto kept = disk.find(asked.name);
+  if (asked.what == What::kDeny && last_answer) told.denied = asked.at + kAnswerHolds;
   if (asked.what == What::kRemove) {
     if (told.removed && (kept == disk.end() || !kept->second.client.removed())) {
       return fail("a removal was confirmed and is not on disk");
@@ -722,8 +730,14 @@ void World::apply(const Happening& event) {
       if (event.what != What::kCheckerNotStarted) {
         finished.mutable_finished()->set_wait_status(event.what == What::kCheckerOk ? 0 : 256);
       }
+      const bool counts = !found->stopped || client(a)->next_check.value_or(now) <= now;
+      const auto failures = client(a)->failed_checks;
       checkers_.erase(found);
-      return port(runner_port_).deliver({finished.SerializeAsString(), {}});
+      port(runner_port_).deliver({finished.SerializeAsString(), {}});
+      if (!counts && client(a)->failed_checks > failures) {
+        fail("a checker that was stopped counts against its client");
+      }
+      return;
     }
     case What::kSet:
       return ask(event.what, a, event.b);
@@ -751,6 +765,7 @@ void World::apply(const Happening& event) {
       return loop_->run_once(Milliseconds(0));
     case What::kGap:
       now += kGapLength;
+      for (auto& checker : checkers_) checker.stopped = true;
       return loop_->run_once(Milliseconds(-1));
     case What::kNetworkerDies:
       return connect_networker();
@@ -867,6 +882,10 @@ void World::check() {
     if (told == told_.end()) return;
     if (told->second.enabled == false && each.enabled()) fail("a disabled client is enabled");
     if (told->second.removed) fail("a removed client is there");
+    const auto& denied = told->second.denied;
+    if (denied && now < *denied && (!each.decision || each.decision->approved)) {
+      fail("a denial that was confirmed is forgotten");
+    }
   });
   std::size_t open = 0;
   for (const auto& connection : connections_) {
@@ -916,7 +935,7 @@ std::uint64_t World::hash() {
   });
   for (const auto& checker : checkers_) {
     const auto name = names.find(static_cast<std::uint32_t>(checker.id >> 32U));
-    hash << (name == names.end() ? "" : name->second) << checker.killed;
+    hash << (name == names.end() ? "" : name->second) << checker.killed << checker.stopped;
   }
   monitor::Saver& saver = registry_->saver();
   for (const auto& name : *part_of(saver, std::integral_constant<int, 0>())) hash << name;
@@ -927,10 +946,13 @@ std::uint64_t World::hash() {
   for (const auto& [name, waiting] : *part_of(saver, std::integral_constant<int, 3>())) {
     hash << name << waiting.size();
   }
-  for (const auto& [serial, asked] : asked_) hash << static_cast<int>(asked.what) << asked.name;
+  for (const auto& [serial, asked] : asked_) {
+    hash << static_cast<int>(asked.what) << asked.name << (serial == told_[asked.name].last_answer);
+  }
   for (const auto& [name, told] : told_) {
     hash << name << told.enabled.has_value() << told.removed << told.removal_confirmed
          << told.section << told.secrets.size();
+    if (told.denied && *told.denied > now) hash << told.denied;
   }
   const auto wall = Moment::now().wall.time_since_epoch().count();
   const auto add = [&](const std::string& name, const state::SavedClient& saved) {
@@ -940,6 +962,7 @@ std::uint64_t World::hash() {
          << saved.current().enabled() << saved.current().key_id() << saved.file().key_id()
          << saved.unjudged() << saved.graces() << saved.last_checker_status()
          << saved.has_last_checked_ok() << (saved.has_expires() ? saved.expires() - wall : 0);
+    if (saved.decided_until() > wall) hash << saved.approved() << saved.decided_until() - wall;
   };
   for (const auto& [name, kept] : disk_->kept) add(name, kept.client);
   hash << disk_->busy();

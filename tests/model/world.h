@@ -119,17 +119,21 @@ class World {
   };
   struct Checker {
     monitor::CheckerId id;
-    bool killed;
+    bool killed = false;
+    bool stopped = false;  // with the monitor
   };
   struct Asked {  // over the bus
     What what;
     std::string name;
+    Instant at;
   };
   /// What was said of a client and must hold.
   struct Told {
     std::optional<bool> enabled;  // confirmed, and nothing else asked for since
     bool removed = false;
     bool removal_confirmed = false;
+    std::optional<Instant> denied;   // confirmed, and until then
+    std::uint64_t last_answer = 0;   // the serial of the last approval or denial
     std::uint8_t section = kAbsent;  // when it was removed, or missing at a start
     // Secrets that it may have: the last that was set over the bus, and before it is confirmed the
     // one of before too. None: that of clients.conf.

@@ -81,7 +81,7 @@ leave_roots() { umount -R "$work"/*/root 2> /dev/null; }
 # run still uses (it holds a lock).
 remove_old() {
   local place lock
-  for place in "$images"/run-* "$images"/{full,minimal}-*-????-??-??; do
+  for place in "$images"/run-* "$images"/{full,minimal,readme}-*-????-??-??; do
     [ -d "$place" ] || continue
     case $place in
       *-"$(date -u +%F)") continue ;;

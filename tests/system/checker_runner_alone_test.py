@@ -280,6 +280,21 @@ class Surroundings(Case):
         self.assertTrue(own.startswith("/proc/"), own)
         self.assertEqual(found, {"0": "/dev/null", "1": self.path("out"), "2": "/dev/null"})
 
+    def test_path_is_not_the_callers(self):
+        runner = Runner(wrapper=["env", "PATH=/usr/bin:/bin:/nowhere", *SETPRIV])
+        self.addCleanup(runner.close)
+        runner.run(1, f"echo $PATH > {self.path('path')}")
+        self.assertEqual(self.read("path"), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n")
+
+    def test_missing_programs_are_named_once(self):
+        for client, command in ("web", "exec fpign -q %(host)s"), ("db", "fpign x"), ("ok", "true"):
+            self.runner.send(data(5, data(1, command.encode()) + data(2, client.encode())))
+        found = []
+        self.assertTrue(wait_until(lambda: found.extend(self.runner.lines()) or
+                                   any("fpign" in line for line in found)), found)
+        line, = (line for line in found if "fpign" in line)
+        self.assertIn("4checker of client web and 1 more: the checker program fpign is not found", line)
+
     def test_cwd_and_group(self):
         self.runner.run(1, f"pwd > {self.path('cwd')}; "
                            f"cut -d' ' -f1,5 /proc/$$/stat > {self.path('ids')}")
@@ -322,8 +337,12 @@ class Surroundings(Case):
 
     def test_output_is_shown_when_wanted(self):
         self.runner.send(settings(show_output=True))
-        self.runner.run(1, "echo to stdout; echo to stderr >&2; cat")
-        self.assertEqual(self.runner.shown(), "to stdout\nto stderr\n")
+        command = "echo to stdout; echo to stderr >&2; cat"
+        self.runner.run(1, command)
+        self.assertEqual([line for line in self.runner.lines() if "jail:" not in line],
+                         [f"7checker [{command}]: to stdout", f"7checker [{command}]: to stderr"])
+        # Nothing goes where somebody could take it for the server's words.
+        self.assertEqual(self.runner.shown(), "")
 
     def test_flood_of_output(self):
         self.assertEqual(self.runner.run(1, "head -c 300000000 /dev/zero"), 0)

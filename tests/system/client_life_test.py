@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A client's life in the running server: real checkers, expiry, reload, state that survives."""
-import json, os, pathlib, pwd, re, shutil, signal, subprocess, sys, time
+import json, os, pathlib, pickle, pwd, re, shutil, signal, subprocess, sys, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import *
@@ -179,7 +179,7 @@ def one_section():
     with open(config.directory / "clients.conf", "a") as file:
         file.write("[DEFAULT\nenabled = no\n")
     config.write = lambda: config
-    expect_no_start(config, "a line that is not NAME = VALUE", "wrong clients")
+    expect_no_start(config, "a line that is not NAME = VALUE")
 
 
 @case("little memory that can be locked is told; a reload that finds none changes nothing")
@@ -234,7 +234,47 @@ def takeover():
         expect_equal(os.stat(config.state).st_uid, 0, "owner")
 
 
-@case("mandos-import-state carries over who was disabled and what was changed in the Python server")
+def run_unit_pre(state):
+    """What the unit does before the server starts."""
+    text = (BUILD / "dist/mandos.service").read_text()
+    command = re.search(r"ExecStartPre=\+/bin/sh -euc '(.*?)'\n", text, re.S)[1].replace("\\\n", "")
+    command = re.sub("^d=[^;]*;", f"d={state};", command.replace("$$", "$").replace("%%", "%"))
+    subprocess.run(["/bin/sh", "-euc", command], check=True)
+
+
+@case("the Python server's state alone stops the start after the unit has made the directory root's, too")
+def takeover_by_the_unit():
+    config = Configuration()
+    key, key_id = test_key()
+    config.client("a", key_id, b"a")
+    (config.state / "clients.pickle").write_bytes(b"x")
+    for place in (config.state / "clients.pickle", config.state):
+        shutil.chown(place, "_mandos", "_mandos")
+    config.state.chmod(0o700)
+    run_unit_pre(config.state)
+    expect_equal(os.stat(config.state).st_uid, 0, "owner after that")
+    expect_no_start(config, "clients.pickle", "mandos-import-state", "--no-restore")
+    with Server(config, "--no-restore") as server:
+        # Perhaps before anything is saved.
+        monitor = server.pid("monitor")
+        os.kill(monitor, signal.SIGKILL)
+        server.pid("monitor", other_than=monitor)
+        wait_until(lambda: fetch("--timeout", 1, key=key).blob == b"a", "served")
+        config.clients.clear()
+        config.write()
+        expect_equal(subprocess.run([PREFIX / "sbin/mandos", "--reload"]).returncode, 0, "--reload")
+    expect(not (config.state / "a.client").exists(), "the last client is forgotten")
+    config.client("a", key_id, b"a")
+    run_unit_pre(config.state)
+    with Server(config):
+        expect_equal(fetch(key=key).blob, b"a", "served without --no-restore")
+    # The Python server ran again, and all of ours was deleted, as README.md says.
+    for file in config.state.glob("*.client"):
+        file.unlink()
+    expect_no_start(config, "clients.pickle", "mandos-import-state")
+
+
+@case("mandos-import-state carries over who was disabled and what was changed, there and back")
 def import_state():
     config = Configuration()
     keys = {}
@@ -255,15 +295,45 @@ def import_state():
     expect_no_start(config, "clients.pickle", "mandos-import-state")
     dump = temporary() / "dump.json"
     dump.write_text(json.dumps(state))
-    done = subprocess.run([sys.executable, "-I", pathlib.Path(os.environ["MANDOS_BUILD"], "dist/mandos-import-state"),
-                           "--configdir", config.directory, "--statedir", config.state, dump],
-                          capture_output=True, text=True)
-    expect_equal((done.returncode, done.stdout), (0, "disabled: disabled\nchanged: enabled\n"
-                                                  "removed: removed at run time, so disabled\n"), f"{done.stderr}")
-    with Server(config) as server:
-        for name, reason in (("disabled", "Disabled"), ("removed", "Disabled"), ("changed", "Approval timed out")):
-            expect_outcome(fetch(key=keys[name]), "nothing")
-            server.log.wait_for(f'verdict=refused client="{name}".*reason="{reason}"')
+    carry = lambda *options: subprocess.run(
+        [sys.executable, "-I", pathlib.Path(os.environ["MANDOS_BUILD"], "dist/mandos-import-state"), *options,
+         "--configdir", config.directory, "--statedir", config.state, dump], capture_output=True, text=True)
+
+    def carried(*options):
+        done = carry(*options)
+        expect_equal((done.returncode, done.stdout), (0, "disabled: disabled\nchanged: enabled\n"
+                                                      "removed: removed at run time, so disabled\n"), f"{done.stderr}")
+
+    def as_it_was():
+        with Server(config) as server:
+            for name, reason in (("disabled", "Disabled"), ("removed", "Disabled"), ("changed", "Approval timed out")):
+                expect_outcome(fetch(key=keys[name]), "nothing")
+                server.log.wait_for(f'verdict=refused client="{name}".*reason="{reason}"')
+            expect("still runs" in carry("--back").stderr, "refused while the server runs")
+    whole = dump.read_text()
+    dump.write_text("")
+    expect("not the output of mandos-ctl --dump-json" in carry().stderr, "an empty dump is refused")
+    expect_no_start(config, "clients.pickle", "mandos-import-state")
+    dump.write_text(whole)
+    carried()
+    as_it_was()
+    # And back: what the Python server reads has it, and nothing of ours stays where it could be planted.
+    carried("--back")
+    owner = pwd.getpwnam("_mandos").pw_uid
+    pickled = config.state / "clients.pickle"
+    expect_equal([(each.stat().st_uid, each.stat().st_mode & 0o7777) for each in (config.state, pickled)],
+                 [(owner, 0o700), (owner, 0o600)], "owner and mode")
+    now, file = pickle.loads(pickled.read_bytes())
+    expect_equal({name: client["enabled"] for name, client in now.items()},
+                 {"disabled": False, "changed": True, "removed": False}, "who is enabled")
+    expect_equal((now["changed"]["approved_by_default"], file["changed"]["approved_by_default"],
+                  now["changed"]["timeout"].total_seconds()), (False, True, 3600), "settings")
+    expect_equal(sorted(each.name for each in config.state.iterdir()),
+                 ["changed.client.unrestored", "clients.pickle", "disabled.client.unrestored",
+                  "removed.client.unrestored"], "files")
+    expect_no_start(config, "clients.pickle", "mandos-import-state")
+    carried()
+    as_it_was()
 
 
 @case("a full disk is told once, and service goes on")
@@ -445,7 +515,7 @@ def missing_section():
     section = config.clients.pop("a")
     config.write()
     with Server(config) as server:
-        server.log.wait_for("the saved state of 1 clients without a section is kept")
+        server.log.wait_for("the saved state of 1 clients that have no section, or one with an error, is kept")
         expect_equal(fetch(key=other).blob, b"b", "the other is served")
         time.sleep(6 * SLACK)  # longer than changes are gathered
         expect(file.exists(), "it is kept")

@@ -616,7 +616,7 @@ def _():
         h.expect_equal((ran.returncode, ran.stdout), (1, "oen: only in the file\none: only on the server\n"),
                        "names")
         before = ctl("-j").stdout
-        for text, told in (("", "no JSON"), ("{", "no JSON"), ("[]", "no JSON object"), ('{"one": 1}', "no object"),
+        for text, told in (("", "not JSON"), ("{", "not JSON"), ("[]", "JSON that is not an object"), ('{"one": 1}', "not an object"),
                            ('{"one": {"Enabled": 0}}', "Enabled has the wrong type"),
                            ('{"third": {"Host": "x"}, "one": {"Timeout": -1}}', "Timeout has the wrong type")):
             saved.write_text(text)

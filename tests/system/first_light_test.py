@@ -7,7 +7,8 @@ import harness
 from harness import (Configuration, Server, case, expect, expect_equal, expect_nothing_left,
                      expect_outcome, fetch, wait_until)
 
-BLOB = b"\x85 what the client may have"
+# One packet, encrypted data (RFC 9580, section 4.2): a start does not warn of it.
+BLOB = b"\xd2\x19\x01what the client may have"
 ROLES = ("monitor", "networker", "checker-runner")
 KINDS = ("ed25519", "ed448", "p256", "p384", "p521", "rsa3072")
 MANDOS = harness.PREFIX / "sbin/mandos"
@@ -381,67 +382,6 @@ def _():
         expect(status == 1 and "networkers" in output, f"{arguments}: {status}: {output!r}")
 
 
-@case("each typical mistake is named, with its place and what to do")
-def _():
-    key, key_id = harness.test_key()
-    good = f"[web]\nkey_id = {key_id}\nsecret = 0gEB\n"
-    clients = [  # what clients.conf has more, and what is said
-        ("timeot = PT5M\n", r'warning: \S+/clients.conf:4: \[web\] timeot: unknown option, ignored; '
-                            r'the nearest known one is "timeout"'),
-        ("approved_by_defualt = no\n", r'\[web\] approved_by_defualt: found an unknown option, expected '
-                                       r'"approved_by_default"'),
-        ("timeout = 5 minutes\n", r':4: \[web\] timeout: found "5 minutes", expected a duration such as PT5M'),
-        ("timeout = PT5M # five\n", r"a comment needs a line of its own"),
-        ("[web]\n", r":4: \[web\] found the section of \S+/clients.conf:1, expected each only once"),
-        ("[db]\nkey_id = %s\n" % ("a" * 64), r":4: \[db\] secret: found nothing, expected a secret or a secfile"),
-        ("[db]\nsecret = 0gEB\nkey_id = 12ab\n", r':6: \[db\] key_id: found "12ab", expected 64 hexadecimal '
-                                                 r"digits, not 4 characters"),
-        ("[db]\nkey_id = %s\nsecret = hUFC\n  hU#C\n" % ("a" * 64),
-         r":6: \[db\] secret: found damaged base64 at line 2 of the value, character 3.*could not decrypt"),
-        ("[db]\nkey_id = %s\nsecret = QUJD\n" % ("a" * 64),
-         r"warning: .*:6: \[db\] secret: this is not an OpenPGP message: the client could not decrypt it"),
-        ("[db]\nkey_id = %s\nsecfile = /nowhere/secret\n" % ("a" * 64), r"secfile: found no file /nowhere/secret"),
-        ("[db]\nkey_id = %s\nsecfile = /dev/shm/open\n" % ("a" * 64), r"/dev/shm/open: found mode 0644, expected that "
-                                                                       r"none but its owner may write or read it; chmod go= "),
-        ("checker = fpign -q -- x\n", r"warning: the checker program fpign is not found, or user _mandos may not "),
-    ]
-    pathlib.Path("/dev/shm/open").write_text("secret")
-    pathlib.Path("/dev/shm/open").chmod(0o644)
-    for more, said in clients:
-        config = forgiving().write()
-        (config.directory / "clients.conf").write_text(good + more)
-        config.write = lambda: config
-        (config.directory / "clients.conf").chmod(0o600)
-        status, output = run_mandos(config, "--check", "--port", "4711")
-        expect_equal(status, 0 if said.startswith("warning") else 1, f"{more!r}: {output}")
-        expect(re.search(said, output), f"{said!r} is not in {output}")
-        expect("no clients" not in output and "\\x22" not in output, output)
-    for options, said in (({"priority": "NORMAL:%NONSENSE"},
-                           r"/mandos.conf:\d+: \[DEFAULT\] priority: priority string 'NORMAL:%NONSENSE': .*leave it out"),
-                          ({"source_penalty_exempt": "10.0.0.0/8, 10.0.0.300"},
-                           r"/mandos.conf:\d+: \[DEFAULT\] source_penalty_exempt: found '10.0.0.300', expected at most 64 networks")):
-        # By --check and by a start.
-        for arguments in ["--check"], ["--foreground"]:
-            status, output = run_mandos(forgiving(**options).client("good", key_id, BLOB), "--port", harness.PORT, *arguments)
-            expect(status == 1 and re.search(said, output), f"{options}: {status}: {output}")
-            expect("\\x22" not in output, output)
-    for change, said in ((lambda file: file.chmod(0o644), r"clients.conf: found mode 0644, .*; chmod go= /"),
-                         (lambda file: os.chown(file, 64000, 0), r"clients.conf: found owner 64000, expected root; chown root /"),
-                         (lambda file: shutil.rmtree(file.parent), r"clients.conf: found neither it nor any ")):
-        config = forgiving().client("good", key_id, BLOB).write()
-        config.write = lambda: config
-        change(config.directory / "clients.conf")
-        status, output = run_mandos(config, "--check", "--port", "4711")
-        expect(status == 1 and re.search(said, output), f"{status}: {output}")
-    # What a start alone meets.
-    with socket.create_server(("::1", harness.PORT), family=socket.AF_INET6):
-        status, output = run_mandos(forgiving().client("good", key_id, BLOB), "--foreground", "--address", "::1",
-                                    "--port", harness.PORT)
-        expect(status == 1 and "Address already in use" in output and "another program has it" in output, output)
-    status, output = run_mandos(forgiving(), "--prot", "4711")
-    expect(status == 2 and "unknown or misused option: --prot" in output and "mandos --help" in output, output)
-
-
 @case("a second start by hand says that mandos already runs, and changes nothing")
 def _():
     harness.DatagramSink("/dev/log")
@@ -452,7 +392,7 @@ def _():
         for port in harness.PORT, harness.PORT + 1:
             status, output = run_mandos(forgiving().client("bad", key_id, b"no"), "--address", "::1",
                                         "--port", port)
-            expect_equal((status, output), (1, f"mandos: mandos already runs, as process {pid}: "
+            expect_equal((status, output), (1, f"mandos: already runs, as process {pid}: "
                                                "nothing was changed\n"), "the second start")
 
     status, output = run_mandos(forgiving().client("good", key_id, BLOB), "--address", "::1",
@@ -469,8 +409,59 @@ def _():
     # One in the foreground has no PID file, and is found all the same.
     server, key = one_client()
     with server:
-        expect_refused(server.pid("supervisor"))
+        pid = server.pid("supervisor")
+        expect_refused(pid)
+        # One in the foreground may have a place of its own. If not, this is the reason.
+        for option in "--foreground", "--debug":
+            status, output = run_mandos(forgiving().client("bad", key_id, b"no"), "--address", "::1",
+                                        "--port", harness.PORT, option)
+            expect(status == 1 and output.endswith(f"mandos: mandos already runs, as process {pid}\n"), output)
         expect_served(key)
+
+
+CONTROL = pathlib.Path("/run/mandos/control")
+
+
+@case("a server whose runtime directory was removed keeps its lock and its PID file")
+def _():
+    harness.DatagramSink("/dev/log")
+    key, key_id = harness.test_key()
+    status, output = run_mandos(forgiving().client("good", key_id, BLOB), "--address", "::1",
+                                "--port", harness.PORT)
+    expect_equal((status, output), (0, ""), "status and output of the start")
+    pid = int(PID_FILE.read_text())
+    for remove in lambda: shutil.rmtree(CONTROL.parent), CONTROL.unlink, lambda: shutil.rmtree(CONTROL.parent):
+        remove()
+        wait_until(CONTROL.exists, "the control socket is there again")
+        expect_equal((CONTROL.stat().st_mode & 0o7777, CONTROL.parent.stat().st_mode & 0o7777), (0o600, 0o700), "modes")
+        status, output = run_mandos(forgiving().client("bad", key_id, b"no"), "--address", "::1",
+                                    "--port", harness.PORT + 1)
+        expect_equal((status, output), (1, f"mandos: mandos already runs, as process {pid}: "
+                                           "nothing was changed\n"), "the second start")
+        expect_equal(int(PID_FILE.read_text()), pid, "the PID file")
+    # A file that names no server is removed as our own is; one that names another server stays.
+    PID_FILE.write_text("1\n")
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: pid not in harness.processes(), "it ends")
+    expect(not PID_FILE.exists(), "a PID file that names no server")
+    expect_nothing_left()
+    server, key = one_client()
+    with server:
+        first = server.pid("supervisor")
+        PID_FILE.write_text(f"{first}\n")
+        # The lock is gone with the directory, and the first cannot notice.
+        os.kill(first, signal.SIGSTOP)
+        shutil.rmtree(CONTROL.parent)
+        status, output = run_mandos(forgiving().client("good", key_id, BLOB), "--address", "::1",
+                                    "--port", harness.PORT + 1)
+        expect_equal(int(PID_FILE.read_text()), first, f"the PID file after {status}: {output}")
+        second, = (one for one in harness.processes() if harness.role_of(one) == "supervisor" and one != first)
+        os.kill(second, signal.SIGTERM)
+        wait_until(lambda: second not in harness.processes(), "it ends")
+        expect_equal(int(PID_FILE.read_text()), first, "the PID file when the second has ended")
+        os.kill(first, signal.SIGCONT)
+        expect_served(key)
+    PID_FILE.unlink()
 
 
 @contextlib.contextmanager

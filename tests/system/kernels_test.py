@@ -24,13 +24,22 @@ def expect_served(key):
     expect(fetched.blob == BLOB, "another blob came")
 
 
-def serves(calls, error, *said):
+LAYERS = {"Landlock": ("no landlock", LANDLOCK), "memfd_secret": ("secrets=mlock", ["memfd_secret"])}
+
+
+def serves(calls, error):
     config, key = one_client()
     command = [WITHOUT, str(error), *calls, "--", MANDOS]
     with Server(config, "--debuglevel", "INFO", command=command) as server:
         expect_served(key)
-        for text in said:
-            expect(server.log.find(text), f"the log does not say {text!r}")
+        os.kill(server.pid("monitor"), 9)  # the next one has nothing new to say
+        harness.wait_until(lambda: server.log.find("started again after"), "the next monitor", 20)
+        harness.wait_until(lambda: fetch(key=key).outcome == "blob", "it serves", 20)
+        for name, (jail, needed) in LAYERS.items():
+            lacking = set(needed) <= set(calls)
+            expect_equal(bool(server.log.find(f"monitor: jail: .*{jail}")), lacking, f"jail line about {name}")
+            warnings = [line for line in server.log.lines if re.match(f"<28>.*: (no process|secrets).*{name}", line)]
+            expect_equal(len(warnings), 1 if lacking else 0, f"warnings about {name}: {warnings}")
         # However descriptors are closed, none leaks into another process.
         for role in ("networker", "checker-runner"):
             folder = pathlib.Path(f"/proc/{server.pid(role)}/fd")
@@ -44,9 +53,9 @@ for refusal in (errno.EPERM, errno.ENOSYS):
     case(f"close_range(2) fails with {name}")(
         lambda refusal=refusal: serves(["close_range"], refusal))
     case(f"Landlock fails with {name}")(
-        lambda refusal=refusal: serves(LANDLOCK, refusal, "no landlock"))
+        lambda refusal=refusal: serves(LANDLOCK, refusal))
     case(f"memfd_secret(2) fails with {name}")(
-        lambda refusal=refusal: serves(["memfd_secret"], refusal, "secrets=mlock"))
+        lambda refusal=refusal: serves(["memfd_secret"], refusal))
     case(f"all of them fail with {name}")(
         lambda refusal=refusal: serves(["close_range", "memfd_secret", *LANDLOCK], refusal))
 

@@ -158,7 +158,7 @@ def _():
         process = subprocess.Popen([MANDOS, "--foreground", "--no-dbus", "--no-zeroconf", "--port", "4713",
                                     "--configdir", second.directory, "--statedir", second.state],
                                    stderr=subprocess.DEVNULL)
-        log.wait_for("--reload will not work.*another server has it")
+        log.wait_for("mandos already runs, as process [0-9]+, which is the one that mandos --reload asks")
         process.terminate()
         process.wait(timeout=30)
         expect(not log.find("read again"), "the first was not asked")
@@ -264,6 +264,189 @@ def _():
         (place / "clients.conf").chmod(0o600)
         expect_reloaded()
         exchange.expect_after()
+
+
+def expect_no_client_comes_back(name, place):
+    """The file with a client that has expired is reached by a link at `place`, which leads nowhere for a
+    time. That is no removal, which would forget that the client is disabled."""
+    (lost, lost_id), (other, other_id) = harness.test_key(), harness.test_key()
+    config = Configuration()
+    shutil.rmtree(config.directory)
+    config.directory = folder(("other", other_id, b"other"))
+    config.write = lambda: config
+    away = folder(("lost", lost_id, b"lost"), checker="false", interval="PT1S", timeout="PT2S")
+    (config.directory / "clients.conf").rename(config.directory / "other.conf")
+    link = config.directory / place
+    if place != "clients.d":
+        link.parent.mkdir(mode=0o700, exist_ok=True)
+        (config.directory / "clients.d").mkdir(mode=0o700, exist_ok=True)
+        (config.directory / "other.conf").rename(config.directory / "clients.d/other.conf")
+        link.symlink_to(away / "clients.conf")
+    else:
+        (config.directory / "other.conf").rename(config.directory / "clients.conf")
+        link.symlink_to(away)
+    with Server(config) as server:
+        server.log.wait_for("event=disabled.*lost", 30)
+        wait_until((config.state / "lost.client").exists, "it is saved", 30)
+        monitor = server.pid("monitor")
+        away.rename(f"{away}.x")
+        expect_refused(f"{name}: leads nowhere", "nothing was changed")
+        expect_served(other, b"other")
+        expect((config.state / "lost.client").exists(), "its state is kept")
+        pathlib.Path(f"{away}.x").rename(away)
+        expect_reloaded()
+        expect_unknown(lost)
+        expect_served(other, b"other")
+        expect_equal(server.pid("monitor"), monitor, "the monitor")
+
+
+for each_name, each_place in (("s.conf", "clients.d/s.conf"), ("clients.d", "clients.d"),
+                              ("clients.conf", "clients.conf")):
+    case(f"{each_place}, a link that leads nowhere, fails the reload and brings back no disabled client")(
+        lambda name=each_name, place=each_place: expect_no_client_comes_back(name, place))
+
+
+def replaced_after_it_was_judged(server, replace):
+    """--reload, for which the files are replaced after their inspection and before the monitor reads them."""
+    monitor = server.pid("monitor")
+    os.kill(monitor, signal.SIGSTOP)
+    try:
+        asking = subprocess.Popen([MANDOS, "--reload"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        wait_until(lambda: inspector(server), "the files are judged", 20)
+        wait_until(lambda: not inspector(server), "they have been", 20)
+        replace()
+    finally:
+        os.kill(monitor, signal.SIGCONT)
+    said, errors = asking.communicate(timeout=60 * harness.SLACK)
+    return asking.returncode, said + errors
+
+
+def inspector(server):
+    """Whether the server has the files judged just now."""
+    for pid in harness.tree(server.process.pid):
+        with contextlib.suppress(OSError):
+            if pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().endswith(b"--check\0"):
+                return True
+    return False
+
+
+@case("files that change while they are read fail the reload, and everybody is served as before")
+def _():
+    (one, one_id), (two, two_id) = harness.test_key(), harness.test_key()
+    config = Configuration().client("one", one_id, b"one").client("two", two_id, b"two")
+    with Server(config) as server:
+        file = config.directory / "clients.conf"
+        good = file.read_text()
+        pids = {role: server.pid(role) for role in ("monitor", "networker")}
+        for bad, why in ((good.replace("timeout = PT1H", "timeout = soon", 1), "timeout.*soon"),
+                         ("broken\n" + good, "a line before any section")):
+            status, said = replaced_after_it_was_judged(server, lambda bad=bad: file.write_text(bad))
+            expect_equal(status, 1, f"status: {said}")
+            for reason in (why, "nothing was changed", "reload again", "the reload failed"):
+                expect(re.search(reason, said), f"no {reason!r} in {said!r}")
+            expect_served(one, b"one")
+            expect_served(two, b"two")
+            file.write_text(good)
+        expect_equal({role: server.pid(role) for role in pids}, pids, "the processes")
+        expect_reloaded()
+
+
+@case("a fresh monitor says what it keeps out, and the reload has failed")
+def _():
+    exchange = Exchange()
+    link = temporary() / "switching"
+    link.symlink_to(exchange.before)
+
+    def switch(to):
+        (temporary() / "next").symlink_to(to)
+        (temporary() / "next").rename(link)
+    with exchange.server(link) as server:
+        exchange.expect_before()
+        # The inspector and a jailed monitor cannot tell that the files where they are now have an error.
+        bad = pathlib.Path(shutil.copytree(exchange.after, temporary() / "bad"))
+        file = bad / "clients.conf"
+        file.write_text(file.read_text().replace("timeout = PT1H", "timeout = soon", 1))
+        status, said = replaced_after_it_was_judged(server, lambda: switch(bad))
+        expect_equal(status, 1, f"status: {said}")
+        expect(re.search(r"\[stays\] timeout.*soon", said), said)
+        expect("a fresh monitor serves without the clients that have errors" in said, said)
+        expect_unknown(exchange.stays)
+        expect_served(exchange.new, b"new")
+        # Its warnings reach the terminal as well.
+        file = exchange.after / "clients.conf"
+        file.write_text(file.read_text() + "nonsense = x\n")
+        switch(exchange.after)
+        said = expect_reloaded()
+        expect("nonsense: unknown option" in said, said)
+        exchange.expect_after()
+
+
+def expect_state_keeps_the_monitor(name, spoil, reason):
+    exchange = Exchange()
+    link = temporary() / f"state-is-{name}"
+    link.symlink_to(exchange.before)
+    with exchange.server(link) as server:
+        state = pathlib.Path(server.arguments[server.arguments.index("--statedir") + 1])
+        wait_until((state / "stays.client").exists, "it is saved", 30)
+        monitor = server.pid("monitor")
+        repair = spoil(state)
+        (temporary() / "next").symlink_to(exchange.after)
+        (temporary() / "next").rename(link)
+        expect_refused(reason)
+        exchange.expect_before()
+        expect_equal(server.pid("monitor"), monitor, "the monitor")
+        repair()
+        expect_reloaded()
+        exchange.expect_after()
+
+
+@case("a fresh monitor that could not use the saved state does not take over")
+def _():
+    def planted(state):
+        (state / "x.client").write_bytes(b"x" * 100)
+        os.chown(state / "x.client", 64700, 64700)
+        return (state / "x.client").unlink
+
+    def given_away(state):
+        os.chown(state, 64700, 64700)
+        return lambda: os.chown(state, 0, 0)
+
+    def moved(state):
+        state.rename(f"{state}.real")
+        state.symlink_to(f"{state}.real")
+
+        def repair():
+            state.unlink()
+            pathlib.Path(f"{state}.real").rename(state)
+        return repair
+    expect_state_keeps_the_monitor("planted", planted, "x.client: belongs to user 64700")
+    # The second, if there was something to be saved.
+    expect_state_keeps_the_monitor("given-away", given_away,
+                                   "not the directory of this server any more|Permission denied")
+    expect_state_keeps_the_monitor("moved", moved, "not the directory of this server any more")
+
+
+@case("errors come before warnings, whole, and how many more there are")
+def _():
+    config = Configuration()
+    for number in range(250):
+        config.client(f"client-{number:03}", f"{number + 1:064x}", b"1", location="rack")
+    with Server(config) as server:
+        config.clients["client-100"]["timeout"] = "soon"
+        config.write()
+        said = expect_refused(r"\[client-100\] timeout.*soon", r"\nand [0-9]+ more, which mandos --check prints\n"
+                              "nothing was changed")
+        expect(said.index("soon") < said.index("warning: "), said)
+        for client in config.clients.values():
+            client["timeout"] = "soon"
+        config.write()
+        said = expect_refused("nothing was changed")
+        shown = len(re.findall('found "soon"', said))
+        more = int(re.search("\nand ([0-9]+) more", said)[1])
+        expect(all("found" in line for line in said.splitlines()[:shown]), said)
+        check = subprocess.run([*server.arguments, "--check"], capture_output=True, text=True)
+        all_of_them = [line for line in check.stdout.splitlines() if not line.startswith("ok: ")]
+        expect_equal(shown + more, len(all_of_them), "what is shown and what is left out")
 
 
 @case("mandos.conf is read once: state stays where it is, whatever monitor comes")

@@ -304,9 +304,9 @@ class Service(unittest.TestCase):
         planted = folder / "planted.client"
         # The file may be root's: who owned the folder could have renamed, kept or removed any.
         for file_owner, owner, mode, why in (
-                (1, 1, 0o700, "found in a directory of user 1"), (0, 1, 0o700, "found in a directory of user 1"),
-                (0, 1, 0o755, "found in a directory of user 1"), (0, 0, 0o770, "that others may write"),
-                (1, 0, 0o700, "planted.client: belongs to user 1, expected 0")):
+                (1, 1, 0o700, "found in a directory of user daemon"), (0, 1, 0o700, "found in a directory of user daemon"),
+                (0, 1, 0o755, "found in a directory of user daemon"), (0, 0, 0o770, "that others may write"),
+                (1, 0, 0o700, "planted.client: belongs to user daemon, expected root")):
             with self.subTest(file_owner=file_owner, owner=owner, mode=oct(mode)):
                 planted.write_bytes(b"x")
                 os.chown(planted, file_owner, file_owner)

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Checkers that run, and what is left of them when they have ended: nothing.
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,20 +12,26 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "checker-runner/checker.h"
+#include "common/channel.h"
 #include "common/event_loop.h"
 
 namespace mandos::checker_runner {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::ElementsAre;
+using testing::IsEmpty;
 
 class CheckersTest : public testing::Test {
  protected:
@@ -59,6 +67,16 @@ class CheckersTest : public testing::Test {
     return finished_[checker];
   }
   std::string in(const std::string& name) const { return (folder_ / name).native(); }
+  /// What was logged since the last time, each line behind its level.
+  std::vector<std::string> logged() {
+    std::vector<std::string> lines;
+    std::array<char, 2048> line{};
+    for (ssize_t size = 0;
+         (size = recv(log_socket_->first.get(), line.data(), line.size(), MSG_DONTWAIT)) > 0;) {
+      lines.emplace_back(line.data(), static_cast<std::size_t>(size));
+    }
+    return lines;
+  }
   /// The process number that a command has written.
   pid_t pid_in(const std::string& name) {
     pid_t pid = 0;
@@ -74,7 +92,8 @@ class CheckersTest : public testing::Test {
 
   fs::path folder_;
   EventLoop loop_;
-  Log log_ = Log::to_socket(-1, LogLevel::kCritical);
+  Result<DoorPair> log_socket_ = make_door();
+  Log log_ = Log::to_socket(log_socket_->second.get(), LogLevel::kDebug);
   std::map<std::uint64_t, std::optional<int>> finished_;
   std::uint64_t last_ = 1000;
   Checkers checkers_{loop_, log_, [this](std::uint64_t checker, std::optional<int> status) {
@@ -107,25 +126,52 @@ TEST_F(CheckersTest, ACheckerInheritsNothingButThreeDescriptors) {
 }
 
 TEST_F(CheckersTest, ItsDescriptorsLeadNowhereUnlessItsOutputIsShown) {
-  const auto leads_to_null = [this](int fd) {
-    return status_of("[ \"$(readlink /proc/$$/fd/" + std::to_string(fd) + ")\" = /dev/null ]") == 0;
+  const auto leads_to = [this](int fd, const std::string& pattern) {
+    return status_of("case \"$(readlink /proc/$$/fd/" + std::to_string(fd) + ")\" in " + pattern +
+                     ") ;; *) exit 1;; esac") == 0;
   };
   const int input = dup(STDIN_FILENO);
   const int other_input = open("/dev/zero", O_RDONLY | O_CLOEXEC);
   dup2(other_input, STDIN_FILENO);
-  for (const int fd : {0, 1, 2}) EXPECT_TRUE(leads_to_null(fd)) << fd;
-  const int output = dup(STDOUT_FILENO);
-  const int file = open(in("output").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-  dup2(file, STDOUT_FILENO);
+  for (const int fd : {0, 1, 2}) EXPECT_TRUE(leads_to(fd, "/dev/null")) << fd;
+  EXPECT_EQ(status_of("echo silent"), 0);
+  EXPECT_THAT(logged(), IsEmpty());
   checkers_.show_output(true);
-  EXPECT_EQ(status_of("echo shown"), 0);
-  EXPECT_TRUE(leads_to_null(0));
+  EXPECT_TRUE(leads_to(0, "/dev/null"));
+  for (const int fd : {1, 2}) EXPECT_TRUE(leads_to(fd, "pipe:*")) << fd;
   dup2(input, STDIN_FILENO);
-  dup2(output, STDOUT_FILENO);
-  for (const int fd : {input, other_input, output, file}) close(fd);
-  std::string text;
-  std::getline(std::ifstream(in("output")), text);
-  EXPECT_EQ(text, "shown");
+  for (const int fd : {input, other_input}) close(fd);
+}
+
+TEST_F(CheckersTest, EachLineOfItsOutputIsShownBehindItsCommand) {
+  checkers_.show_output(true);
+  const std::string command = "echo a; echo 'mandos: audit: b' >&2; echo; printf '\\033[2Jlast'";
+  EXPECT_EQ(status_of(command), 0);
+  const auto prefix = "7checker [" + command + "]: ";
+  EXPECT_THAT(logged(), ElementsAre(prefix + "a", prefix + "mandos: audit: b", prefix,
+                                    prefix + "\033[2Jlast"));
+  EXPECT_EQ(status_of(": " + std::string(1000, 'x') + "; echo b"), 0);
+  EXPECT_THAT(logged(), ElementsAre("7checker [: " + std::string(98, 'x') + "]: b"));
+  // Another process that has its output does not hold it up.
+  EXPECT_EQ(status_of("setsid sleep 60 & echo a"), 0);
+  EXPECT_THAT(logged(), ElementsAre("7checker [setsid sleep 60 & echo a]: a"));
+  EXPECT_EQ(status_of("exec >/dev/null 2>&1; exit 4"), W_EXITCODE(4, 0));
+  EXPECT_THAT(logged(), IsEmpty());
+}
+
+TEST_F(CheckersTest, WhatIsShownOfItsOutputIsBounded) {
+  checkers_.show_output(true);
+  // All of it is read, and its status is its own.
+  EXPECT_EQ(status_of("yes | head -c 3000000 && exit 3"), W_EXITCODE(3, 0));
+  auto lines = logged();
+  ASSERT_EQ(lines.size(), 21U);
+  EXPECT_EQ(lines[19], "7checker [yes | head -c 3000000 && exit 3]: y");
+  EXPECT_EQ(lines[20], "7checker [yes | head -c 3000000 && exit 3]: (more is not shown)");
+  EXPECT_EQ(status_of("head -c 1000 /dev/zero"), 0);
+  lines = logged();
+  const std::string prefix = "7checker [head -c 1000 /dev/zero]: ";
+  EXPECT_THAT(lines, ElementsAre(prefix + std::string(400, '\0'), prefix + std::string(400, '\0'),
+                                 prefix + std::string(200, '\0')));
 }
 
 TEST_F(CheckersTest, ACheckerLeadsAGroupOfItsOwnWithDefaultSignals) {

@@ -429,7 +429,7 @@ TEST(Client, Approval) {
        with(&ClientSettings::enabled, false, yes),
        {{10, Approve{true}}, {20, Requested{1}}},
        21,
-       "20: Decided 1 Disabled\n"},
+       "10: Save\n20: Decided 1 Disabled\n"},
       {"undecided, approved by default",
        yes,
        {{10, Requested{1}}},
@@ -448,14 +448,14 @@ TEST(Client, Approval) {
        20000,
        "10: NeedApproval 10000 no; Changed ApprovalPending=true LastApprovalRequest=10; Save\n"
        "20: NeedApproval 10000 no; Changed LastApprovalRequest=20; Save\n"
-       "30: Decided 1 Approved; Decided 2 Approved; Changed ApprovalPending=false\n"},
+       "30: Decided 1 Approved; Decided 2 Approved; Changed ApprovalPending=false; Save\n"},
       {"one denial too",
        yes,
        {{10, Requested{1}}, {20, Requested{2}}, {30, Approve{false}}},
        20000,
        "10: NeedApproval 10000 yes; Changed ApprovalPending=true LastApprovalRequest=10; Save\n"
        "20: NeedApproval 10000 yes; Changed LastApprovalRequest=20; Save\n"
-       "30: Decided 1 Denied; Decided 2 Denied; Changed ApprovalPending=false\n"},
+       "30: Decided 1 Denied; Decided 2 Denied; Changed ApprovalPending=false; Save\n"},
       {"each waits for its own time",
        no,
        {{10, Requested{1}}, {20, Requested{2}}},
@@ -468,21 +468,21 @@ TEST(Client, Approval) {
        yes,
        {{100, Approve{true}}, {5099, Requested{1}}, {5100, Requested{2}}},
        5101,
-       "5099: Decided 1 Approved\n"
+       "100: Save\n5099: Decided 1 Approved\n"
        "5100: NeedApproval 10000 yes; Changed ApprovalPending=true LastApprovalRequest=5100; "
        "Save\n"},
       {"so does a denial",
        yes,
        {{100, Approve{false}}, {5099, Requested{1}}, {5100, Requested{2}}},
        5101,
-       "5099: Decided 1 Denied\n"
+       "100: Save\n5099: Decided 1 Denied\n"
        "5100: NeedApproval 10000 yes; Changed ApprovalPending=true LastApprovalRequest=5100; "
        "Save\n"},
       {"a second decision holds for its own time",
        yes,
        {{100, Approve{false}}, {3000, Approve{true}}, {7999, Requested{1}}, {8000, Requested{2}}},
        8001,
-       "7999: Decided 1 Approved\n"
+       "100: Save\n3000: Save\n7999: Decided 1 Approved\n"
        "8000: NeedApproval 10000 yes; Changed ApprovalPending=true LastApprovalRequest=8000; "
        "Save\n"},
       {"one that holds for no time answers only who waits now",
@@ -490,13 +490,13 @@ TEST(Client, Approval) {
        {{10, Requested{1}}, {20, Approve{true}}, {20, Requested{2}}},
        21,
        "10: NeedApproval 10000 no; Changed ApprovalPending=true LastApprovalRequest=10; Save\n"
-       "20: Decided 1 Approved; Changed ApprovalPending=false\n"
+       "20: Decided 1 Approved; Changed ApprovalPending=false; Save\n"
        "20: NeedApproval 10000 no; Changed ApprovalPending=true LastApprovalRequest=20; Save\n"},
       {"a denial holds without a delay too",
        with(&ClientSettings::approval_duration, Milliseconds(5000)),
        {{10, Approve{false}}, {20, Requested{1}}, {5010, Requested{2}}},
        5011,
-       "20: Decided 1 Denied\n"
+       "10: Save\n20: Decided 1 Denied\n"
        "5010: Decided 2 No approval needed\n"},
       {"who hangs up is forgotten at once and not answered",
        yes,
@@ -545,7 +545,7 @@ TEST(Client, Approval) {
        with(&ClientSettings::enabled, false, yes),
        {{10, Approve{true}}, {20, set(Property::kEnabled, true)}, {30, Requested{1}}},
        31,
-       "20: Changed Enabled=true Expires=200020 LastEnabled=20; Save\n"
+       "10: Save\n20: Changed Enabled=true Expires=200020 LastEnabled=20; Save\n"
        "30: Decided 1 Approved\n"},
       {"who asks at the very moment of expiry is too late",
        usual(),
@@ -560,7 +560,7 @@ TEST(Client, Approval) {
        {{10, Requested{1}}, {10010, Approve{true}}},
        10011,
        "10: NeedApproval 10000 no; Changed ApprovalPending=true LastApprovalRequest=10; Save\n"
-       "10010: Decided 1 Approval timed out; Changed ApprovalPending=false\n"},
+       "10010: Decided 1 Approval timed out; Changed ApprovalPending=false; Save\n"},
   });
 }
 
@@ -605,7 +605,8 @@ TEST(Client, Reload) {
        lasting,
        {{10, Approve{true}}, {20, Reloaded{rekeyed, 0}}, {30, Requested{1}}},
        31,
-       "20: Changed ApprovalDuration=0 KeyID=1111111111111111111111111111111111111111111111111111"
+       "10: Save\n20: Changed ApprovalDuration=0 "
+       "KeyID=1111111111111111111111111111111111111111111111111111"
        "111111111111; Save\n"
        "30: NeedApproval 10000 yes; Changed ApprovalPending=true LastApprovalRequest=30; Save\n"},
       {"a timeout moves the expiry",
@@ -824,7 +825,7 @@ TEST(Client, ConnectionsWaitLongerForWhatWeMissed) {
   EXPECT_EQ(happened(client, Missed{Milliseconds(20000)}, 31000 - 1), "");
   EXPECT_EQ(since_start(client.waiting.at(0).deadline), 32000);
   EXPECT_EQ(happened(client, Approve{true}, 31000 - 1),
-            "Decided 1 Approved; Changed ApprovalPending=false");
+            "Decided 1 Approved; Changed ApprovalPending=false; Save");
 }
 
 TEST(Client, ACheckerThatWasLostSaysNothing) {
@@ -841,6 +842,35 @@ TEST(Client, ACheckerThatWasLostSaysNothing) {
   happened(client, set(Property::kCheckerRunning, false), 50001);
   EXPECT_EQ(happened(client, CheckerLost{0}, 50002), "");
   EXPECT_FALSE(client.checker);
+}
+
+// It may have found no answer in time because it, or its program, was stopped with us.
+TEST(Client, ACheckerThatWasStoppedWithUsFailsForNobody) {
+  Client client = checked(true);
+  happened(client, Due{}, 250000);  // and its expiry is 300001
+  happened(client, Missed{Milliseconds(40000)}, 291000);
+  EXPECT_EQ(happened(client, CheckerFinished{0, kExit7}, 291001),
+            "StartChecker 1 check; Changed CheckerRunning=true");
+  EXPECT_EQ(client.last_checker_status, 0);
+  EXPECT_EQ(client.failed_checks, 0);
+  EXPECT_GE(since_start(client.expires.value()), 390000);
+  // The next one was not.
+  EXPECT_EQ(
+      happened(client, CheckerFinished{1, kExit7}, 291002),
+      "CheckerCompleted 7 1792 check; Changed CheckerRunning=false LastCheckerStatus=7; Save");
+  // One that succeeds has.
+  client = checked(true);
+  happened(client, Due{}, 250000);
+  happened(client, Missed{Milliseconds(40000)}, 291000);
+  EXPECT_EQ(happened(client, CheckerFinished{0, kExit0}, 291001),
+            "CheckerCompleted 0 0 check; Changed CheckerRunning=false Expires=591001 "
+            "LastCheckedOK=291001; Save");
+  // One that an administrator stopped is not started again.
+  client = checked(true);
+  happened(client, Due{}, 50000);
+  happened(client, set(Property::kCheckerRunning, false), 50001);
+  happened(client, Missed{Milliseconds(9000)}, 59002);
+  EXPECT_EQ(happened(client, CheckerFinished{0, kExit7}, 59003), "");
 }
 
 TEST(Client, WhoHasHungUpIsNotDecidedEvenIfItsTimeIsUp) {

@@ -7,12 +7,15 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <optional>
 #include <string>
 #include <utility>
+
+#include "common/jail.h"
 
 namespace mandos::monitor {
 namespace {
@@ -21,6 +24,7 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::SizeIs;
 using namespace std::chrono_literals;
 
 constexpr const char* kKey = "788cd77115cd0bb7b2d5e0ae8496f6b48149d5e712c652076b1fd2d957ef7c1f";
@@ -129,7 +133,7 @@ TEST_F(ClientsConfTest, SuggestsTheOptionThatWasMeant) {
       testing::UnorderedElementsAre(
           HasSubstr(
               ":4: [foo] chekcer: unknown option, ignored; the nearest known one is \"checker\""),
-          testing::EndsWith(":5: [foo] hots: unknown option, ignored"),
+          HasSubstr(":5: [foo] hots: unknown option, ignored; the nearest known one is \"host\""),
           HasSubstr(
               ":6: [foo] timeouts: unknown option, ignored; the nearest known one is \"timeout\""),
           testing::EndsWith(":7: [foo] my_own: unknown option, ignored"),
@@ -138,6 +142,17 @@ TEST_F(ClientsConfTest, SuggestsTheOptionThatWasMeant) {
           HasSubstr(
               "[DEFAULT] approval_duratoin: unknown option, ignored; the nearest known one is "
               "\"approval_duration\"")));
+}
+
+TEST_F(ClientsConfTest, WarnsOfACommentBehindAHost) {
+  for (const char* host : {"web.example # the web", "web.example  ;the web"}) {
+    EXPECT_THAT(load(section(concat("host = ", host, "\n"))).warnings,
+                ElementsAre(testing::EndsWith(concat(
+                    ":4: [foo] host: found \"", host,
+                    "\", expected a name or an address; a comment needs a line of its own"))));
+  }
+  EXPECT_THAT(load(section("host = web.example#1\nchecker = true # in the shell\n")).warnings,
+              IsEmpty());
 }
 
 TEST_F(ClientsConfTest, RefusesATypingErrorInAnOptionThatGuards) {
@@ -153,9 +168,33 @@ TEST_F(ClientsConfTest, RefusesATypingErrorInAnOptionThatGuards) {
                 ElementsAre(testing::EndsWith(":5: [DEFAULT] " + expected)));
   }
   // Not one that another option's value needs, nor what differs in more than two characters.
-  const auto loaded = load(section("enable = x\nhost = %(enable)s\ndisabled = yes\n"));
+  const auto loaded = load(section("enable = x\nhost = %(enable)s\ndelay = yes\n"));
   EXPECT_THAT(loaded.problems, IsEmpty());
-  EXPECT_THAT(loaded.warnings, ElementsAre(HasSubstr("[foo] disabled: unknown option")));
+  EXPECT_THAT(loaded.warnings, ElementsAre(HasSubstr("[foo] delay: unknown option")));
+}
+
+TEST_F(ClientsConfTest, RefusesAnUnknownOptionThatReadsAsAGuard) {
+  for (const char* name : {"disabled", "approved_default", "approve", "enabled_by_default"}) {
+    EXPECT_THAT(
+        load(section(concat(name, " = no\n"))).problems,
+        ElementsAre(testing::EndsWith(concat(":4: [foo] ", name,
+                                             ": found an unknown option, expected approval_delay, "
+                                             "approved_by_default or enabled"))));
+    EXPECT_THAT(load(section(concat(name, " = no\nhost = %(", name, ")s\n"))).problems, IsEmpty());
+  }
+}
+
+TEST_F(ClientsConfTest, SuggestsAShortNameAfterOneEdit) {
+  for (const char* name : {"hosts", "hots", "hst", "gost", "ohst"}) {
+    EXPECT_THAT(load(section(concat(name, " = x\n"))).warnings,
+                ElementsAre(testing::EndsWith("the nearest known one is \"host\"")))
+        << name;
+  }
+  for (const char* name : {"hostage", "shots", "ghosts", "most_", "ho", "thso"}) {
+    EXPECT_THAT(load(section(concat(name, " = x\n"))).warnings,
+                ElementsAre(testing::EndsWith("unknown option, ignored")))
+        << name;
+  }
 }
 
 TEST_F(ClientsConfTest, AnEditOfASectionShows) {
@@ -204,17 +243,21 @@ TEST_F(ClientsConfTest, SaysThatAKeyIdIsTooShortAndThatACommentNeedsALine) {
 // What Python decodes all the same: the client could not decrypt what is missing.
 TEST_F(ClientsConfTest, SaysWhereBase64IsDamaged) {
   const std::pair<const char*, const char*> cases[] = {
-      {"!", "damaged base64 at line 1 of the value, character 1"},
-      {"hUFC!", "damaged base64 at line 1 of the value, character 5"},
-      {"\"hUFC\"", "damaged base64 at line 1 of the value, character 1"},
-      {"hUFC\n  hU#FC", "damaged base64 at line 2 of the value, character 3"},
-      {"\n  hUFC\n  hUFC\n  =hUFC", "damaged base64 at line 4 of the value, character 1"},
-      {"hUE=hUFC", "damaged base64 at line 1 of the value, character 5"},
-      {"hUE==", "damaged base64 at line 1 of the value, character 5"},
-      {"h", "base64 that breaks off at line 1 of the value, character 2"},
-      {"hQ", "base64 that breaks off at line 1 of the value, character 3"},
-      {"hUFC\n  hUE", "base64 that breaks off at line 2 of the value, character 4"},
-      {"hR==", "damaged base64 at line 1 of the value, character 3"},
+      {"!", "damaged base64 at line 3, character 1 of its text"},
+      {"hUFC!", "damaged base64 at line 3, character 5 of its text"},
+      {"\"hUFC\"", "damaged base64 at line 3, character 1 of its text"},
+      {"hUFC\n  hU#FC", "damaged base64 at line 4, character 3 of its text"},
+      {"\n  hUFC\n  hUFC\n  =hUFC", "damaged base64 at line 6, character 1 of its text"},
+      {"\n  hUFC\n  # a comment\n\n  hU!C", "damaged base64 at line 7, character 3 of its text"},
+      {"hUE=hUFC", "damaged base64 at line 3, character 5 of its text"},
+      {"hUE==", "damaged base64 at line 3, character 5 of its text"},
+      {"h", "base64 that breaks off at line 3, character 2 of its text"},
+      {"hQ", "base64 that breaks off at line 3, character 3 of its text"},
+      {"hUFC\n  hUE", "base64 that breaks off at line 4, character 4 of its text"},
+      {"hUFC\n ; one\n # two\n  hUE\n\n",
+       "base64 that breaks off at line 6, character 4 of its text"},
+      {"hR==", "damaged base64 at line 3, character 3 of its text"},
+      {"%(other)s\nother = hUFC\n  hU!C", "damaged base64 at line 3, character 3 of its text"},
   };
   for (const auto& [text, what] : cases) {
     EXPECT_THAT(load(secret_section(concat("secret = ", text))).problems,
@@ -406,20 +449,37 @@ TEST_F(ClientsConfTest, WarnsOfACheckerThatCannotRun) {
   EXPECT_THAT(load(section("checker = c %%(dbus_object_path)s\n")).warnings, IsEmpty());
 }
 
+TEST_F(ClientsConfTest, ListsEachCheckerWithAPlace) {
+  using testing::Pair;
+  EXPECT_THAT(
+      load(section("")).checkers,
+      ElementsAre(Pair("fping -q -- %(host)s", folder_ + "/clients.conf:1: [foo] checker: ")));
+  EXPECT_THAT(load("[DEFAULT]\nchecker = a %%(host)s\n" + section("") +
+                   concat("[bar]\nkey_id = ", kOtherKey, "\nsecret = hUFC\nchecker = b\n"))
+                  .checkers,
+              ElementsAre(Pair("a %(host)s", folder_ + "/clients.conf:2: [DEFAULT] checker: "),
+                          Pair("b", folder_ + "/clients.conf:9: [bar] checker: ")));
+}
+
 TEST_F(ClientsConfTest, WarnsOfATimeoutThatEndsBeforeTheNextCheck) {
   const auto says = [](const char* place) {
-    return AllOf(HasSubstr(place), HasSubstr("is not longer than the interval"));
+    return AllOf(HasSubstr(place), HasSubstr("s for a check: a client could be disabled"));
   };
   EXPECT_THAT(load(section("timeout = 1m\n")).warnings,
-              ElementsAre(says("clients.conf:4: [foo] timeout: the timeout, \"1m\", ")));
+              ElementsAre(says("clients.conf:4: [foo] timeout: found a timeout of \"1m\", ")));
   EXPECT_THAT(load(section("interval = 5m\n")).warnings,
-              ElementsAre(says("clients.conf:4: [foo] interval: the timeout, \"PT5M\", ")));
+              ElementsAre(says("clients.conf:4: [foo] interval: found a timeout of \"PT5M\", ")));
   EXPECT_THAT(load("[DEFAULT]\ninterval = 6m\n" + section("")).warnings,
               ElementsAre(says("clients.conf:2: [DEFAULT] interval: ")));
-  EXPECT_THAT(load(section("timeout = 121s\n")).warnings, IsEmpty());
-  EXPECT_THAT(load(section("interval = 299s\n")).warnings, IsEmpty());
+  // A check may take 5 s.
+  EXPECT_THAT(load(section("timeout = 124s\n")).warnings, SizeIs(1));
+  EXPECT_THAT(load(section("timeout = 125s\n")).warnings, IsEmpty());
+  EXPECT_THAT(load(section("interval = 296s\n")).warnings, SizeIs(1));
+  EXPECT_THAT(load(section("interval = 295s\n")).warnings, IsEmpty());
   // What is no duration has been told, and the default stands.
   EXPECT_THAT(load(section("timeout = x\n")).warnings, IsEmpty());
+  EXPECT_THAT(load(section("timeout = soon\ninterval = 1h\n")).warnings, IsEmpty());
+  EXPECT_THAT(load(section("timeout = 1m\ninterval = soon\n")).warnings, IsEmpty());
 }
 
 TEST_F(ClientsConfTest, RefusesNamesThatNoFileCanHave) {
@@ -460,10 +520,62 @@ TEST_F(ClientsConfTest, WantsAFileOfClients) {
   EXPECT_THAT(load().problems, testing::Contains(AllOf(HasSubstr("clients.d"), HasSubstr("0777"))));
 }
 
+// Or their clients would be forgotten, and come back enabled when the links are repaired.
+TEST_F(ClientsConfTest, ALinkThatLeadsNowhereIsAnError) {
+  namespace fs = std::filesystem;
+  const auto expect_refused = [this](const char* link) {
+    fs::create_symlink(folder_ + "/away/x", folder_ + "/" + link);
+    const auto loaded = load();
+    EXPECT_THAT(loaded.problems, ElementsAre(AllOf(HasSubstr(link), HasSubstr("leads nowhere"))));
+    EXPECT_THAT(loaded.clients, IsEmpty());
+    fs::remove(folder_ + "/" + link);
+  };
+  write("clients.conf", section(""));
+  expect_refused("clients.d");
+  write("clients.d/a.conf", "[DEFAULT]\n");
+  expect_refused("clients.d/b.conf");
+  fs::rename(folder_ + "/clients.conf", folder_ + "/clients.d/c.conf");
+  expect_refused("clients.conf");
+  EXPECT_EQ(load().clients.size(), 1U);
+  // An editor's lock is none of the files.
+  fs::create_symlink("somebody@host", folder_ + "/clients.d/.#c.conf");
+  EXPECT_THAT(load().problems, IsEmpty());
+}
+
+// A reload takes these, and no others, for its jail's doing.
+TEST_F(ClientsConfTest, CountsWhatMayNotBeOpened) {
+  jail::override_permissions(false);
+  const auto denied = [this](std::size_t problems) {
+    const auto loaded = load();
+    EXPECT_EQ(loaded.problems.size(), problems);
+    return loaded.denied;
+  };
+  write("clients.conf", section("host = %(town)s\n"));
+  EXPECT_EQ(denied(1), 0U);
+  // What the other file has is no error while it cannot be read.
+  const auto other = write("clients.d/a.conf", "[DEFAULT]\ntown = here\n", 0);
+  EXPECT_EQ(denied(1), 1U);
+  chmod(other.c_str(), 0600);
+  EXPECT_EQ(denied(0), 0U);
+  chmod((folder_ + "/clients.d").c_str(), 0);
+  EXPECT_EQ(denied(1), 1U);
+  chmod((folder_ + "/clients.d").c_str(), 0700);
+  // Of a file that all of them name it is said once.
+  const auto secret = write("secret", "x", 0);
+  write("clients.conf", concat("[DEFAULT]\nsecfile = ", secret, "\n[a]\nkey_id = ", kKey,
+                               "\n[b]\nkey_id = ", kOtherKey, "\n"));
+  EXPECT_EQ(denied(1), 1U);
+  write("clients.conf", secret_section("secfile = " + secret) + "timeout = soon\n");
+  EXPECT_EQ(denied(2), 1U);
+  write("clients.conf", secret_section("secfile = " + secret + ".none"));
+  EXPECT_EQ(denied(1), 0U);
+  jail::override_permissions(true);
+}
+
 TEST_F(ClientsConfTest, StartsWithoutClients) {
   const auto loaded = load("[DEFAULT]\n;timeout = PT5M\n");
   EXPECT_THAT(loaded.problems, IsEmpty());
-  EXPECT_THAT(loaded.warnings, ElementsAre(HasSubstr("no clients")));
+  EXPECT_THAT(loaded.warnings, ElementsAre(HasSubstr("found no client, expected")));
 }
 
 TEST_F(ClientsConfTest, RefusesAFileThatOthersMayRead) {

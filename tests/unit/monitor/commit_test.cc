@@ -34,7 +34,7 @@ class CommitTest : public MonitorFixture {
     agent_ = std::make_unique<Channel>(std::move(pair->second),
                                        Channel::Limits{.receive = 1 << 17, .queue = 1 << 20});
     door_ = std::make_unique<BusAgentDoor>(
-        loop_, log_, bus_registry_, std::move(pair->first),
+        loop_, bus_registry_, std::move(pair->first),
         BusAgentDoor::Options{.settings = {},
                               .on_greeting = [] {},
                               .on_withdrawn = [] {},

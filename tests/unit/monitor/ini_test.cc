@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace mandos::monitor {
 namespace {
@@ -237,7 +238,25 @@ TEST_F(FileTest, LetsOnlyTheGroupOfRootRead) {
     ASSERT_EQ(chown(path_.c_str(), 0, 12345), 0);
     EXPECT_THAT(why(path_, {.is_private = true}), HasSubstr("0640"));
     ASSERT_EQ(chown(path_.c_str(), 12345, 0), 0);
-    EXPECT_THAT(why(path_, {}), HasSubstr("owner 12345"));
+    EXPECT_THAT(why(path_, {}), HasSubstr("found owner 12345, expected root; run: chown root "));
+    ASSERT_EQ(chown(path_.c_str(), 1, 0), 0);
+    EXPECT_THAT(why(path_, {}), HasSubstr("found owner daemon, expected root; run: chown root "));
+  }
+}
+
+TEST(NearestTest, KnowsTypingErrorsInShortNames) {
+  constexpr std::string_view kKnown[] = {"host", "port", "timeout"};
+  for (const auto& [typed, meant] : {std::pair{"hots", "host"},
+                                     {"prot", "port"},
+                                     {"prt", "port"},
+                                     {"hosts", "host"},
+                                     {"pots", ""},
+                                     {"xy", ""},
+                                     {"", ""},
+                                     {"tiemout", "timeout"},
+                                     {"tmeot", "timeout"},
+                                     {"teot", ""}}) {
+    EXPECT_EQ(nearest(typed, kKnown), meant) << typed;
   }
 }
 
@@ -249,6 +268,28 @@ TEST_F(FileTest, WantsTheRightKind) {
   EXPECT_THAT(why(folder_ + "/pipe", {}), HasSubstr("regular file"));
   EXPECT_THAT(why("/dev/null", {}), HasSubstr("regular file"));
   EXPECT_THAT(why(path_ + "/x", {}), HasSubstr("Not a directory"));
+}
+
+TEST_F(FileTest, ALinkThatLeadsNowhereIsNotAnAbsentFile) {
+  const auto link = folder_ + "/link";
+  std::filesystem::create_symlink(folder_ + "/elsewhere/file", link);
+  for (const bool is_folder : {false, true}) {
+    EXPECT_THAT(why(link, {.is_folder = is_folder}),
+                AllOf(HasSubstr(link), HasSubstr("leads nowhere")));
+  }
+  // One that leads there through another, and one in a folder that is such a link.
+  std::filesystem::create_symlink(link, folder_ + "/second");
+  EXPECT_THAT(why(folder_ + "/second", {}), HasSubstr("leads nowhere"));
+  EXPECT_EQ(why(link + "/file", {}), "absent") << "of a folder that its own check refuses";
+  std::filesystem::create_directory(folder_ + "/elsewhere");
+  std::filesystem::rename(path_, folder_ + "/elsewhere/file");
+  EXPECT_EQ(why(folder_ + "/second", {}), "content");
+}
+
+TEST_F(FileTest, WhatMustExistIsNotAbsent) {
+  EXPECT_THAT(why(folder_ + "/other", {.must_exist = true}),
+              AllOf(HasSubstr(folder_ + "/other"), HasSubstr("No such file")));
+  EXPECT_EQ(why(path_, {.must_exist = true}), "content");
 }
 
 TEST_F(FileTest, BoundsTheSize) {

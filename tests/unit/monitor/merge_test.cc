@@ -172,6 +172,54 @@ TEST(SavedClient, ExpiryOverABoot) {
             Instant(10s) - 100h + 5min);
 }
 
+// Within a boot, whatever the wall clock was set to: its time since boot was saved too.
+TEST(SavedClient, ExpiryWithinABoot) {
+  Client client = client_with(all(1));
+  client.expires = kNow.boot + 5min;
+  for (const auto wall : {kNow.wall + 100h, kNow.wall - 100h, kNow.wall}) {
+    const Moment later{kNow.boot + 2min, wall};
+    const Client read = restarted(client, all(1), all(1), kNow, later);
+    EXPECT_EQ(read.expires, later.boot + 3min);
+    EXPECT_EQ(read.expires_shown, later.wall + 3min);
+  }
+  // In another boot, a clock that was set back gives no more than was left.
+  EXPECT_EQ(restarted(client, all(1), all(1), kNow, {Instant(10s), kNow.wall - 1h}).expires,
+            Instant(10s) + 5min);
+  // A file of before there was a stamp.
+  Saved saved = to_saved(client, all(1), kNow);
+  saved.client.clear_saved();
+  saved.client.clear_saved_since_boot();
+  EXPECT_EQ(from_saved(saved, all(1), {Instant(10s), kNow.wall + 2min}).expires,
+            Instant(10s) + 3min);
+}
+
+TEST(SavedClient, AnAnswerHoldsOverARestart) {
+  for (const bool approved : {true, false}) {
+    Client client = client_with(all(1));
+    EXPECT_FALSE(restarted(client, all(1), all(1)).decision);
+    client.decision = {approved, kNow.boot + 1h};
+    const auto left = [&](const Moment& later, const ClientSettings& file_now) {
+      const auto decision = restarted(client, all(1), file_now, kNow, later).decision;
+      EXPECT_TRUE(!decision || decision->approved == approved);
+      return decision ? decision->until - later.boot : 0min;
+    };
+    for (const auto wall : {kNow.wall + 100h, kNow.wall - 100h, kNow.wall}) {
+      EXPECT_EQ(left({kNow.boot + 10min, wall}, all(1)), 50min);
+      EXPECT_EQ(left({kNow.boot + 2h, wall}, all(1)), 0min);
+    }
+    // In another boot.
+    EXPECT_EQ(left({Instant(10s), kNow.wall + 10min}, all(1)), 50min);
+    EXPECT_EQ(left({Instant(10s), kNow.wall + 2h}, all(1)), 0min);
+    // The wall clock was set back, who knows how far.
+    EXPECT_EQ(left({Instant(10s), kNow.wall - 1s}, all(1)), approved ? 0min : 60min);
+    // An approval was for the old key.
+    auto other = all(1);
+    give(other.key_id, 2);
+    EXPECT_EQ(left({kNow.boot + 10min, kNow.wall}, other), approved ? 0min : 50min);
+    EXPECT_FALSE(restarted(client, all(1), all(1), {kNow.boot + 1h, kNow.wall}).decision);
+  }
+}
+
 // A checksum is right, yet somebody with root's rights wrote it.
 TEST(SavedClient, ValuesOutOfReach) {
   for (const auto value : {std::numeric_limits<std::int64_t>::min(), std::int64_t{-1},
@@ -181,6 +229,8 @@ TEST(SavedClient, ValuesOutOfReach) {
     saved.client.set_created(value);
     saved.client.set_last_enabled(value);
     saved.client.set_expires(value);
+    saved.client.set_decided_until(value);
+    saved.client.set_saved_since_boot(static_cast<std::uint64_t>(value));
     saved.client.set_last_checker_status(std::numeric_limits<std::int32_t>::max());
     saved.client.mutable_current()->set_enabled(true);
     saved.client.mutable_current()->set_key_id("short");
@@ -193,6 +243,9 @@ TEST(SavedClient, ValuesOutOfReach) {
     ASSERT_TRUE(read.expires);
     EXPECT_EQ(*read.expires > kNow.boot, value > 0);
     std::vector<Effect> effects;
+    react(read, Started{0.5}, kNow, effects);
+    saved.client.set_saved(value);
+    read = from_saved(saved, ClientSettings{}, kNow);
     react(read, Started{0.5}, kNow, effects);
   }
 }

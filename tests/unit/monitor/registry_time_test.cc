@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstddef>
@@ -259,6 +260,44 @@ TEST_F(RegistryTimeTest, AReloadsDoingIsTheFilesAndATimeoutsIsNot) {
             1);
 }
 
+TEST_F(RegistryTimeTest, WhoExpiresIsDisabledOnDiskAtOnce) {
+  Registry::Entry entry;
+  entry.client = good();
+  entry.client.last_checker_status = 1;
+  entry.client.unjudged = false;
+  entry.client.expires = virtual_now + seconds(10);
+  for (int i = 0; i < 1000; ++i) {
+    entry.client.name = concat("client ", i);
+    entry.client.settings.key_id.reset();
+    clients_->add(Registry::Entry{.client = entry.client, .file_apart = nullptr});
+  }
+  clients_->start();
+  pass(seconds(9));
+  pass(seconds(0));
+  const auto before = clients_disk_.begun;
+  pass(seconds(2));
+  int disabled = 0;
+  for (const auto& [name, saved] : clients_disk_.kept) {
+    disabled += name.starts_with("client ") && !saved.client.current().enabled() ? 1 : 0;
+  }
+  EXPECT_EQ(disabled, 1000);
+  // All together, as far as a transaction goes.
+  EXPECT_LE(clients_disk_.begun - before, 1000 / Saver::kMost + 2);
+}
+
+TEST_F(RegistryTimeTest, AnAnswerIsOnDiskBeforeItIsConfirmed) {
+  int confirmed = 0;
+  clients_disk_.automatic = false;
+  clients_->change("good", Approve{false},
+                   [&](const Status& saved) { confirmed += saved ? 1 : 2; });
+  pass(seconds(1));
+  ASSERT_TRUE(clients_disk_.busy());
+  EXPECT_EQ(confirmed, 0);
+  clients_disk_.finish();
+  EXPECT_EQ(confirmed, 1);
+  EXPECT_TRUE(clients_disk_.kept.at("good").client.has_decided_until());
+}
+
 TEST_F(RegistryTimeTest, WhoBeginsToWaitAgainAndAgainDoesNotFillTheLog) {
   clients_->change("good", Set{Property::kApprovalDelay, Milliseconds(seconds(300))},
                    [](const Status&) {});
@@ -463,6 +502,42 @@ TEST_F(RegistryTimeTest, AGraceThatIsNotSavedTakesNothingElseBack) {
   disk.fail("no space");
   EXPECT_TRUE(clients.find("good")->client.enabled());
   EXPECT_EQ(clients.find("good")->client.expires, expires);
+}
+
+TEST_F(RegistryTimeTest, SaysWhomAReloadDisablesAtOnceAndDisablesThoseAndNoOthers) {
+  std::map<std::string, ClientSettings> file;
+  for (int i = 0; i < 30; ++i) {
+    file[concat("client ", i)].interval = seconds(100);
+    file[concat("client ", i)].timeout = seconds(1000);
+  }
+  clients_->reload(file, merge);
+  for (const auto& [name, settings] : file) {
+    clients_->change(name, CheckedOk{}, [](const Status&) {});
+  }
+  EXPECT_TRUE(clients_->disabled_by(file, merge).empty());
+  pass(seconds(200));
+  for (const int disabled : {9, 10, 11}) {
+    auto next = file;
+    for (int i = 0; i < disabled; ++i) next[concat("client ", i)].timeout = seconds(200);
+    next["client 20"].timeout = seconds(201);
+    next["client 21"].timeout = seconds(9000);
+    const auto said = clients_->disabled_by(next, merge);
+    ASSERT_EQ(said.size(), disabled) << "the eleventh line says how many more there are";
+    EXPECT_EQ(said[0].find("client client 0: disabled at once by this reload: timeout 0:03:20"), 0U)
+        << said[0];
+    EXPECT_EQ(said.back().starts_with("... and 1 more"), disabled == 11);
+  }
+  auto next = file;
+  for (int i = 0; i < 10; ++i) next[concat("client ", i)].timeout = seconds(200);
+  const auto said = clients_->disabled_by(next, merge);
+  for (const auto& [name, settings] : file) EXPECT_TRUE(clients_->find(name)->client.enabled());
+  clients_->reload(next, merge);
+  for (const auto& [name, settings] : file) {
+    const bool foretold = std::ranges::any_of(said, [&name = name](const auto& line) {
+      return line.starts_with(concat("client ", name, ": "));
+    });
+    EXPECT_EQ(clients_->find(name)->client.enabled(), !foretold) << name;
+  }
 }
 
 TEST_F(RegistryTimeTest, ChecksAreAsSpreadAfterAStopAsBefore) {

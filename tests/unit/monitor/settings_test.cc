@@ -192,6 +192,13 @@ TEST_F(SettingsTest, NamesEveryBadValue) {
   }
 }
 
+TEST_F(SettingsTest, SaysThatACommentNeedsALine) {
+  EXPECT_THAT(
+      load("[DEFAULT]\nuse_ipv6 = yes # the web\n").problems,
+      ElementsAre(testing::EndsWith("\"yes # the web\", expected 1, yes, true, on, 0, no, false or "
+                                    "off; a comment needs a line of its own")));
+}
+
 TEST_F(SettingsTest, TellsAllProblemsAtOnce) {
   EXPECT_THAT(load("[DEFAULT]\nport = x\ndebug = x\njunk\n[x]\ny = 1\ny = 2\n").problems,
               SizeIs(4));
@@ -220,6 +227,12 @@ TEST_F(SettingsTest, RefusesAFileThatOthersMayWrite) {
   chmod((folder_ + "/mandos.conf").c_str(), 0666);
   EXPECT_THAT(load_settings(*parse({"--configdir", folder_})).problems,
               ElementsAre(HasSubstr("0666")));
+}
+
+TEST_F(SettingsTest, RefusesALinkThatLeadsNowhere) {
+  std::filesystem::create_symlink(folder_ + "/elsewhere", folder_ + "/mandos.conf");
+  EXPECT_THAT(load_settings(*parse({"--configdir", folder_})).problems,
+              ElementsAre(HasSubstr("mandos.conf: leads nowhere")));
 }
 
 TEST_F(SettingsTest, WithoutZeroconfAPortOrSocketIsNeeded) {
@@ -270,6 +283,23 @@ TEST(CommandLineTest, RefusesWhatItDoesNotKnow) {
     EXPECT_THAT(parsed.error(), HasSubstr(part));
     EXPECT_THAT(usage_error_text(parsed.error()),
                 AllOf(HasSubstr("usage: mandos"), HasSubstr("\nmandos: error: ")));
+  }
+}
+
+TEST(CommandLineTest, SuggestsTheOptionThatWasMeant) {
+  const std::pair<std::vector<std::string>, const char*> cases[] = {
+      {{"--prot", "4711"}, "--prot: unknown option; the nearest known one is --port"},
+      {{"--foregroud"}, "--foregroud: unknown option; the nearest known one is --foreground"},
+      {{"--nonsense"}, "--nonsense: unknown or ambiguous option"},
+      {{"--no-"}, "--no-: unknown or ambiguous option"},
+      {{"-x"}, "-x: unknown or ambiguous option"},
+      {{"--port"}, "--port: found nothing, expected a value"},
+      {{"-p"}, "-p: found nothing, expected a value"},
+      {{"--debug=1"}, "--debug=1: found a value, expected none"}};
+  for (const auto& [arguments, message] : cases) {
+    const auto parsed = parse(arguments);
+    ASSERT_FALSE(parsed) << arguments.front();
+    EXPECT_EQ(parsed.error(), message);
   }
 }
 

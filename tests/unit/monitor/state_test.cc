@@ -78,6 +78,7 @@ class State : public testing::Test {
     std::string name = (fs::temp_directory_path() / "state.XXXXXX").native();
     top_ = mkdtemp(name.data());
     path_ = top_ / "mandos";
+    known_ = path_ / "%python-state-is-known.client";
   }
   ~State() override { fs::remove_all(top_); }
 
@@ -153,6 +154,7 @@ class State : public testing::Test {
 
   fs::path top_;
   fs::path path_;
+  fs::path known_;  // says that the Python server's state was seen
   std::vector<std::string> warnings_;
   std::string stops_;
   std::set<std::string> damaged_;
@@ -336,6 +338,24 @@ TEST_F(State, RightChecksumOfWrongContent) {
   EXPECT_EQ(load().size(), 1U);
 }
 
+// The clock since boot says nothing of what another boot saved.
+TEST_F(State, AnotherBoot) {
+  Saved one = saved("one");
+  one.client.set_saved_since_boot(5);
+  ASSERT_TRUE(save(one));
+  EXPECT_EQ(load().at("one").client.saved_since_boot(), 5);
+  EXPECT_EQ(load().at("one").client.boot_id(), "");
+  for (const char* boot : {"", "00000000-0000-4000-8000-000000000000"}) {
+    one.client.set_boot_id(boot);
+    const std::string message = one.client.SerializeAsString();
+    const auto size = static_cast<std::uint32_t>(message.size());
+    write_file(file("one"),
+               with_checksum(std::string(reinterpret_cast<const char*>(&size), 4) + message));
+    EXPECT_FALSE(load().at("one").client.has_saved_since_boot());
+    EXPECT_EQ(load().at("one").client.boot_id(), "");
+  }
+}
+
 TEST_F(State, AnotherClientsFile) {
   ASSERT_TRUE(save(saved("two")));
   fs::rename(file("two"), file("one"));
@@ -486,6 +506,84 @@ TEST_F(State, FilesOfOthersAreNamedAndLeft) {
                              AllOf(HasSubstr("notes\\x0a"), HasSubstr("left alone"))));
   EXPECT_EQ(read_file(path_ / "clients.pickle"), "pickled");
   EXPECT_EQ(read_file(path_ / "notes\n"), "mine");
+  EXPECT_NE(known_.filename().native(), state_file_name(known_.stem().native())) << "no client's";
+}
+
+// Whoever owns the directory: the unit makes it root's before the server looks.
+TEST_F(State, ThePythonServersStateAloneStopsTheStart) {
+  fs::create_directory(path_);
+  ASSERT_EQ(chmod(path_.c_str(), 0700), 0);
+  write_file(path_ / "clients.pickle", "pickled");
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_THAT(load(), IsEmpty());
+    EXPECT_THAT(stops_, AllOf(HasSubstr("clients.pickle"), HasSubstr("mandos-import-state")));
+  }
+  // What is carried over is state of ours.
+  write_file(file("one"), "damaged");
+  load();
+  EXPECT_EQ(stops_, "");
+  EXPECT_THAT(damaged_, ElementsAre("one.client"));
+}
+
+TEST_F(State, AStartThatWentOnWithoutThePythonServersStateIsRemembered) {
+  fs::create_directory(path_);
+  ASSERT_EQ(chmod(path_.c_str(), 0700), 0);
+  EXPECT_TRUE(open(true).set_all_aside(warnings_));
+  EXPECT_FALSE(fs::exists(known_)) << "there is none";
+  write_file(path_ / "clients.pickle", "pickled");
+  // Before anything is saved the monitor may die; and the last client may be removed.
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_TRUE(open(false).set_all_aside(warnings_));
+    EXPECT_EQ(warnings_, std::vector<std::string>());
+    EXPECT_TRUE(fs::exists(known_));
+    EXPECT_THAT(load(), IsEmpty());
+    EXPECT_EQ(stops_, "");
+    EXPECT_THAT(damaged_, IsEmpty());
+    EXPECT_THAT(warnings_, ElementsAre(HasSubstr("clients.pickle")));
+  }
+  // There and back: whoever deletes our state has the next start look again.
+  fs::remove(known_);
+  load();
+  EXPECT_THAT(stops_, HasSubstr("clients.pickle"));
+  // A start with state of ours remembers it, too.
+  ASSERT_TRUE(open(false).set_all_aside(warnings_));
+  fs::remove(known_);
+  write_file(file("one"), "damaged");
+  load();
+  EXPECT_TRUE(fs::exists(known_));
+}
+
+// What a fresh monitor needs, as one that serves sees it.
+TEST_F(State, ALookFindsWhatWouldStopAStart) {
+  const auto look = [](const StateStore& store) {
+    const Status good = store.look();
+    return good ? "" : good.error();
+  };
+  {
+    const auto store = open();
+    const std::array one{saved("one")};
+    ASSERT_TRUE(test::save(store, one));
+    write_file(file("two"), "damaged");
+    write_file(path_ / "notes", "mine");
+    write_file(file("three").native() + ".new", "half");
+    EXPECT_EQ(look(store), "");
+    EXPECT_EQ(std::distance(fs::directory_iterator(path_), {}), 4) << "nothing is changed";
+    fs::create_symlink("one.client", file("link"));
+    EXPECT_THAT(look(store), AllOf(HasSubstr(file("link").native()), HasSubstr("symbolic link")));
+    fs::remove(file("link"));
+    ASSERT_EQ(chmod(path_.c_str(), 0770), 0);
+    EXPECT_THAT(look(store), HasSubstr("not the directory of this server any more"));
+    ASSERT_EQ(chmod(path_.c_str(), 0700), 0);
+    EXPECT_EQ(look(store), "");
+    fs::rename(path_, top_ / "elsewhere");
+    EXPECT_THAT(look(store), HasSubstr("not the directory of this server any more"));
+    fs::create_symlink(top_ / "elsewhere", path_);
+    EXPECT_THAT(look(store), HasSubstr("not the directory of this server any more"));
+    fs::remove(path_);
+    fs::create_directory(path_);
+    EXPECT_THAT(look(store), HasSubstr("not the directory of this server any more"));
+  }
+  EXPECT_EQ(look(StateStore("started without")), "");
 }
 
 TEST_F(State, ADirectoryOpenToOthersIsClosed) {
@@ -676,6 +774,7 @@ TEST_F(StateAsRoot, TakenOverFromTheOriginal) {
   ASSERT_EQ(chown(path_.c_str(), kStranger, kStranger), 0);
   ASSERT_EQ(chmod(path_.c_str(), 0750), 0);
   fs::remove(path_ / "clients.pickle");
+  fs::remove(known_);
   EXPECT_THAT(load(), IsEmpty());
   EXPECT_EQ(stops_, "");
   ASSERT_EQ(stat(path_.c_str(), &status), 0);

@@ -40,7 +40,7 @@ constexpr int kBad = 1 << 8;  // wait(2): exit status 1
 
 class ReloadsTest : public testing::Test {
  protected:
-  ReloadsTest() { reloads_.monitor_ready(); }
+  ReloadsTest() { reloads_.monitor_ready(true, ""); }
 
   /// What was logged since the last time.
   std::vector<std::string> log() {
@@ -113,7 +113,7 @@ TEST_F(ReloadsTest, AMonitorThatIsNotReadyIsAskedWhenItIs) {
   reloads_.request();
   reloads_.monitor_ended();
   EXPECT_EQ(inspections_, 0);
-  reloads_.monitor_ready();
+  reloads_.monitor_ready(true, "");
   judged();
   EXPECT_THAT(asked_, ElementsAre(1));
 }
@@ -127,7 +127,7 @@ TEST_F(ReloadsTest, WhatTheMonitorCannotReadRenewsItOnceItYields) {
   EXPECT_EQ(renewals_, 1);
   reloads_.answered(1, false, false, "the disk is too slow\n");  // the other answer, too late
   reloads_.monitor_ended();
-  reloads_.monitor_ready();
+  reloads_.monitor_ready(true, "");
   EXPECT_THAT(log(), IsEmpty());
   EXPECT_THAT(asked_, ElementsAre(1));
   reloads_.request();
@@ -189,7 +189,7 @@ TEST_F(ReloadsTest, AReportIsReadToItsEndAndBounded) {
   reloads_.request();
   loop_.run_once(Milliseconds(0));
   EXPECT_TRUE(reloads_.ended(kInspector, kBad));
-  EXPECT_EQ(log().size(), 2);
+  EXPECT_THAT(log(), ElementsAre("and 1 more, which mandos --check prints", HasSubstr("nothing")));
 }
 
 TEST_F(ReloadsTest, AReportIsNoLongerThanAllowed) {
@@ -197,8 +197,31 @@ TEST_F(ReloadsTest, AReportIsNoLongerThanAllowed) {
   reloads_.request();
   loop_.run_once(Milliseconds(0));
   EXPECT_TRUE(reloads_.ended(kInspector, kBad));
-  // 16 KiB of it, the last line cut, and the verdict.
-  EXPECT_EQ(log().size(), 18U);
+  // Whole lines, 16 KiB at most; how many there are besides; and the verdict.
+  const auto lines = log();
+  ASSERT_EQ(lines.size(), 18U);
+  EXPECT_EQ(lines[15], std::string(1000, 'x'));
+  EXPECT_EQ(lines[16], "and 24 more, which mandos --check prints");
+  // The next report begins anew.
+  report_ = "ok: one\nFAILED: two\n";
+  reloads_.request();
+  EXPECT_TRUE(reloads_.ended(kInspector, kBad));
+  EXPECT_THAT(log(), ElementsAre("two", HasSubstr("nothing")));
+}
+
+// The files were judged, and then changed: what the monitor that read them found counts.
+TEST_F(ReloadsTest, AFreshMonitorThatServesNotAllIsAFailure) {
+  reloads_.request();
+  judged();
+  reloads_.answered(1, false, true, "Permission denied\n");
+  reloads_.monitor_ended();
+  reloads_.monitor_ready(false, "one is wrong\n");
+  EXPECT_THAT(log(),
+              ElementsAre("one is wrong", HasSubstr("without the clients that have errors")));
+  // Of a start that nobody asked for, nobody is told.
+  reloads_.monitor_ended();
+  reloads_.monitor_ready(false, "one is wrong\n");
+  EXPECT_THAT(log(), IsEmpty());
 }
 
 TEST_F(ReloadsTest, AFreshMonitorThatCannotStartIsAFailure) {
@@ -216,7 +239,7 @@ TEST_F(ReloadsTest, AMonitorThatEndsWhileItReadsOrWhileOthersJudgeIsAFailure) {
   judged();
   reloads_.monitor_ended();
   EXPECT_THAT(log(), ElementsAre("the monitor ended meanwhile"));
-  reloads_.monitor_ready();
+  reloads_.monitor_ready(true, "");
   reloads_.request();
   reloads_.monitor_ended();
   EXPECT_THAT(log(), ElementsAre("the monitor ended meanwhile"));

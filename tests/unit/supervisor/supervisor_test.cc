@@ -506,11 +506,24 @@ TEST_F(SupervisorTest, AMonitorThatDiesAtStartIsTheOneToBlame) {
   const pid_t runner = start(CHECKER_RUNNER);
   ends(runner, 0);  // since its door was closed
   pass(Milliseconds(500));
-  ends(kMonitor, W_EXITCODE(1, 0));
+  ends(kMonitor, W_EXITCODE(3, 0));
   EXPECT_EQ(supervisor_->run(), 1);
   const std::string said = log();
-  EXPECT_THAT(said, HasSubstr("monitor[100] ended: exit status 1"));
+  EXPECT_THAT(said, HasSubstr("monitor[100] ended: exit status 3"));
   EXPECT_THAT(said, Not(HasSubstr("checker-runner")));
+}
+
+// It has said why, and there is nothing to add.
+TEST_F(SupervisorTest, AMonitorThatSaysWhyItCannotStartHasTheLastWord) {
+  ends(kMonitor, W_EXITCODE(1, 0));
+  EXPECT_EQ(supervisor_->run(), 1);
+  EXPECT_THAT(log(), Not(HasSubstr("ended")));
+}
+
+TEST_F(SupervisorTest, AProcessThatEndsLaterIsNamedWhateverItsStatus) {
+  ready();
+  ends(kMonitor, W_EXITCODE(1, 0));
+  EXPECT_THAT(log(), HasSubstr("monitor[100] ended: exit status 1"));
 }
 
 TEST_F(SupervisorTest, AChildThatEndsByItselfAtStartIsToBlame) {
@@ -550,7 +563,8 @@ TEST_F(SupervisorTest, AProgramThatCannotBeStartedEndsTheServerAfterAMinute) {
     ends(table_.started.back().pid, kCannotExecute);
     const auto notices = manager_.heard();
     if (testing::Value(notices, Contains("STOPPING=1"))) break;
-    EXPECT_THAT(notices, Contains("STATUS=mandos-networker cannot be started: exit status 127"));
+    EXPECT_THAT(notices,
+                Contains("STATUS=mandos-networker cannot be started: exit status 127; Serving"));
     for (const auto count = table_.started.size(); table_.started.size() == count;) pass(kStep);
   }
   EXPECT_GE(virtual_now - first, seconds(60));
@@ -589,7 +603,7 @@ TEST_F(SupervisorTest, AForkThatFailsIsAFailedStart) {
   ends(table_.started.back().pid, SIGSEGV);
   pass(seconds(75));
   const auto notices = manager_.heard();
-  EXPECT_THAT(notices, Contains("STATUS=mandos-networker cannot be started: fork: no"));
+  EXPECT_THAT(notices, Contains("STATUS=mandos-networker cannot be started: fork: no; Serving"));
   EXPECT_THAT(notices, Contains("STOPPING=1"));
 }
 
@@ -608,6 +622,49 @@ TEST_F(SupervisorTest, AMonitorThatCannotBeStartedAgainEndsTheServerToo) {
   EXPECT_EQ(supervisor_->run(), 1);
 }
 
+TEST_F(SupervisorTest, AForkThatFailsForTheMonitorIsTriedAgain) {
+  ready();
+  table_.refusal = "fork: no";
+  ends(kMonitor, SIGSEGV);
+  pass(seconds(20));
+  const auto notices = manager_.heard();
+  EXPECT_THAT(notices, Contains("STATUS=mandos-monitor cannot be started: fork: no; Not serving"));
+  EXPECT_THAT(notices, Not(Contains("STOPPING=1")));
+  table_.refusal.clear();
+  pass(seconds(11));
+  EXPECT_EQ(table_.started.back().file, "mandos-monitor");
+  ASSERT_EQ(table_.running.size(), 1U);
+}
+
+TEST_F(SupervisorTest, AForkThatFailsForTheMonitorForAMinuteEndsTheServer) {
+  ready();
+  table_.refusal = "fork: no";
+  const Instant first = virtual_now;
+  ends(kMonitor, SIGSEGV);
+  while (virtual_now - first < seconds(90)) {
+    pass(kStep);
+    if (testing::Value(manager_.heard(), Contains("STOPPING=1"))) break;
+  }
+  EXPECT_GE(virtual_now - first, seconds(60));
+  EXPECT_LE(virtual_now - first, seconds(72));
+  EXPECT_EQ(supervisor_->run(), 1);
+}
+
+TEST_F(SupervisorTest, WhatCannotBeStartedStaysInTheStatusUntilItIs) {
+  start(NETWORKER);
+  ready();
+  for (int i = 0; i < 3; ++i) delay_after(kCannotExecute);
+  manager_.heard();
+  ToSupervisor message;
+  message.mutable_status_text()->set_text("Serving, 1 waiting");
+  say(message);
+  EXPECT_THAT(manager_.heard(),
+              testing::ElementsAre("STATUS=mandos-networker cannot be started: exit status 127; "
+                                   "Serving, 1 waiting"));
+  serves(NETWORKER);
+  EXPECT_THAT(manager_.heard(), testing::ElementsAre("STATUS=Serving, 1 waiting"));
+}
+
 // What is left of a process.
 
 TEST_F(SupervisorTest, TheCheckersOfADeadRunnerAreEndedAndNobodyElse) {
@@ -618,6 +675,34 @@ TEST_F(SupervisorTest, TheCheckersOfADeadRunnerAreEndedAndNobodyElse) {
   ends(table_.started.back().pid, SIGSEGV);
   EXPECT_EQ(table_.killed, (std::vector<pid_t>{501, 502}));
   EXPECT_THAT(table_.running, Contains(networker));
+}
+
+TEST_F(SupervisorTest, WhatAnOrphanLeavesIsEndedToo) {
+  const pid_t networker = start(NETWORKER);
+  start(CHECKER_RUNNER);
+  ready();
+  table_.running.push_back(501);
+  table_.stuck = 501;  // for the moment that its end takes
+  ends(table_.started.back().pid, SIGSEGV);
+  pass(seconds(1));
+  const pid_t runner = table_.started.back().pid;
+  // What 501 had started is ours from its end on, and so on.
+  for (const pid_t orphan : {502, 503, 504}) {
+    table_.running.push_back(orphan);
+    ends(std::exchange(table_.stuck, orphan), SIGKILL);
+    EXPECT_THAT(table_.killed, Contains(orphan));
+  }
+  ends(504, SIGKILL);
+  EXPECT_EQ(table_.running, (std::vector<pid_t>{kMonitor, networker, runner}));
+}
+
+// As when a script starts others before it becomes the server.
+TEST_F(SupervisorTest, WhoWasThereBeforeUsMayEndAndNobodyElseDoes) {
+  start(CHECKER_RUNNER);
+  ready();
+  table_.running.insert(table_.running.end(), {50, 51});
+  ends(50, 0);
+  EXPECT_TRUE(table_.killed.empty());
 }
 
 TEST_F(SupervisorTest, AnotherChildsEndEndsNoChecker) {
