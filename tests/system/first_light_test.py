@@ -415,7 +415,7 @@ def _():
         for option in "--foreground", "--debug":
             status, output = run_mandos(forgiving().client("bad", key_id, b"no"), "--address", "::1",
                                         "--port", harness.PORT, option)
-            expect(status == 1 and output.endswith(f"mandos: mandos already runs, as process {pid}\n"), output)
+            expect(status == 1 and output.endswith(f"mandos: already runs, as process {pid}\n"), output)
         expect_served(key)
 
 
@@ -436,7 +436,7 @@ def _():
         expect_equal((CONTROL.stat().st_mode & 0o7777, CONTROL.parent.stat().st_mode & 0o7777), (0o600, 0o700), "modes")
         status, output = run_mandos(forgiving().client("bad", key_id, b"no"), "--address", "::1",
                                     "--port", harness.PORT + 1)
-        expect_equal((status, output), (1, f"mandos: mandos already runs, as process {pid}: "
+        expect_equal((status, output), (1, f"mandos: already runs, as process {pid}: "
                                            "nothing was changed\n"), "the second start")
         expect_equal(int(PID_FILE.read_text()), pid, "the PID file")
     # A file that names no server is removed as our own is; one that names another server stays.
