@@ -73,9 +73,9 @@ Status prepare_process() {
 class Warnings {
  public:
   Warnings(EventLoop& loop, Log& log) : loop_(loop), log_(log) {}
-  void add(const std::string& warning, const std::string& client) {
-    const auto [known, is_new] = clients_.try_emplace(warning, client, 0);
-    if (!is_new) ++known->second.second;
+  void add(const std::string& warning, const ToCheckerRunner::Judge& judged) {
+    const auto [known, is_new] = clients_.try_emplace(warning, judged.client(), judged.others());
+    if (!is_new) known->second.second += 1 + judged.others();
     if (clients_.size() == 1 && is_new) loop_.after(kAllJudged, [this] { tell(); });
   }
 
@@ -116,7 +116,7 @@ bool obey(const ToCheckerRunner& message, Checkers& checkers, Warnings& warnings
     }
     case ToCheckerRunner::kJudge:
       if (const auto warning = judge_command(message.judge().command())) {
-        warnings.add(*warning, message.judge().client());
+        warnings.add(*warning, message.judge());
       }
       return true;
     case ToCheckerRunner::MESSAGE_NOT_SET:

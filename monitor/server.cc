@@ -24,8 +24,8 @@ namespace {
 
 using enum door::supervisor::Role;
 
-// When what reading clients.conf took is given back.
-constexpr Milliseconds kTrim = std::chrono::seconds(5);
+// So many ticks apart, what reading clients.conf or saving all clients took is given back.
+constexpr unsigned kTrim = 5;
 constexpr Milliseconds kLastWord(100);
 constexpr std::size_t kLongestExempt = 16UL * 1024;  // far more than its networks may have
 constexpr Milliseconds kLookPeriod = std::chrono::seconds(1);
@@ -233,7 +233,6 @@ void Server::serve(const std::vector<std::string>& readable) {
   if (renewed_ && !clients_are_missing_) forget_absent();  // as the reload would have
   for (auto& arrival : std::exchange(arrivals_, {})) open_door(std::move(arrival));
   tick();
-  loop_.after(kTrim, [] { malloc_trim(0); });
 }
 
 void Server::load_and_serve() {
@@ -375,6 +374,7 @@ bool Server::announce() {
 // Patience is counted in these ticks, so that time in which we did not run costs no child its life.
 void Server::tick() {
   loop_.after(kTick, [this] { tick(); });
+  if (++ticks_ % kTrim == 0) malloc_trim(0);
   if (ready_) tell_status();
   const auto ask = [this](Role role, std::uint32_t index, auto& door) {
     const Key key(role, index);
@@ -466,8 +466,6 @@ void Server::reload(std::uint64_t serial) {
   tell_status();
   log_.warning("clients.conf was read again: ", status_);
   supervisor_.reloaded(serial, true, loaded.warnings);
-  // Once `loaded` is gone, or its pages would stay: as many as all clients need.
-  loop_.after(Milliseconds(0), [] { malloc_trim(0); });
 }
 
 void Server::forget_absent() {

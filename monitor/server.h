@@ -108,7 +108,8 @@ class Server {
   std::string errors_;             // in the files that were read at the start
   std::vector<std::string> said_;  // of errors and warnings at the start
   bool restarted_ = false;
-  bool renewed_ = false;          // for a reload
+  bool renewed_ = false;  // for a reload
+  unsigned ticks_ = 0;
   bool unsaved_ = false;          // started without restoring, and could not set the state aside
   std::set<std::string> absent_;  // clients without a section whose state is kept
   decltype(StateStore::Loaded::damaged) damaged_;  // the state files of others without a section

@@ -3,12 +3,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
+#include <string>
 #include <string_view>
 #include <utility>
 
 namespace mandos::monitor {
 namespace {
 
+using door::checker_runner::ToCheckerRunner;
 using door::checker_runner::ToMonitor;
 
 // Of a command that is judged at a start. All together have a thousand times as much.
@@ -46,16 +49,19 @@ CheckerRunnerDoor::CheckerRunnerDoor(EventLoop& loop, Registry& registry, Unique
 }
 
 void CheckerRunnerDoor::judge() {
-  std::size_t judged = 0;
+  std::map<std::string_view, ToCheckerRunner::Judge> commands;
   registry_.for_each([&](const Client& client) {
-    const auto& command = client.settings.checker;
-    if (command.size() > kLongestJudged || judged > kLongestJudged * 1000) return;
-    judged += client.name.size() + command.size();
-    tell([&](auto& message) {
-      message.mutable_judge()->set_client(client.name);
-      message.mutable_judge()->set_command(command);
-    });
+    const auto [known, is_new] = commands.try_emplace(client.settings.checker);
+    if (is_new) known->second.set_client(client.name);
+    if (!is_new) known->second.set_others(known->second.others() + 1);
   });
+  std::size_t judged = 0;
+  for (auto& entry : commands) {
+    if (entry.first.size() > kLongestJudged || judged > kLongestJudged * 1000) continue;
+    judged += entry.first.size() + entry.second.client().size();
+    entry.second.set_command(std::string(entry.first));
+    tell([&entry](auto& message) { *message.mutable_judge() = std::move(entry.second); });
+  }
 }
 
 CheckerRunnerDoor::~CheckerRunnerDoor() {
