@@ -304,4 +304,12 @@ def _():
                        "not loaded yet; run: systemctl reload dbus"]), "no policy")
 
 
+@case("quickstart finds the port in the line that a start ends with")
+def _():
+    pattern = re.search(r"sed -n '(s/\.\*Serving.*?)'", (harness.SOURCE / "quickstart").read_text())[1]
+    with Server(configuration("")) as server:
+        found = subprocess.run(["sed", "-n", pattern], input=server.stderr(), stdout=subprocess.PIPE, text=True)
+        expect_equal(found.stdout, f"{harness.PORT}\n", "the port")
+
+
 harness.main()
