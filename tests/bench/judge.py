@@ -63,7 +63,7 @@ class Watch:
     def share(self):
         """Since the last call, 0 to 1."""
         before, self.last = self.last, self.read()
-        elapsed, busy, own = (now - then for now, then in zip(self.last, before))
+        elapsed, busy, own = (new - old for new, old in zip(self.last, before))
         self.shares.append(max(0.0, busy - own) / (elapsed * self.processors) if elapsed > 0 else 0.0)
         return self.shares[-1]
 

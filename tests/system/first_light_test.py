@@ -349,14 +349,20 @@ def run_mandos(config, *arguments, seconds=20, **popen):
 PID_FILE = pathlib.Path("/run/mandos.pid")
 
 
-@case("in the background: PID file, exit status 0 once it serves; SIGTERM removes both")
-def _():
+def start_in_background():
+    """A server with one client: its key and key ID, and the process that the PID file names."""
     harness.DatagramSink("/dev/log")
     key, key_id = harness.test_key()
     status, output = run_mandos(forgiving().client("good", key_id, BLOB), "--address", "::1",
                                 "--port", harness.PORT)
     expect_equal((status, output), (0, ""), "status and output of the start")
     pid = int(PID_FILE.read_text())
+    return key, key_id, pid
+
+
+@case("in the background: PID file, exit status 0 once it serves; SIGTERM removes both")
+def _():
+    key, _key_id, pid = start_in_background()
     expect_equal(harness.role_of(pid), "supervisor", "whom the PID file names")
     expect_served(key)
     expect_equal({os.readlink(f"/proc/{one}/fd/{fd}") for one in harness.tree(pid)
@@ -424,12 +430,7 @@ CONTROL = pathlib.Path("/run/mandos/control")
 
 @case("a server whose runtime directory was removed keeps its lock and its PID file")
 def _():
-    harness.DatagramSink("/dev/log")
-    key, key_id = harness.test_key()
-    status, output = run_mandos(forgiving().client("good", key_id, BLOB), "--address", "::1",
-                                "--port", harness.PORT)
-    expect_equal((status, output), (0, ""), "status and output of the start")
-    pid = int(PID_FILE.read_text())
+    key, key_id, pid = start_in_background()
     for remove in lambda: shutil.rmtree(CONTROL.parent), CONTROL.unlink, lambda: shutil.rmtree(CONTROL.parent):
         remove()
         wait_until(CONTROL.exists, "the control socket is there again")
