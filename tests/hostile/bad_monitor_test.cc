@@ -326,6 +326,16 @@ TEST_P(BadMonitor, WhoSaysWhatIsNoMessageEndsIt) {
   }
 }
 
+// The others know no settings without which they cannot begin.
+TEST(BadMonitorOfTheNetworker, WhoSaysAnythingBeforeTheSettingsEndsIt) {
+  const auto program = programs()[0];
+  for (const auto& message : program.messages) {
+    Child child(program);
+    child.send(message);
+    child.expect_end();
+  }
+}
+
 TEST_P(BadMonitor, WhoSaysTooMuchAtATimeEndsIt) {
   Child child(GetParam());
   child.settle(GetParam());

@@ -88,6 +88,19 @@ TEST(Admission, CrowdsOfOneSizeDoNotEndWhoCameAlone) {
   }
 }
 
+// The numbers of mandos.conf(5).
+TEST(Admission, EightOfOneSourceAreACrowdAndOthersHaveFourSeconds) {
+  for (const unsigned size : {7U, 8U}) {
+    Admission admission(bounds(20, 20));
+    std::uint32_t next = 0;
+    while (next < size) admission.enter(next++, source(77), kStart);
+    while (!admission.full()) admission.enter(next, source(next), kStart), ++next;
+    EXPECT_EQ(admission.ask(source(3), kStart).welcome, size == 8) << size;
+    EXPECT_EQ(admission.ask(source(3), kStart + milliseconds(3999)).welcome, size == 8) << size;
+    EXPECT_TRUE(admission.ask(source(3), kStart + seconds(4)).welcome) << size;
+  }
+}
+
 TEST(Admission, AShortGraceShortensTheFairChance) {
   Admission admission({1, 1, milliseconds(200)});
   admission.enter(7, source(1), kStart);

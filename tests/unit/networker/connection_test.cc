@@ -166,6 +166,34 @@ TEST_F(ConnectionTest, DeliversABlobInPartsToASlowReader) {
   EXPECT_TRUE(peer.goodbye());
 }
 
+TEST_F(ConnectionTest, ThePartFollowsWhatIsLeftOfTheHandshake) {
+  test::Peer peer(key_, test::client_priority());
+  ASSERT_EQ(after("1\r\n"), Event::kSpoke);
+  ASSERT_EQ(give_nonce(), Event::kAnswered);
+  const std::string flight = peer.step(received());
+  // No room for the end of the handshake.
+  const std::string some(4096, 'x');
+  std::size_t ahead = 0;
+  for (ssize_t sent = 0; sent >= 0;) {
+    sent = send(connection_->fd(), some.data(), some.size(), 0);
+    if (sent > 0) ahead += static_cast<std::size_t>(sent);
+  }
+  ASSERT_EQ(after(flight), Event::kProved);
+  ASSERT_TRUE(connection_->wants_write());
+  Event event = connection_->part(as_bytes("the blob"), true, *tls_);
+  ASSERT_EQ(event, Event::kNone);
+  std::string all;
+  for (int i = 0; i < 1000 && event == Event::kNone; ++i) {
+    all += received();
+    event = connection_->ready(EPOLLOUT, *tls_);
+  }
+  ASSERT_EQ(event, Event::kDelivered);
+  all += received();
+  peer.step(std::string_view(all).substr(ahead));
+  EXPECT_EQ(peer.blob(), "the blob");
+  EXPECT_TRUE(peer.goodbye());
+}
+
 TEST_F(ConnectionTest, AnEmptyLastPartIsDeliveredToo) {
   test::Peer peer(key_, test::client_priority());
   prove(peer);

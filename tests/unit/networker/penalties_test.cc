@@ -103,6 +103,14 @@ TEST_F(PenaltiesTest, OffensesWeighByTheirKind) {
   EXPECT_EQ(offend(source(3), 1, kStart, Offense::kCrash), kTime) << "it costs others theirs";
 }
 
+// The number of mandos.conf(5).
+TEST_F(PenaltiesTest, FourMissedDeadlinesWeighAsMuchAsAViolation) {
+  offend(source(1), 4 * int{kThreshold} - 1, kStart, Offense::kDeadline);
+  EXPECT_TRUE(penalties_.admits(source(1), kStart));
+  offend(source(1), 1, kStart, Offense::kDeadline);
+  EXPECT_FALSE(penalties_.admits(source(1), kStart));
+}
+
 TEST_F(PenaltiesTest, EachThresholdAddsThePenaltyUpToALimit) {
   EXPECT_EQ(offend(source(1), 2 * kThreshold, kStart), 2 * kTime);
   const Instant later = kStart + seconds(4);
