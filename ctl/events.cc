@@ -73,7 +73,7 @@ std::string plain(const Value& value) {
   return shown(value);
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   std::string out = "\"";
   for (const char c : text) {
     if (c == '"' || c == '\\') out += '\\';
@@ -92,7 +92,7 @@ std::string line_of(const Event& event, const std::string& time, bool json) {
   for (const auto& [name, value] : std::span(members).subspan(2)) {
     const std::string text = plain(value);
     const bool quote = text.empty() || text.find_first_of(" \"") != std::string::npos;
-    line += concat(" ", name, "=", quote ? quoted(text) : text);
+    line += concat(" ", name, "=", quote ? in_quotes(text) : text);
   }
   return line + "\n";
 }
