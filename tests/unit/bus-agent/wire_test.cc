@@ -179,6 +179,13 @@ TEST_F(WireTest, OnlyASecretMayBeLong) {
   ASSERT_EQ(messages.size(), 1U);
   ASSERT_NE(secret_of(messages[0].get()), nullptr);
   EXPECT_EQ(secret_of(messages[0].get())->bytes.size(), text.size());
+  // Not even that without end.
+  const std::string endless(5 << 20, 'x');
+  say(blob("Set", g_variant_new("(ssv)", "", "Secret",
+                                g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, endless.data(),
+                                                          endless.size(), 1))));
+  EXPECT_EQ(error(), errors::kLimitsExceeded);
+  EXPECT_EQ(messages.size(), 1U);
   // What GetConnectionCredentials may answer of a user in as many groups as there can be.
   const std::vector<guint32> groups(65536, 1000);
   say(blob("Groups",
