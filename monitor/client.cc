@@ -244,6 +244,7 @@ class Reaction {
     c_.settings.enabled = true;
     touch(Property::kEnabled);
     c_.graces = 0;
+    c_.failed_checks = 0;
     stamp(c_.last_enabled, Property::kLastEnabled);
     first_check(fraction);
   }

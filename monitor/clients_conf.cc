@@ -269,15 +269,18 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
     lacks("key_id", "64 hexadecimal digits");
     ini_.defaults().broken |= !nearest(name, kCommon).empty();
   }
-  if (!at_fault_->broken && client.timeout < client.interval + kCheckTime) {
-    const auto& timeout = *values.find("timeout");
+  for (const auto* const limit : {"timeout", "extended_timeout"}) {
+    const auto length = *limit == 't' ? client.timeout : client.extended_timeout;
+    if (at_fault_->broken || length >= client.interval + kCheckTime) continue;
+    const auto& timeout = *values.find(limit);
     const auto& interval = *values.find("interval");
-    // Where the section itself set one of them, that is the place to look at.
-    warn(timeout.second.owner == name ? timeout : interval,
-         concat("found a timeout of ", in_quotes(timeout.second.option.value),
-                ", expected more than the interval, ", in_quotes(interval.second.option.value),
-                ", and ", kCheckTime.count() / 1000,
-                " s for a check: a client could be disabled before the answer to its next one"));
+    // Where the section itself set one of them, that is the place to look at; never a preset.
+    warn(
+        timeout.second.owner == name || interval.second.option.place.line == 0 ? timeout : interval,
+        concat("found a", *limit == 'e' ? "n " : " ", limit, " of ",
+               in_quotes(timeout.second.option.value), ", expected more than the interval, ",
+               in_quotes(interval.second.option.value), ", and ", kCheckTime.count() / 1000,
+               " s for a check: a client could be disabled before the answer to its next one"));
   }
   if (values.contains("secret") || values.contains("secfile")) {
     client.secret = read_secret(values);
@@ -293,11 +296,14 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
   if (const auto command = expand_checker(probe); !command && !at_fault_->broken) {
     warn(checker, command.error());
   }
-  out_.checkers.emplace(
-      client.checker,
-      checker.second.option.place.line == 0  // preset
-          ? Ini::where(section.place, name, "checker")
-          : Ini::where(checker.second.option.place, checker.second.owner, "checker"));
+  auto& users = out_.checkers[client.checker];
+  if (!users.place.empty()) {
+    ++users.others;
+  } else {
+    users.place = checker.second.option.place.line == 0
+                      ? Ini::where(section.place, name, "checker") + "(preset) "
+                      : Ini::where(checker.second.option.place, checker.second.owner, "checker");
+  }
   out_.clients.emplace(name, std::move(client));
 }
 

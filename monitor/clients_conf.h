@@ -22,8 +22,12 @@ struct LoadedClients {
   /// doing: files are not judged by what is missing.
   std::size_t denied = 0;
   std::vector<std::string> warnings;
-  /// Each command of a checker, and "FILE:LINE: [SECTION] checker: " of one client that has it.
-  std::map<std::string, std::string> checkers;
+  struct Users {
+    std::string place;  // of one client: "FILE:LINE: [SECTION] checker: "
+    std::size_t others = 0;
+  };
+  /// Who has each command of a checker.
+  std::map<std::string, Users> checkers;
   /// Where the files lie that were read: what a jail must reach for reading them again.
   std::set<std::string> folders;
 };

@@ -38,12 +38,25 @@ std::string fate_line(std::string_view event, std::string_view client, std::stri
                 escaped(by, kLongestValue), "\"", rest);
 }
 
+std::string last_answer(const Client& client) {
+  return client.last_checked_ok ? to_seconds(*client.last_checked_ok) : "never";
+}
+
+std::string added_line(std::string_view client, bool enabled, std::string_view by) {
+  return fate_line("added", client, by, enabled ? "" : " enabled=False");
+}
+
+std::string damaged_line(std::string_view client) {
+  return fate_line("disabled", client, "damaged state", " failed_checks=0 last_answer=\"never\"");
+}
+
 std::vector<std::string> fate(const Client& before, const Client& after, const Event& event,
                               std::string_view by) {
   std::vector<std::string> lines;
   if (before.removed && after.removed) return {};
   if (before.removed || after.removed) {
-    return {fate_line(after.removed ? "removed" : "added", after.name, by)};
+    return {after.removed ? fate_line("removed", after.name, by)
+                          : added_line(after.name, after.enabled(), by)};
   }
   const bool same = same_settings(before.settings, after.settings);
   for (const auto& each : attributes()) {
@@ -64,9 +77,9 @@ std::vector<std::string> fate(const Client& before, const Client& after, const E
       before.expires && *before.expires <= BootClock::now() ? std::string_view("timeout") : by;
   const bool was = before.failed_checks > 0;
   const bool fails = after.failed_checks > 0;
-  const std::string answers = concat(
-      " failed_checks=", std::max(before.failed_checks, after.failed_checks), " last_answer=\"",
-      before.last_checked_ok ? to_seconds(*before.last_checked_ok) : "never", "\"");
+  const std::string answers =
+      concat(" failed_checks=", std::max(before.failed_checks, after.failed_checks),
+             " last_answer=\"", last_answer(before), "\"");
   const struct {
     bool happened;
     std::string_view event, by;

@@ -39,6 +39,15 @@ constexpr std::tuple kNumbers{
     std::tuple(&ClientSettings::approval_duration, &Kept::approval_duration_ms,
                &Kept::set_approval_duration_ms)};
 
+constexpr std::tuple kTimes{
+    std::tuple(&Client::last_enabled, &state::SavedClient::has_last_enabled,
+               &state::SavedClient::last_enabled, &state::SavedClient::set_last_enabled),
+    std::tuple(&Client::last_checked_ok, &state::SavedClient::has_last_checked_ok,
+               &state::SavedClient::last_checked_ok, &state::SavedClient::set_last_checked_ok),
+    std::tuple(&Client::last_approval_request, &state::SavedClient::has_last_approval_request,
+               &state::SavedClient::last_approval_request,
+               &state::SavedClient::set_last_approval_request)};
+
 /// Calls `visit(ClientSettings::*, getter, setter)` for each row.
 template <class Rows, class Visitor>
 void for_each_row(const Rows& rows, const Visitor& visit) {
@@ -107,11 +116,9 @@ Saved to_saved(const Client& client, const ClientSettings& file, const Moment& n
     saved.secret = client.settings.secret;
   }
   to.set_created(stamp(client.created));
-  if (client.last_enabled) to.set_last_enabled(stamp(*client.last_enabled));
-  if (client.last_checked_ok) to.set_last_checked_ok(stamp(*client.last_checked_ok));
-  if (client.last_approval_request) {
-    to.set_last_approval_request(stamp(*client.last_approval_request));
-  }
+  for_each_row(kTimes, [&](auto member, auto, auto, auto set) {
+    if (client.*member) (to.*set)(stamp(*(client.*member)));
+  });
   // By the wall clock of now: as it stood when the expiry was set, it may have been wrong.
   const auto in_wall_time = [&now](Instant when) {
     return stamp(now.wall + std::chrono::duration_cast<microseconds>(when - now.boot));
@@ -156,11 +163,9 @@ Client from_saved(const Saved& saved, const ClientSettings& file_now, const Mome
   client.graces = std::min(from.graces(), kMostGraces);
   client.settings = current;
   client.created = time_of(from.created());
-  if (from.has_last_enabled()) client.last_enabled = time_of(from.last_enabled());
-  if (from.has_last_checked_ok()) client.last_checked_ok = time_of(from.last_checked_ok());
-  if (from.has_last_approval_request()) {
-    client.last_approval_request = time_of(from.last_approval_request());
-  }
+  for_each_row(kTimes, [&](auto member, auto has, auto get, auto) {
+    if ((from.*has)()) client.*member = time_of((from.*get)());
+  });
   const bool same_boot = from.has_saved_since_boot() && from.saved_since_boot() <= since_boot(now);
   const microseconds ago = same_boot ? microseconds(since_boot(now) - from.saved_since_boot())
                                      : now.wall - time_of(from.saved());

@@ -14,8 +14,6 @@ namespace {
 
 // How long refusals that were not logged are counted before their number is.
 constexpr Milliseconds kReport = std::chrono::seconds(10);
-// Clients that a reload disables.
-constexpr std::size_t kMostNamed = 10;
 
 }  // namespace
 
@@ -95,7 +93,7 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
       entry.client.settings = settings;
       add(std::move(entry));
       slot = of_name(name);
-      log_.write(LogLevel::kInfo, fate_line("added", name, kFile));
+      log_.write(LogLevel::kInfo, added_line(name, settings.enabled, kFile));
       deliver(*slot, Started{fraction()});
       saver_.changed(name);
       outlets_.added(slot->client);
@@ -116,14 +114,11 @@ std::vector<std::string> Registry::disabled_by(const std::map<std::string, Clien
     if (same_settings(merged, after.settings)) continue;
     react(after, Reloaded{merged, 0}, Moment::now(), effects);
     if (after.enabled()) continue;
-    lines.push_back(concat("client ", escaped(name), ": disabled at once by this reload: timeout ",
-                           attribute(after, "timeout"), ", last answer ",
-                           attribute(after, "last_checked_ok")));
+    lines.push_back(concat("client ", escaped(name), ": disabled at once by this reload: ",
+                           merged.enabled ? concat("timeout ", attribute(after, "timeout"),
+                                                   ", last answer ", last_answer(after))
+                                          : "enabled = no"));
   }
-  if (lines.size() <= kMostNamed) return lines;
-  const auto more = lines.size() - kMostNamed;
-  lines.resize(kMostNamed);
-  lines.push_back(concat("... and ", more, " more clients are disabled at once by this reload"));
   return lines;
 }
 

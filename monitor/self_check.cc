@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <map>
 #include <new>
 #include <string>
@@ -101,9 +102,10 @@ void rehearse(const std::map<std::string, ClientSettings>& file, const StateStor
     const auto found = kept.clients.find(name);
     const bool is_new = found == kept.clients.end();
     const bool damaged = is_new && kept.damaged.contains(state_file_name(name));
-    if (is_new)
-      tell(fate_line(damaged ? "disabled" : "added", name, damaged ? "damaged state" : kFile));
-    if (is_new) continue;
+    if (is_new) {
+      tell(damaged ? damaged_line(name) : added_line(name, settings.enabled, kFile));
+      continue;
+    }
     Client before;
     Client after = from_saved(found->second, settings, now, nullptr, &before);
     const bool reloads = running && !before.removed;
@@ -143,7 +145,9 @@ void judge_start(const Settings& settings, const LoadedClients& clients, Report&
                   problems, warnings);
   if (!problems.empty() || !clients.problems.empty()) return;
   const bool first = kept->clients.empty() && kept->damaged.empty();
-  report.say(true, first    ? "a first start: nothing is saved of any client"
+  report.say(true, !settings.restore && !in_use
+                       ? "a start without restoring: a client that was disabled is enabled again"
+                   : first  ? "a first start: nothing is saved of any client"
                    : in_use ? "what a reload would do:"
                             : "what a start would do:");
   if (!first) rehearse(clients.clients, *kept, in_use);
@@ -183,8 +187,11 @@ int self_check(const LoadedSettings& loaded, bool starts) {
   report.problems(concat(clients.clients.size(), " clients in ", loaded.settings.configdir),
                   clients.problems, clients.warnings);
   std::vector<const char*> checkers{MANDOS_LIBEXEC_DIR "/mandos-checker-runner", "--judge"};
-  for (const auto& [command, place] : clients.checkers) {
-    checkers.insert(checkers.end(), {place.c_str(), command.c_str()});
+  std::deque<std::string> places;
+  for (const auto& [command, users] : clients.checkers) {
+    places.push_back(users.others == 0 ? users.place
+                                       : concat(users.place, "(also of ", users.others, " more) "));
+    checkers.insert(checkers.end(), {places.back().c_str(), command.c_str()});
   }
   judge(std::move(checkers));
   if (starts) judge_start(loaded.settings, clients, report);

@@ -5,7 +5,6 @@
 #include <malloc.h>
 #include <net/if.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -195,22 +194,7 @@ void Server::started(Role role, std::uint32_t index, pid_t pid, UniqueFd door, U
   }
 }
 
-void Server::judge_locked_memory() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return;
-  std::size_t held = 0;
-  registry_.for_each([&held](const Client& client) {
-    if (client.settings.secret) held += client.settings.secret->bytes().size();
-  });
-  // For a time it has the old secrets, the new ones, and the text of the files.
-  if (held > limit.rlim_cur / 4) {
-    log_.warning("a reload may find no memory for secrets: only ", limit.rlim_cur,
-                 " bytes can be locked (RLIMIT_MEMLOCK)");
-  }
-}
-
 void Server::serve(const std::vector<std::string>& readable) {
-  judge_locked_memory();
   null_.reset(open("/dev/null", O_RDWR | O_CLOEXEC));  // out of reach from here on
   // Before the first byte from another process is read, and for ever.
   auto jailed = jail::enter(monitor_jail(readable, {settings_.statedir}));
@@ -268,9 +252,9 @@ void Server::load_and_serve() {
         entry.client.settings.enabled = false;
         log_.error("client ", escaped(name), ": disabled, since its saved state is damaged (",
                    escaped(state_file_name(name)), ".damaged); enable it if it was enabled before");
-        tell(fate_line("disabled", name, "damaged state"));
+        tell(damaged_line(name));
       } else if (!is_first_start) {
-        tell(fate_line("added", name, kFile));
+        tell(added_line(name, settings.enabled, kFile));
       }
     }
     entry.set_file(settings);
@@ -455,9 +439,10 @@ void Server::reload(std::uint64_t serial) {
     return yield(serial, std::move(loaded.problems));
   }
   errors_.clear();
-  warn_of_new_settings(loaded.warnings);
-  std::ranges::move(registry_.disabled_by(loaded.clients, merge),
-                    std::back_inserter(loaded.warnings));
+  // The inspection has told the others to whoever asked for the reload.
+  auto own = registry_.disabled_by(loaded.clients, merge);
+  warn_of_new_settings(own);
+  loaded.warnings.insert(loaded.warnings.end(), own.begin(), own.end());
   for (const auto& warning : loaded.warnings) log_.warning(warning);
   clients_are_missing_ = false;
   registry_.reload(loaded.clients, merge);
@@ -465,7 +450,7 @@ void Server::reload(std::uint64_t serial) {
   if (checker_runner_) checker_runner_->judge();
   tell_status();
   log_.warning("clients.conf was read again: ", status_);
-  supervisor_.reloaded(serial, true, loaded.warnings);
+  supervisor_.reloaded(serial, true, own);
 }
 
 void Server::forget_absent() {
@@ -561,8 +546,13 @@ void Server::stop(int status) {
   // A start that failed: the word of the process that it failed in may still lie in its door.
   if (!ready_)
     return static_cast<void>(loop_.after(kLastWord, [this, status] { loop_.stop(status); }));
-  if (settings_.zeroconf && bus_agent_ && !stopping_) {
-    stopping_ = true;
+  const bool is_first = !std::exchange(stopping_, true);
+  registry_.for_each([&](const Client& client) {
+    if (is_first && client.approval_pending()) {
+      log_.write(LogLevel::kInfo, fate_line("gone", client.name, "stop"));
+    }
+  });
+  if (settings_.zeroconf && bus_agent_ && is_first) {
     bus_agent_->withdraw();
     loop_.after(kWithdrawal, [this, status] { finish(status); });
     return;

@@ -62,7 +62,6 @@ class Server {
   void load_and_serve();
   void warn_of_new_settings(std::vector<std::string>& warnings) const;
   Result<StateStore::Loaded> open_state(std::vector<std::string>& warnings, bool& in_use);
-  void judge_locked_memory();
   void reload(std::uint64_t serial);
   void yield(std::uint64_t serial, std::vector<std::string> problems);
   bool find_network(bool inherited);

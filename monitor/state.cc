@@ -271,9 +271,10 @@ Status StateStore::set_all_aside(std::vector<std::string>& warnings) const {
   if (files->empty()) return Ok{};
   // Or a crash could bring them back, beside what is saved from now on.
   if (fsync(directory_.get()) != 0) return file_error(errno, "");
-  warnings.push_back(concat(path_, ": not restored: ", files->size(),
-                            " files are kept there, their names with ", kUnrestored,
-                            " added, until the next start without restoring"));
+  warnings.push_back(concat(
+      path_, ": not restored, so clients that were disabled are enabled again: ", files->size(),
+      " files are kept there, their names with ", kUnrestored,
+      " added, until the next start without restoring"));
   return Ok{};
 }
 

@@ -205,8 +205,6 @@ int start(const std::vector<std::string>& arguments) {
   supervisor.adopt_monitor(*monitor, std::move(door->first));
   const int status = supervisor.run();
   if (!foreground && may_replace_pid_file()) unlink(MANDOS_PID_FILE);
-  // The likely reason of what went wrong.
-  if (other && status != 0) complain(already);
   return status;
 }
 

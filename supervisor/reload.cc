@@ -185,7 +185,8 @@ void Reloads::monitor_ended() {
 
 void Reloads::answered(std::uint64_t serial, bool ok, bool yields, std::string_view text) {
   if (state_ != State::kReading || serial != serial_) return;
-  if (ok || !yields) return finish(ok, std::string(text));
+  // What the inspection warned of, and then what only a monitor knows.
+  if (ok || !yields) return finish(ok, concat(ok ? reported_ : "", text));
   state_ = State::kRenewing;
   hooks_.renew();
 }
@@ -241,6 +242,10 @@ bool Reloads::ended(pid_t pid, int wait_status) {
   inspector_ = -1;
   if (state_ != State::kInspecting) return true;
   read_report();
+  if (!line_.empty()) end_line();
+  if (left_out_ > 0) {
+    append(reported_, concat("and ", left_out_, " more, which mandos --check prints\n"));
+  }
   if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == EXIT_SUCCESS) {
     errors_.clear();
     hooks_.on_errors();
@@ -256,10 +261,6 @@ bool Reloads::ended(pid_t pid, int wait_status) {
       errors_ = concat("; configuration has errors since ", when.data());
     }
     hooks_.on_errors();
-    if (!line_.empty()) end_line();
-    if (left_out_ > 0) {
-      append(reported_, concat("and ", left_out_, " more, which mandos --check prints\n"));
-    }
     finish(false, reported_ + "nothing was changed: the configuration has errors\n");
   }
   return true;

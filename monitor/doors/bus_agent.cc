@@ -2,11 +2,15 @@
 #include "monitor/doors/bus_agent.h"
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <new>
 #include <optional>
+#include <tuple>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -28,39 +32,68 @@ constexpr std::size_t kMostQueued = kLimits.queue / 2;
 
 std::string clipped(const std::string& text) { return text.substr(0, kMostText); }
 
-std::int64_t stamp(const std::optional<WallTime>& time) {
-  return time ? time->time_since_epoch().count() : 0;
-}
-
 std::uint64_t count(Milliseconds duration) { return static_cast<std::uint64_t>(duration.count()); }
 
-door::bus_agent::Client shown(const Client& client, const Properties& which) {
-  using enum Property;
-  const ClientSettings& settings = client.settings;
+std::int64_t on_wire(const std::optional<WallTime>& time) {
+  return time ? time->time_since_epoch().count() : 0;
+}
+std::uint64_t on_wire(Milliseconds duration) { return count(duration); }
+template <std::integral T>
+T on_wire(T number) {
+  return number;
+}
+
+using Out = door::bus_agent::Client;
+using enum Property;
+// Where each property comes from and goes to, but for the key ID and the secret.
+constexpr std::tuple kTexts{
+    std::tuple(kObjectPath, &Client::object_path, &Out::mutable_path, kMostText),
+    std::tuple(kFingerprint, &ClientSettings::fingerprint, &Out::mutable_fingerprint, 1024UL),
+    std::tuple(kHost, &ClientSettings::host, &Out::mutable_host, kMostText),
+    std::tuple(kChecker, &ClientSettings::checker, &Out::mutable_checker, kMostText)};
+constexpr std::tuple kValues{
+    std::tuple(kApprovalDelay, &ClientSettings::approval_delay, &Out::set_approval_delay),
+    std::tuple(kApprovalDuration, &ClientSettings::approval_duration, &Out::set_approval_duration),
+    std::tuple(kExtendedTimeout, &ClientSettings::extended_timeout, &Out::set_extended_timeout),
+    std::tuple(kInterval, &ClientSettings::interval, &Out::set_interval),
+    std::tuple(kTimeout, &ClientSettings::timeout, &Out::set_timeout),
+    std::tuple(kApprovedByDefault, &ClientSettings::approved_by_default,
+               &Out::set_approved_by_default),
+    std::tuple(kCreated, &Client::created, &Out::set_created),
+    std::tuple(kExpires, &Client::expires_shown, &Out::set_expires),
+    std::tuple(kLastApprovalRequest, &Client::last_approval_request,
+               &Out::set_last_approval_request),
+    std::tuple(kLastCheckedOk, &Client::last_checked_ok, &Out::set_last_checked_ok),
+    std::tuple(kLastEnabled, &Client::last_enabled, &Out::set_last_enabled),
+    std::tuple(kLastCheckerStatus, &Client::last_checker_status, &Out::set_last_checker_status),
+    std::tuple(kApprovalPending, &Client::approval_pending, &Out::set_approval_pending),
+    std::tuple(kCheckerRunning, &Client::checker_running, &Out::set_checker_running),
+    std::tuple(kEnabled, &Client::enabled, &Out::set_enabled)};
+
+template <class Member>
+decltype(auto) of(const Client& client, Member member) {
+  if constexpr (std::is_invocable_v<Member, const ClientSettings&>) {
+    return std::invoke(member, client.settings);
+  } else {
+    return std::invoke(member, client);
+  }
+}
+
+Out shown(const Client& client, const Properties& which) {
   const auto has = [&which](Property p) { return which.test(static_cast<std::size_t>(p)); };
-  door::bus_agent::Client out;
+  Out out;
   out.set_name(client.name);
-  if (has(kObjectPath)) out.set_path(client.object_path);
-  if (has(kKeyId)) out.set_key_id(settings.key_id ? settings.key_id->text() : "");
-  if (has(kFingerprint)) out.set_fingerprint(settings.fingerprint.substr(0, 1024));
-  if (has(kHost)) out.set_host(clipped(settings.host));
-  if (has(kChecker)) out.set_checker(clipped(settings.checker));
-  if (has(kApprovalDelay)) out.set_approval_delay(count(settings.approval_delay));
-  if (has(kApprovalDuration)) out.set_approval_duration(count(settings.approval_duration));
-  if (has(kExtendedTimeout)) out.set_extended_timeout(count(settings.extended_timeout));
-  if (has(kInterval)) out.set_interval(count(settings.interval));
-  if (has(kTimeout)) out.set_timeout(count(settings.timeout));
-  if (has(kCreated)) out.set_created(stamp(client.created));
-  if (has(kExpires)) out.set_expires(stamp(client.expires_shown));
-  if (has(kLastApprovalRequest)) out.set_last_approval_request(stamp(client.last_approval_request));
-  if (has(kLastCheckedOk)) out.set_last_checked_ok(stamp(client.last_checked_ok));
-  if (has(kLastEnabled)) out.set_last_enabled(stamp(client.last_enabled));
-  if (has(kLastCheckerStatus)) out.set_last_checker_status(client.last_checker_status);
-  if (has(kApprovalPending)) out.set_approval_pending(client.approval_pending());
-  if (has(kApprovedByDefault)) out.set_approved_by_default(settings.approved_by_default);
-  if (has(kCheckerRunning)) out.set_checker_running(client.checker_running());
-  if (has(kEnabled)) out.set_enabled(client.enabled());
+  const auto& key_id = client.settings.key_id;
+  if (has(kKeyId)) out.set_key_id(key_id ? key_id->text() : "");
   if (has(kSecret)) out.set_secret(true);
+  const auto text = [&](Property p, auto member, auto set, std::size_t most) {
+    if (has(p)) *(out.*set)() = of(client, member).substr(0, most);
+  };
+  const auto value = [&](Property p, auto member, auto set) {
+    if (has(p)) (out.*set)(on_wire(of(client, member)));
+  };
+  std::apply([&](const auto&... row) { (std::apply(text, row), ...); }, kTexts);
+  std::apply([&](const auto&... row) { (std::apply(value, row), ...); }, kValues);
   return out;
 }
 

@@ -491,6 +491,7 @@ TEST_F(BusAgentDoorTest, ASecretWithoutEndTakesNoMoreMemoryThanOneMayHave) {
     send(message);
     loop_.run_once(Milliseconds(0));
   }
+  EXPECT_LT(resident_kib(), before + 16 * 1024) << "while it is held";
   message = request("good", 5);
   message.mutable_request()->set_secret(true);
   send(message);

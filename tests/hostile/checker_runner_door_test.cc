@@ -76,12 +76,15 @@ TEST_F(CheckerRunnerDoorTest, ACheckerThatNeverRanBreaksTheDoor) {
 }
 
 TEST_F(CheckerRunnerDoorTest, ACheckerThatCouldNotBeStartedSaysNothingOfItsClient) {
-  finished(start(), 0);
+  finished(start(), 256);
   ASSERT_TRUE(run_until([this] { return !registry_.find("good")->client.checker; }));
+  const auto& good = registry_.find("good")->client;
+  const auto answered = good.last_checked_ok;
   const CheckerId checker = start();
   finished(checker, std::nullopt);
   ASSERT_TRUE(run_until([this] { return !registry_.find("good")->client.checker; }));
-  EXPECT_EQ(registry_.find("good")->client.last_checker_status, 0);
+  EXPECT_EQ(good.last_checker_status, 1);
+  EXPECT_EQ(good.last_checked_ok, answered);
   finished(checker, std::nullopt);
   expect_broken("not allowed in this state");
 }

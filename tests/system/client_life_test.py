@@ -370,14 +370,31 @@ def damaged():
             expect(fetch(key=key).outcome != "blob", "refused")
             expect_equal(fetch(key=other).blob, b"b", "the other is served")
             server.log.wait_for("client a: disabled, since its saved state is damaged")
-            server.log.wait_for('audit: event=disabled client="a" by="damaged state"')
+            server.log.wait_for('audit: event=disabled client="a" by="damaged state" '
+                                'failed_checks=0 last_answer="never"')
             # Before the new state is on disk.
             server.process.kill()
             server.process.wait()
             expect_nothing_left()
     expect_equal((config.state / "a.client.damaged").read_bytes(), b"junk", "what is kept of it")
-    with Server(config, "--no-restore"):
+    with Server(config, "--no-restore") as server:
         expect_equal(fetch(key=key).blob, b"a", "with --no-restore")
+        server.log.wait_for("not restored, so clients that were disabled are enabled again: 2 files are kept")
+
+
+@case("who waits for approval when the server ends is told to be gone, once")
+def gone_with_the_server():
+    config = Configuration()
+    key, key_id = test_key()
+    config.client("waits", key_id, b"blob", approval_delay="PT1M")
+    with Server(config) as server:
+        started = start_fetch(key=key)
+        server.log.wait_for('audit: event=waiting client="waits"')
+        server.process.terminate()
+        server.log.wait_for('audit: event=gone client="waits" by="stop"')
+        expect_equal(server.process.wait(20 * SLACK), 0, "exit status")
+        expect(finish_fetch(started).outcome != "blob", "it got nothing")
+        expect_equal(sum("event=gone" in line for line in server.log.lines), 1, "once")
 
 
 @case("what a start makes of the clients by their file is told, but not of those of the first")
@@ -390,14 +407,15 @@ def start_is_told():
         expect(not any("event=" in line for line in server.log.lines), "the first start")
     config.clients["edited"] |= {"enabled": "False", "timeout": "PT2H"}
     del config.clients["goes"]
-    config.client("fresh", test_key()[1], b"fresh")
+    config.client("fresh", test_key()[1], b"fresh").client("off", test_key()[1], b"off", enabled="no")
     with Server(config) as server:
-        server.log.wait_for("Serving 3 clients")
+        server.log.wait_for("Serving 4 clients")
         told = [line.partition("audit: ")[2] for line in server.log.lines if "event=" in line]
         expect_equal(told[:1], ['event=changed client="edited" by="clients.conf" setting=timeout '
                                 'from="1:00:00" to="2:00:00"'], "told")
         expect(told[1].startswith('event=disabled client="edited" by="clients.conf" failed_checks=0'), told)
-        expect_equal(told[2:], ['event=added client="fresh" by="clients.conf"'], "told")
+        expect_equal(told[2:], ['event=added client="fresh" by="clients.conf"',
+                                'event=added client="off" by="clients.conf" enabled=False'], "told")
 
 
 @case("damaged state of a client without a section is not forgotten by the reload that brings it")

@@ -85,7 +85,7 @@ def _():
         pids = {role: server.pid(role) for role in ("monitor", "networker")}
         config.client("two", new_id, b"two", nonsense="x").write()
         said = expect_reloaded()
-        expect("nonsense: unknown option" in said and said.endswith("reloaded\n"), said)
+        expect(said.count("nonsense: unknown option") == 1 and said.endswith("reloaded\n"), said)
         expect_served(new, b"two")
         wait_until(lambda: any("Serving 2 clients" in line for line in server.notices.lines), "the status")
         (config.directory / "clients.conf").write_text("[new]\ntimeout = soon\n[x]\ninterval = never\n")
@@ -95,6 +95,17 @@ def _():
         expect_served(new, b"two")
         expect_equal({role: server.pid(role) for role in pids}, pids, "the processes")
     expect(not os.path.exists(CONTROL), "the control socket is removed")
+
+
+@case("--reload tells of a checker whose program is missing, and of all who have it")
+def _():
+    config = Configuration()
+    for name in "one", "two", "three":
+        config.client(name, harness.test_key()[1], b"blob", checker="/nowhere/ping %%(host)s")
+    with Server(config) as server:
+        server.log.wait_for("checker of client .* and 2 more: the checker program /nowhere/ping is not found")
+        said = expect_reloaded()
+        expect(said.count("/nowhere/ping is not found") == 1 and "checker: (also of 2 more) " in said, said)
 
 
 @case("--reload without a server says so")

@@ -5,6 +5,7 @@
 #include <grp.h>
 #include <gtest/gtest.h>
 #include <linux/capability.h>
+#include <linux/securebits.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <sys/ioctl.h>
@@ -450,11 +451,23 @@ TEST(JailOfTheUnprivileged, RefusesWhoeverIsNot) {
     void (*as)();
     int outcome;
   };
-  const std::array<Start, 6> starts{{
+  const std::array<Start, 7> starts{{
       {"root", [] {}, 1},
-      {"a group of root", [] { static_cast<void>(!setresuid(kUser, kUser, kUser)); }, 1},
+      {"root with a group of its own",
+       [] {
+         static_cast<void>(!setgroups(0, nullptr));
+         static_cast<void>(!setresgid(kUser, kUser, kUser));
+       },
+       1},
+      {"a group of root",
+       [] {
+         static_cast<void>(!setgroups(0, nullptr));
+         static_cast<void>(!setresuid(kUser, kUser, kUser));
+       },
+       1},
       {"root as saved user",
        [] {
+         static_cast<void>(!setgroups(0, nullptr));
          static_cast<void>(!setresgid(kUser, kUser, kUser));
          static_cast<void>(!setresuid(kUser, kUser, 0));
        },
@@ -479,6 +492,8 @@ TEST(JailOfTheUnprivileged, RefusesWhoeverIsNot) {
   for (const auto& start : starts) {
     const pid_t child = fork();
     if (child == 0) {
+      // With every capability, so that nothing else than the account is in the way.
+      if (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0) != 0) test::die("securebits");
       start.as();
       _exit(jail::enter({.filter = {.allow_list = false}}) ? 0 : 1);
     }

@@ -97,7 +97,7 @@ TEST_F(ClientsConfTest, ReadsEveryOption) {
       "[DEFAULT]\ntimeout = 1h\nhost = %(fingerprint)s\n[x.y-z \xc3\xa9]\nfingerprint = 3e39 "
       "3aeA\n" +
       concat("KEY_ID: ", kOtherKey,
-             "\nsecret =\n  0g\n  # a comment\n\n  EB\nextended_timeout = PT1M\n") +
+             "\nsecret =\n  0g\n  # a comment\n\n  EB\nextended_timeout = PT2M\n") +
       "interval = 90s\napproval_delay = PT30S\napproval_duration = P1W\napproved_by_default = 0\n"
       "enabled = False\nchecker = c %%(name)s 5%%%%\n");
   EXPECT_THAT(loaded.problems, IsEmpty());
@@ -109,7 +109,7 @@ TEST_F(ClientsConfTest, ReadsEveryOption) {
   EXPECT_EQ(client.checker, "c %(name)s 5%%");
   EXPECT_FALSE(client.enabled || client.approved_by_default);
   EXPECT_EQ(client.timeout, 1h);
-  EXPECT_EQ(client.extended_timeout, 1min);
+  EXPECT_EQ(client.extended_timeout, 2min);
   EXPECT_EQ(client.interval, 90s);
   EXPECT_EQ(client.approval_delay, 30s);
   EXPECT_EQ(client.approval_duration, std::chrono::weeks(1));
@@ -450,15 +450,20 @@ TEST_F(ClientsConfTest, WarnsOfACheckerThatCannotRun) {
 }
 
 TEST_F(ClientsConfTest, ListsEachCheckerWithAPlace) {
-  using testing::Pair;
-  EXPECT_THAT(
-      load(section("")).checkers,
-      ElementsAre(Pair("fping -q -- %(host)s", folder_ + "/clients.conf:1: [foo] checker: ")));
-  EXPECT_THAT(load("[DEFAULT]\nchecker = a %%(host)s\n" + section("") +
-                   concat("[bar]\nkey_id = ", kOtherKey, "\nsecret = hUFC\nchecker = b\n"))
-                  .checkers,
-              ElementsAre(Pair("a %(host)s", folder_ + "/clients.conf:2: [DEFAULT] checker: "),
-                          Pair("b", folder_ + "/clients.conf:9: [bar] checker: ")));
+  const auto listed = [this](const std::string& text) {
+    std::vector<std::string> lines;
+    for (const auto& [command, users] : load(text).checkers) {
+      lines.push_back(concat(command, "; ", users.place, users.others));
+    }
+    return lines;
+  };
+  const auto bar = concat("[bar]\nkey_id = ", kOtherKey, "\nsecret = hUFC\n");
+  EXPECT_THAT(listed(section("") + bar),
+              ElementsAre(concat("fping -q -- %(host)s; ", folder_,
+                                 "/clients.conf:4: [bar] checker: (preset) 1")));
+  EXPECT_THAT(listed("[DEFAULT]\nchecker = a %%(host)s\n" + section("") + bar + "checker = b\n"),
+              ElementsAre(concat("a %(host)s; ", folder_, "/clients.conf:2: [DEFAULT] checker: 0"),
+                          concat("b; ", folder_, "/clients.conf:9: [bar] checker: 0")));
 }
 
 TEST_F(ClientsConfTest, WarnsOfATimeoutThatEndsBeforeTheNextCheck) {
@@ -471,6 +476,11 @@ TEST_F(ClientsConfTest, WarnsOfATimeoutThatEndsBeforeTheNextCheck) {
               ElementsAre(says("clients.conf:4: [foo] interval: found a timeout of \"PT5M\", ")));
   EXPECT_THAT(load("[DEFAULT]\ninterval = 6m\n" + section("")).warnings,
               ElementsAre(says("clients.conf:2: [DEFAULT] interval: ")));
+  EXPECT_THAT(load("[DEFAULT]\ntimeout = 1m\n" + section("")).warnings,
+              ElementsAre(says("clients.conf:2: [DEFAULT] timeout: found a timeout of \"1m\", ")));
+  EXPECT_THAT(load(section("extended_timeout = 2s\n")).warnings,
+              ElementsAre(says(
+                  "clients.conf:4: [foo] extended_timeout: found an extended_timeout of \"2s\", ")));
   // A check may take 5 s.
   EXPECT_THAT(load(section("timeout = 124s\n")).warnings, SizeIs(1));
   EXPECT_THAT(load(section("timeout = 125s\n")).warnings, IsEmpty());

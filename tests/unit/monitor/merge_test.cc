@@ -303,6 +303,8 @@ TEST(SavedClient, WhatAStartChangesIsTold) {
   other.section = removed.settings.section;
   EXPECT_TRUE(told(removed, file, other).empty());
   other.section.fill(8);
+  EXPECT_EQ(told(removed, file, other), std::vector{"audit: event=added" + by + " enabled=False"});
+  other.enabled = true;
   EXPECT_EQ(told(removed, file, other), std::vector{"audit: event=added" + by});
 }
 
