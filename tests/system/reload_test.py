@@ -209,7 +209,7 @@ def exchanged(server, exchange, what):
     what()
     expect_reloaded()
     exchange.expect_after()
-    expect(not server.log.find("ended"), "nobody died")
+    expect(not server.log.find(r"\bended\b"), "nobody died")
 
 
 @case("the configuration folder replaced by mv")

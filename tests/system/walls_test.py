@@ -391,7 +391,7 @@ def serves_with(**environment):
         stranger, _ = harness.test_key()
         expect_outcome(fetch(key=stranger), "nothing")
         expect_equal(by_role(server), before, "the processes")
-        expect(not server.log.find("ended|started afresh"), "something ended")
+        expect(not server.log.find(r"\bended\b|started afresh"), "something ended")
 
 
 for setting in TUNABLES:
