@@ -11,6 +11,8 @@
 #include <variant>
 #include <vector>
 
+#include "monitor/openpgp.h"
+
 namespace mandos::monitor {
 namespace {
 
@@ -61,6 +63,11 @@ door::bus_agent::Client shown(const Client& client, const Properties& which) {
   if (has(kCheckerRunning)) out.set_checker_running(client.checker_running());
   if (has(kEnabled)) out.set_enabled(client.enabled());
   if (has(kSecret)) out.set_secret(true);
+  if (settings.secret && (has(kSecret) || has(kObjectPath))) {
+    out.set_secret_form(static_cast<std::uint32_t>(
+        judge_openpgp({reinterpret_cast<const char*>(settings.secret->bytes().data()),
+                       settings.secret->bytes().size()})));
+  }
   return out;
 }
 
