@@ -20,6 +20,7 @@
 
 #include "common/result.h"
 #include "ctl/client.h"
+#include "ctl/statistics.h"
 
 namespace mandos::ctl {
 
@@ -41,6 +42,11 @@ class Bus {
   Status open(bool debug);
 
   Result<std::vector<Client>> clients();
+  /// What the server has counted; nothing if it counts nothing, as the original's.
+  Result<std::optional<Statistics>> statistics();
+  /// What the server says of a client's secret: "OpenPGP", "damaged OpenPGP", "other" or "none"; or
+  /// nothing, as the original's.
+  Result<std::optional<std::string>> secret_form(const std::string& path);
   /// Each of these changes one client, given by its object path.
   Status set(const std::string& path, const char* property, const Value& value);
   Status set_secret(const std::string& path, std::span<const unsigned char> secret);

@@ -236,7 +236,7 @@ int events(Words words) {
   if (const auto started = watch.start(); !started) return complain(kFailure, started.error());
   const auto clients = watch.clients();
   for (const auto& name : arguments->operands) {
-    if (!clients.empty() && by_name(clients, name) == nullptr) {
+    if (watch.server_there() && by_name(clients, name) == nullptr) {
       return complain(kFailure, no_such_client(name, clients));
     }
   }
@@ -281,7 +281,7 @@ int wait(Words words) {
   if (const auto started = watch.start(); !started) return complain(kFailure, started.error());
   const auto clients = watch.clients();
   const Client* const client = by_name(clients, name);
-  if (client == nullptr && !clients.empty())
+  if (client == nullptr && watch.server_there())
     return complain(kFailure, no_such_client(name, clients));
   if (!over && client != nullptr && is_already(*client, event)) {
     return write_out(line_of(Event{event, name, {}}, now_text(), false)) ? kSuccess : kFailure;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -17,7 +18,9 @@
 #include "ctl/bus.h"
 #include "ctl/client.h"
 #include "ctl/command.h"
+#include "ctl/statistics.h"
 #include "ctl/times.h"
+#include "ctl/zeroconf.h"
 
 namespace mandos::ctl {
 namespace {
@@ -127,6 +130,22 @@ int unknown(const std::string& why, int level = kUnknown) {
   return write_out(concat("MANDOS ", kLevels[level], " - ", why, "\n")) ? level : kUnknown;
 }
 
+/// "eth0 (IPv4, IPv6), eth1 (IPv6)".
+std::string where(const std::vector<Announced>& all) {
+  std::map<std::string, std::string> protocols;
+  for (const auto& each : all) {
+    auto& text = protocols[each.interface];
+    const char* const protocol = each.ipv6 ? "IPv6" : "IPv4";
+    if (text.find(protocol) == std::string::npos)
+      text += concat(text.empty() ? "" : ", ", protocol);
+  }
+  std::string out;
+  for (const auto& [interface, text] : protocols) {
+    out += concat(out.empty() ? "" : ", ", printable(interface), " (", text, ")");
+  }
+  return out;
+}
+
 /// What `verify` found, line by line.
 class Findings {
  public:
@@ -191,6 +210,46 @@ void verify_key(const Client& client, Findings& found) {
   }
 }
 
+void verify_secret(const std::optional<std::string>& form, Findings& found) {
+  if (!form) {
+    found.note("its secret cannot be read over the bus, and this server says nothing of it");
+  } else if (*form == "OpenPGP") {
+    found.good("its secret is a whole OpenPGP message, the server says");
+  } else if (*form == "none") {
+    found.bad("it has no secret");
+  } else if (*form == "other") {
+    found.bad("its secret is not an OpenPGP message, so the client cannot decrypt it");
+  } else {
+    found.bad(
+        concat("its secret is a ", printable(*form), " message, so the client cannot decrypt it"));
+  }
+}
+
+void verify_announcement(Bus& bus, const std::optional<Statistics>& statistics, Findings& found) {
+  const auto all = browse(bus);
+  if (!all) {
+    return found.note(concat("not known whether Zeroconf announces the server: ", all.error()));
+  }
+  const std::string service = statistics ? statistics->service : "";
+  std::vector<Announced> own;
+  std::vector<Announced> others;
+  for (const auto& each : *all) {
+    (each.here && (service.empty() || each.name == service) ? own : others).push_back(each);
+  }
+  if (!own.empty()) {
+    found.good(concat("Zeroconf announces the server \"", printable(own.front().name), "\" on ",
+                      where(own)));
+  } else if (!service.empty()) {
+    found.bad(concat("Zeroconf does not announce the server \"", printable(service),
+                     "\": a client has to know its address"));
+  } else {
+    found.note("Zeroconf does not announce the server: a client has to know its address");
+  }
+  if (!others.empty()) {
+    found.note(concat("other Mandos servers are announced on ", where(others)));
+  }
+}
+
 }  // namespace
 
 int status(Words words) {
@@ -235,7 +294,12 @@ int verify(Words words) {
   verify_enabled(*client, found);
   verify_approval(*client, found);
   verify_key(*client, found);
-  found.note("its secret cannot be read over the bus; `mandos --check` judges clients.conf");
+  const auto form = bus.secret_form(client->path);
+  if (!form) return complain(kFailure, form.error());
+  verify_secret(*form, found);
+  const auto statistics = bus.statistics();
+  if (!statistics) return complain(kFailure, statistics.error());
+  verify_announcement(bus, *statistics, found);
   if (!write_out(found.text())) return kFailure;
   return found.any() ? kFailure : kSuccess;
 }

@@ -51,8 +51,12 @@ Status Watch::connect() {
   bus_ = std::move(bus);
   if (auto loaded = load(); !loaded) {
     bus_.reset();
+    // Of the first attempt the caller hears, and of another that the bus is not there yet.
+    if (descriptor_ >= 0 && loaded.error() != why_) complain(kFailure, loaded.error());
+    why_ = loaded.error();
     return loaded;
   }
+  why_.clear();
   descriptor_ = sd_bus_get_fd(bus_->get());
   loop_.watch(descriptor_, EPOLLIN, [this](std::uint32_t) { pump(); });
   // What arrived during those calls is in sd-bus already, and its descriptor is silent about it.

@@ -36,6 +36,8 @@ class Watch {
   Status start();
   /// The clients as they are known now.
   std::vector<Client> clients() const;
+  /// Whether the server is on the bus; it may have no client.
+  bool server_there() const { return server_there_; }
 
  private:
   static int on_signal(sd_bus_message* message, void* self, sd_bus_error*);
@@ -62,6 +64,7 @@ class Watch {
   std::map<std::string, std::string, std::less<>>
       expiry_;  // the last that each client had, by path
   bool server_there_ = true;
+  std::string why_;  // the bus is there again, and the server's answer of no use
 };
 
 }  // namespace mandos::ctl
