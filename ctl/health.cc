@@ -17,6 +17,8 @@
 #include "ctl/bus.h"
 #include "ctl/client.h"
 #include "ctl/command.h"
+#include "ctl/fleet.h"
+#include "ctl/servers.h"
 #include "ctl/times.h"
 
 namespace mandos::ctl {
@@ -29,7 +31,7 @@ constexpr int kCritical = 2;
 constexpr int kUnknown = 3;
 constexpr std::string_view kLevels[] = {"OK", "WARNING", "CRITICAL", "UNKNOWN"};
 
-constexpr Option kStatusOptions[] = {kHelp, kDebug};
+constexpr Option kStatusOptions[] = {kHelp, kServer, kServerTimeout, kDebug};
 constexpr std::string_view kStatusUsage = R"(Usage: mandos-ctl status
 
 Says in one screen whether everything is all right. The first line and the
@@ -40,7 +42,7 @@ server cannot be asked.
 
 )";
 
-constexpr Option kVerifyOptions[] = {kHelp, kDebug};
+constexpr Option kVerifyOptions[] = {kHelp, kServer, kServerTimeout, kDebug};
 constexpr std::string_view kVerifyUsage = R"(Usage: mandos-ctl verify CLIENT
 
 Says whether the client will get its password at its next boot without anybody's
@@ -127,6 +129,49 @@ int unknown(const std::string& why, int level = kUnknown) {
   return write_out(concat("MANDOS ", kLevels[level], " - ", why, "\n")) ? level : kUnknown;
 }
 
+/// The level of a server's answer to `status`.
+int level_of(const Answer& answer) {
+  const int status = answer.status.value_or(kUnknown);
+  return status >= kOk && status < kUnknown ? status : kUnknown;
+}
+
+/// What several servers have answered to `status`, as one answer. Its level is the gravest: an
+/// unknown server is graver than a warning, and less grave than a critical one.
+int status_of_all(const std::vector<Answer>& answers) {
+  constexpr int kGravity[] = {0, 1, 3, 2};  // by level
+  if (answers.size() == 1) {
+    const auto& [server, status, output, errors] = answers[0];
+    if (!status) return unknown(concat(server, ": ", errors));
+    const std::string line = errors.empty() ? "" : concat(server, ": ", errors, "\n");
+    return write_out(concat(output, line)) ? *status : kUnknown;
+  }
+  int level = kOk;
+  std::string first = concat(answers.size(), " servers: ");
+  std::string numbers;
+  std::string rest;
+  for (const auto& answer : answers) {
+    const int own = level_of(answer);
+    if (kGravity[own] > kGravity[level]) level = own;
+    first += concat(&answer == &answers.front() ? "" : ", ", answer.server, " ", kLevels[own]);
+    std::string_view text = answer.output;
+    while (!text.empty()) {
+      const std::string_view line = text.substr(0, text.find('\n'));
+      text.remove_prefix(std::min(line.size() + 1, text.size()));
+      const std::size_t bar = line.find(" | ");
+      rest += concat(answer.server, ": ", line.substr(0, bar), "\n");
+      if (bar == std::string_view::npos) continue;
+      for (std::string_view values = line.substr(bar + 3); !values.empty();) {
+        const std::string_view value = values.substr(0, values.find(' '));
+        values.remove_prefix(std::min(value.size() + 1, values.size()));
+        numbers += concat(numbers.empty() ? "" : " ", answer.server, "/", value);
+      }
+    }
+    if (!answer.errors.empty()) rest += concat(answer.server, ": ", answer.errors, "\n");
+  }
+  if (!numbers.empty()) first += concat(" | ", numbers);
+  return write_out(concat("MANDOS ", kLevels[level], " - ", first, "\n", rest)) ? level : kUnknown;
+}
+
 /// What `verify` found, line by line.
 class Findings {
  public:
@@ -202,6 +247,15 @@ int status(Words words) {
   if (!arguments->operands.empty()) {
     return wrong_usage("status", "status takes no client", kUnknown);
   }
+  const auto servers = chosen_servers(*arguments);
+  if (!servers) return wrong_usage("status", servers.error(), kUnknown);
+  if (!servers->list.empty()) {
+    // The process for a server finds that server on its bus, and no other server named.
+    const bool debug = arguments->has("debug");
+    const std::string_view words_there[] = {"--debug"};
+    return status_of_all(on_each(
+        *servers, debug, [&] { return status(std::span(words_there).first(debug ? 1 : 0)); }));
+  }
   Bus bus;
   if (const auto opened = bus.open(arguments->has("debug")); !opened) {
     return unknown(opened.error());
@@ -221,6 +275,14 @@ int verify(Words words) {
     return write_out(concat(kVerifyUsage, help_of(kVerifyOptions))) ? kSuccess : kFailure;
   }
   if (arguments->operands.size() != 1) return wrong_usage("verify", "verify takes one client");
+  const auto servers = chosen_servers(*arguments);
+  if (!servers) return wrong_usage("verify", servers.error());
+  if (!servers->list.empty()) {
+    const bool debug = arguments->has("debug");
+    const std::string_view words_there[] = {"--debug", "--", arguments->operands[0]};
+    return relay(on_each(*servers, debug,
+                         [&] { return verify(std::span(words_there).subspan(debug ? 0 : 1)); }));
+  }
   Bus bus;
   if (const auto opened = bus.open(arguments->has("debug")); !opened) {
     return complain(kFailure, opened.error());

@@ -23,14 +23,14 @@
 #include "ctl/bus.h"
 #include "ctl/client.h"
 #include "ctl/command.h"
+#include "ctl/servers.h"
 #include "ctl/times.h"
 
 namespace mandos::ctl {
 namespace {
 
 constexpr Option kOptions[] = {
-    kHelp,
-    {"output", 'o', "FILE", "Replace FILE in one step instead."},
+    kHelp,  {"output", 'o', "FILE", "Replace FILE in one step instead."}, kServer, kServerTimeout,
     kDebug,
 };
 constexpr std::string_view kUsageText = R"(Usage: mandos-ctl metrics [--output FILE]
@@ -165,6 +165,9 @@ int metrics(Words words) {
     return write_out(concat(kUsageText, help_of(kOptions))) ? kSuccess : kFailure;
   }
   if (!arguments->operands.empty()) return wrong_usage("metrics", "metrics takes no client");
+  if (const auto used = use_chosen_server(*arguments); !used) {
+    return wrong_usage("metrics", used.error());
+  }
   int status = kSuccess;
   Bus bus;
   std::optional<std::vector<Client>> known;

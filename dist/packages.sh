@@ -14,7 +14,7 @@ packages_of() {
   TEST_PACKAGES=(mandos mandos-client libgtest-dev libgmock-dev dbus avahi-daemon fping clang
     clang-format clang-tidy cppcheck llvm libclang-rt-dev python3-dbus python3-gi git iproute2 procps
     gdb man-db mandoc systemd selinux-policy-dev selinux-policy-default policycoreutils selinux-utils
-    python3-setools python3-prometheus-client cmark-gfm "${allocators[@]}")
+    python3-setools python3-prometheus-client cmark-gfm openssh-client openssh-server "${allocators[@]}")
   # What only ./check --long needs: virtual machines and chroots.
   LONG_PACKAGES=(avahi-utils cryptsetup-bin debian-archive-keyring e2fsprogs mmdebstrap qemu-system-x86)
 }
