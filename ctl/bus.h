@@ -11,11 +11,13 @@
 #include <systemd/sd-bus.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/result.h"
@@ -46,6 +48,11 @@ class Bus {
   Status set_secret(const std::string& path, std::span<const unsigned char> secret);
   Status approve(const std::string& path, bool approved);
   Status remove(const std::string& path);
+  /// The next of these changes does not wait: it returns Ok, and `answered` is called with its
+  /// result from sd_bus_process().
+  void answer_later(std::function<void(const Status&)> answered) {
+    answered_ = std::move(answered);
+  }
 
   Trouble trouble() const { return trouble_; }
   sd_bus* get() const { return bus_.get(); }
@@ -57,11 +64,13 @@ class Bus {
   Result<Message> new_call(const std::string& path, const char* interface, const char* member);
   Result<Message> new_set(const std::string& path, const char* property);
   Result<Message> send(Message call, const std::string& shown);
-  Status done(Result<Message> reply) { return reply ? Status(Ok{}) : Status(Error{reply.error()}); }
+  Status change(Message call, const std::string& shown);
+  void show(sd_bus_message* call, const std::string& shown) const;
   Error failed(Trouble trouble, std::string text);
 
   std::unique_ptr<sd_bus, Close> bus_;
   bool debug_ = false;
+  std::function<void(const Status&)> answered_;
   Trouble trouble_ = Trouble::kNone;
 };
 

@@ -64,6 +64,7 @@ Status Watch::load() {
   clients_.clear();
   auto found = bus_->clients();
   if (!found && bus_->trouble() == Trouble::kNoServer) {
+    on_change("");
     server_is(false);
     return Ok{};
   }
@@ -74,6 +75,7 @@ Status Watch::load() {
     if (client.flag("ApprovalPending")) tell("waiting", client.name());
     clients_.insert_or_assign(client.path, std::move(client));
   }
+  on_change("");
   return Ok{};
 }
 
@@ -91,10 +93,11 @@ void Watch::pump() {
 }
 
 void Watch::lost() {
-  complain(kFailure, "lost the system bus; trying again every second");
+  trouble("lost the system bus; trying again every second");
   loop_.unwatch(descriptor_);
   bus_.reset();
   clients_.clear();
+  on_change("");
   server_is(false);
   retry();
 }
@@ -102,7 +105,7 @@ void Watch::lost() {
 void Watch::retry() {
   loop_.after(kRetry, [this] {
     if (connect()) {
-      complain(kFailure, "connected to the system bus again");
+      trouble("connected to the system bus again");
     } else {
       retry();
     }
@@ -120,9 +123,10 @@ int Watch::on_owner(sd_bus_message* message, void* self, sd_bus_error*) {
   }
   if (new_owner.empty()) {
     watch.clients_.clear();
+    watch.on_change("");
     watch.server_is(false);
   } else if (const auto loaded = watch.load(); !loaded) {
-    complain(kFailure, loaded.error());
+    watch.trouble(loaded.error());
   }
   return 0;
 }
@@ -130,8 +134,9 @@ int Watch::on_owner(sd_bus_message* message, void* self, sd_bus_error*) {
 int Watch::on_signal(sd_bus_message* message, void* self, sd_bus_error*) {
   const char* const interface = sd_bus_message_get_interface(message);
   const char* const member = sd_bus_message_get_member(message);
-  if (!static_cast<Watch*>(self)->signal(message, interface, member)) {
-    complain(kFailure, concat("the server sends nonsense: a malformed signal ", printable(member)));
+  auto& watch = *static_cast<Watch*>(self);
+  if (!watch.signal(message, interface, member)) {
+    watch.trouble(concat("the server sends nonsense: a malformed signal ", printable(member)));
   }
   return 0;
 }
@@ -153,6 +158,7 @@ bool Watch::signal(sd_bus_message* message, std::string_view interface, std::str
     if (found == clients_.end()) return true;
     const auto client = std::move(found->second);
     clients_.erase(found);
+    on_change(gone);
     tell("removed", client.name());
     return true;
   }
@@ -161,7 +167,7 @@ bool Watch::signal(sd_bus_message* message, std::string_view interface, std::str
     if (!read_text(message, added, 'o')) return false;
     if (clients_.contains(added)) return true;
     // Its properties have come as well, but are spread over both interfaces: ask for all.
-    if (const auto loaded = load(); !loaded) complain(kFailure, loaded.error());
+    if (const auto loaded = load(); !loaded) trouble(loaded.error());
     if (const auto found = clients_.find(added); found != clients_.end()) {
       tell("added", found->second.name());
     }
@@ -209,6 +215,7 @@ bool Watch::changed(sd_bus_message* message, Client& client) {
     if (old->second.index() != value.index()) return false;
     old->second = std::move(value);
   }
+  on_change(client.path);
   if (!client.text("Expires").empty()) expiry_[client.path] = client.text("Expires");
   if (client.flag("Enabled") && !was_enabled) tell("enabled", client.name());
   if (!client.flag("Enabled") && was_enabled) disabled(client);
@@ -221,6 +228,11 @@ void Watch::disabled(const Client& client) {
   const auto expiry = parse_time(expiry_[client.path]);
   const bool expired = expiry && *expiry <= wall_now() + kClocksApart;
   tell(expired ? "expired" : "disabled", client.name());
+}
+
+void Watch::trouble(std::string_view text) const {
+  if (on_trouble) return on_trouble(text);
+  complain(kFailure, text);
 }
 
 void Watch::tell(std::string what, std::string client,

@@ -36,13 +36,24 @@ class Watch {
   Status start();
   /// The clients as they are known now.
   std::vector<Client> clients() const;
+  const std::map<std::string, Client, std::less<>>& by_path() const { return clients_; }
+
+  /// For who shows the clients: called with the path of each that was added, changed or removed,
+  /// and with "" when any of them may have. Set before start().
+  std::function<void(const std::string& path)> on_change = [](const std::string&) {};
+  /// Called with a sentence when the bus is lost or found, or the server sends nonsense; standard
+  /// error unless set.
+  std::function<void(std::string_view text)> on_trouble;
+  /// The connection, for changes; null while there is none.
+  Bus* bus() { return bus_.get(); }
+  /// Handles what the bus has sent. To be called now and then while answers are awaited.
+  void pump();
 
  private:
   static int on_signal(sd_bus_message* message, void* self, sd_bus_error*);
   static int on_owner(sd_bus_message* message, void* self, sd_bus_error*);
   Status connect();
   Status load();
-  void pump();
   void lost();
   void retry();
   void server_is(bool there);
@@ -50,6 +61,7 @@ class Watch {
   bool client_signal(sd_bus_message* message, std::string_view member, const Client& client);
   bool changed(sd_bus_message* message, Client& client);
   void disabled(const Client& client);
+  void trouble(std::string_view text) const;
   void tell(std::string what, std::string client,
             std::vector<std::pair<std::string, Value>> details = {});
 

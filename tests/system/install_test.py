@@ -41,6 +41,9 @@ if GIVEN["ctl"]:
     WANTED[GIVEN["ctl"]] = 0o755
     WANTED[GIVEN["mandir"] + "/man8/mandos-ctl.8"] = 0o644
     WANTED[PREFIX + "/share/bash-completion/completions/mandos-ctl"] = 0o644
+if GIVEN["view"]:
+    WANTED[GIVEN["view"]] = 0o755
+    WANTED[GIVEN["mandir"] + "/man8/mandos-monitor.8"] = 0o644
 if GIVEN["bus_policy"]:
     WANTED[GIVEN["bus_policy"]] = 0o644
 
