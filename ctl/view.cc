@@ -101,8 +101,10 @@ std::wstring roughly(std::int64_t milliseconds) {
 
 std::string_view state_of(const Client& client) {
   constexpr std::int64_t kNoneYet = -2;
-  if (client.flag("ApprovalPending")) return "waiting";
+  // A disabled client is refused at once. The original server may go on calling it pending if it was
+  // disabled just after it got its secret.
   if (!client.flag("Enabled")) return "disabled";
+  if (client.flag("ApprovalPending")) return "waiting";
   if (client.flag("CheckerRunning")) return "checking";
   const std::int64_t status = client.number("LastCheckerStatus");
   if (status == kNoneYet) return "enabled";
@@ -233,7 +235,7 @@ void View::update(const Client& client) {
   entry.checked = parse_time(client.text("LastCheckedOK"));
   entry.approved_by_default = client.flag("ApprovedByDefault");
   entry.deadline.reset();
-  if (client.flag("ApprovalPending")) {
+  if (entry.state == "waiting") {
     constexpr std::uint64_t kMost = std::uint64_t{1} << 50U;
     entry.deadline =
         parse_time(client.text("LastApprovalRequest")).value_or(0) +

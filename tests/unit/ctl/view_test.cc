@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -172,6 +173,11 @@ TEST_F(ViewTest, WaitingClientsAreOnTopTheMostUrgentFirstAndCountDown) {
   EXPECT_THAT(list()[2], HasSubstr("deny in 1:30:00 "));
   view.update(client("mail"));
   EXPECT_THAT(names(), ElementsAre("web", "db", "mail"));
+  auto disabled = waiting("web", kMinute);
+  disabled.properties["Enabled"] = false;
+  view.update(disabled);
+  EXPECT_THAT(names(), ElementsAre("db", "mail", "web"));
+  EXPECT_EQ(title(), " 3 clients, 1 waiting, 1 disabled");
 }
 
 TEST_F(ViewTest, TheSelectionStaysWithItsClient) {
