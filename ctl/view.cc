@@ -101,8 +101,8 @@ std::wstring roughly(std::int64_t milliseconds) {
 
 std::string_view state_of(const Client& client) {
   constexpr std::int64_t kNoneYet = -2;
-  // A disabled client is refused at once. The original server may go on calling it pending if it was
-  // disabled just after it got its secret.
+  // A disabled client is refused at once. The original server may go on calling it pending if it
+  // was disabled just after it got its secret.
   if (!client.flag("Enabled")) return "disabled";
   if (client.flag("ApprovalPending")) return "waiting";
   if (client.flag("CheckerRunning")) return "checking";
@@ -396,7 +396,7 @@ View::Request View::ask_for(Act act) {
     message_ = order_.empty() ? L"There is no client" : L"No client is selected; move first";
     return {};
   }
-  const Request request{Request::What::kAct, act, entry->path, entry->name};
+  Request request{Request::What::kAct, act, entry->path, entry->name};
   if (act != Act::kRemove) return request;
   asked_ = request;
   mode_ = Mode::kQuestion;

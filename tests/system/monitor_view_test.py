@@ -645,7 +645,7 @@ def _():
 @h.case("the screen in README.md is a real one")
 def _():
     readme = (h.SOURCE / "README.md").read_text()
-    shown = re.search(r"```text\n(.*?clients, .*?)```", readme, re.S)[1].rstrip("\n").split("\n")
+    shown = re.search(r"## The live view\n.*?```\n(.*?)```", readme, re.S)[1].rstrip("\n").split("\n")
     key, key_id = h.test_key()
     config = h.Configuration()
     for number, name in enumerate(("backup", "db", "mail", "web")):
