@@ -61,7 +61,7 @@ Status Watch::connect() {
 }
 
 Status Watch::load() {
-  clients_.clear();
+  const auto before = std::exchange(clients_, {});
   auto found = bus_->clients();
   if (!found && bus_->trouble() == Trouble::kNoServer) {
     on_change("");
@@ -72,11 +72,24 @@ Status Watch::load() {
   server_is(true);
   for (auto& client : *found) {
     expiry_[client.path] = client.text("Expires");
-    if (client.flag("ApprovalPending")) tell("waiting", client.name());
+    const auto known = before.find(client.path);
+    const bool waited = known != before.end() && known->second.flag("ApprovalPending");
+    if (client.flag("ApprovalPending") && !waited) tell("waiting", client.name());
     clients_.insert_or_assign(client.path, std::move(client));
   }
   on_change("");
   return Ok{};
+}
+
+void Watch::load_added() {
+  const auto added = std::exchange(added_, {});
+  if (added.empty() || bus_ == nullptr) return;
+  if (const auto loaded = load(); !loaded) trouble(loaded.error());
+  for (const auto& path : added) {
+    if (const auto found = clients_.find(path); found != clients_.end()) {
+      tell("added", found->second.name());
+    }
+  }
 }
 
 void Watch::server_is(bool there) {
@@ -166,13 +179,13 @@ bool Watch::signal(sd_bus_message* message, std::string_view interface, std::str
     std::string added;
     if (!read_text(message, added, 'o')) return false;
     if (clients_.contains(added)) return true;
-    // Its properties have come as well, but are spread over both interfaces: ask for all.
-    if (const auto loaded = load(); !loaded) trouble(loaded.error());
-    if (const auto found = clients_.find(added); found != clients_.end()) {
-      tell("added", found->second.name());
-    }
+    // Its properties have come as well, but are spread over both interfaces: ask for all, once for
+    // all that are added together.
+    if (added_.empty()) loop_.after(Milliseconds(0), [this] { load_added(); });
+    added_.insert(std::move(added));
     return true;
   }
+  if (added_.contains(path)) load_added();  // what happens to it comes after it was added
   const auto found = clients_.find(path);
   if (found == clients_.end()) return true;
   if (interface == kClientInterface) return client_signal(message, member, found->second);

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -54,6 +55,7 @@ class Watch {
   static int on_owner(sd_bus_message* message, void* self, sd_bus_error*);
   Status connect();
   Status load();
+  void load_added();
   void lost();
   void retry();
   void server_is(bool there);
@@ -72,7 +74,8 @@ class Watch {
   int descriptor_ = -1;  // of bus_, which does not tell it any more once it is closed
   std::map<std::string, Client, std::less<>> clients_;  // by path
   std::map<std::string, std::string, std::less<>>
-      expiry_;  // the last that each client had, by path
+      expiry_;                                // the last that each client had, by path
+  std::set<std::string, std::less<>> added_;  // paths that load_added() is to read
   bool server_there_ = true;
 };
 

@@ -546,18 +546,33 @@ class Fake:
                 "ApprovalDelay": ("t", 600000), "ApprovalDuration": ("t", 1000), "Checker": ("s", "true"),
                 "ExtendedTimeout": ("t", day), "Expires": ("s", utc(86400 * 100 + 1800)),
                 "LastCheckerStatus": ("n", 0)}
-        common = {name: GLib.Variant(*value) for name, value in each.items()}
+        self.common = {name: GLib.Variant(*value) for name, value in each.items()}
+        self.names, self.utc, self.calls = list(names), utc, 0
+        self.build()
+
+    def build(self):
         self.objects = GLib.Variant("(a{oa{sa{sv}}})", ({
-            f"/clients/c{number}": {CLIENT: common | {"Name": GLib.Variant("s", name)}}
-            for number, name in enumerate(names)},))
-        self.utc = utc
+            f"/clients/c{number}": {CLIENT: self.common | {"Name": GLib.Variant("s", name)}}
+            for number, name in enumerate(self.names)},))
+
+    def answer(self, *call):
+        self.calls += 1
+        call[-1].return_value(self.objects)
+
+    def add(self, names):
+        first = len(self.names)
+        self.names += names
+        self.build()
+        for number in range(first, len(self.names)):
+            self.connection.emit_signal(None, "/", OURS, "ClientAdded", GLib.Variant("(o)", (f"/clients/c{number}",)))
+        self.flush()
 
     def __enter__(self):
         self.context = GLib.MainContext.new()
         self.context.push_thread_default()
         self.caller = Caller()
         self.connection = self.caller.connection
-        self.connection.register_object("/", NODE.interfaces[0], lambda *call: call[-1].return_value(self.objects))
+        self.connection.register_object("/", NODE.interfaces[0], self.answer)
         self.context.pop_thread_default()
         self.loop = GLib.MainLoop.new(self.context, False)
         self.thread = threading.Thread(target=self.run, daemon=True)
@@ -640,6 +655,21 @@ def _():
         written(lambda: terminal.type("f"), "^> client00015 ", 3000)
         written(lambda: terminal.type("&client0777\r"), "shown: 10 with", 3000)
         terminal.wait_selected("client07770")
+
+
+@h.case("clients that are added together are read together, and nobody waits twice")
+def _():
+    with Bus(LOOSE), Fake(["one", "waits"]) as fake, Terminal() as terminal:
+        terminal.wait_for("^  waits +ok")
+        fake.common |= {"ApprovalPending": GLib.Variant("b", True)}  # of all from now on
+        fake.add([f"new{number:03}" for number in range(200)])
+        terminal.wait_for("^ 202 clients")
+        print(f"# {fake.calls} calls for 200 clients", flush=True)
+        h.expect(fake.calls <= 40, f"{fake.calls} calls")
+        fake.add(["last"])
+        terminal.wait_for("last was added$")
+        h.expect_equal([line[9:] for line in terminal.lines() if re.match(r"\d\d:", line)][-2:],
+                       ["last waits for approval", "last was added"], "the end of the log")
 
 
 @h.case("the screen in README.md is a real one")
