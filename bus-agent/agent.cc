@@ -4,6 +4,7 @@
 #include <glib-unix.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <span>
 #include <utility>
@@ -46,6 +47,9 @@ Agent::Agent(Log& log, UniqueFd door, std::string bus_path, Access access,
       announcer_(log, bus_),
       emit_([this](const std::string& path, const char* interface, const char* member,
                    GVariant* parameters) { bus_.emit(path, interface, member, parameters); }),
+      statistics_(std::chrono::floor<std::chrono::microseconds>(std::chrono::system_clock::now())
+                      .time_since_epoch()
+                      .count()),
       attempt_lines_(kAttemptLinesPerSecond, kMostAttemptLines),
       rate_(kRequestsPerSecond, kRequestsPerSecond / 10) {
   watch();
@@ -129,6 +133,8 @@ bool Agent::obey(const ToBusAgent& message) {
       }
       return true;
     case ToBusAgent::kSignal:
+      // Also those that the bus is not told.
+      statistics_.count(message.signal());
       if (const auto client = mirror_.by_name(message.signal().name())) {
         if (pace_.admits(message.signal(), BootClock::now())) {
           emit_signal(*client, message.signal(), emit_);
@@ -138,7 +144,11 @@ bool Agent::obey(const ToBusAgent& message) {
       }
       return true;
     case ToBusAgent::kNotFound:
+      statistics_.count(message.not_found());
       emit_not_found(message.not_found(), emit_);
+      return true;
+    case ToBusAgent::kRestarts:
+      statistics_.restarts(message.restarts());
       return true;
     case ToBusAgent::kAnnounce:
       announcer_.announce({.name = message.announce().service(),
@@ -220,7 +230,8 @@ Bus::Handled Agent::handle(Message& call) {
   const Method method{text(g_dbus_message_get_interface(call.get())),
                       text(g_dbus_message_get_member(call.get())),
                       body == nullptr ? none.get() : body};
-  Outcome outcome = bus_agent::call(mirror_, text(g_dbus_message_get_path(call.get())), method);
+  Outcome outcome = bus_agent::call({mirror_, statistics_, announcer_.name()},
+                                    text(g_dbus_message_get_path(call.get())), method);
   if (const auto* answer = std::get_if<Answer>(&outcome)) {
     bus_.answer(std::move(call), answer->body.get());
     return Bus::Handled::kYes;

@@ -15,6 +15,7 @@
 #include "bus-agent/mirror.h"
 #include "bus-agent/outcome.h"
 #include "bus-agent/pace.h"
+#include "bus-agent/statistics.h"
 #include "common/channel.h"
 #include "common/log.h"
 #include "common/token_bucket.h"
@@ -57,6 +58,7 @@ class Agent {
   Announcer announcer_;
   Emit emit_;
   Pace pace_;
+  Statistics statistics_;
   bool late_is_due_ = false;
   TokenBucket attempt_lines_;
   unsigned long attempts_left_out_ = 0;

@@ -7,6 +7,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "bus-agent/bus.h"
 #include "common/log.h"
@@ -32,6 +33,9 @@ class Announcer {
   /// `done` is called when Avahi has taken it back, or is not there; perhaps at once. It is not
   /// called while Avahi hangs.
   void withdraw(std::function<void()> done);
+
+  /// The name that is announced, or will be once Avahi takes it; empty: nothing is to be announced.
+  std::string_view name() const { return service_ ? std::string_view(name_) : ""; }
 
   /// What the bus tells.
   void connected();

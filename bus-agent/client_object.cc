@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "bus-agent/client_object.h"
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cmath>
@@ -33,23 +34,6 @@ struct Property {
   void (*set)(Request& request, GVariant* value);
   bool any_value = false;  // whatever is written means the same
 };
-
-/// YYYY-MM-DDTHH:MM:SS.ffffff in UTC, or nothing.
-GVariant* time_variant(std::int64_t microseconds) {
-  using namespace std::chrono;
-  if (microseconds == 0) return g_variant_new_string("");
-  const sys_time<std::chrono::microseconds> time{std::chrono::microseconds(microseconds)};
-  const auto day = floor<days>(time);
-  const year_month_day date(day);
-  const hh_mm_ss clock(time - day);
-  std::array<char, 64> text{};
-  std::snprintf(text.data(), text.size(), "%04d-%02u-%02uT%02d:%02d:%02d.%06d", int{date.year()},
-                unsigned{date.month()}, unsigned{date.day()},
-                static_cast<int>(clock.hours().count()), static_cast<int>(clock.minutes().count()),
-                static_cast<int>(clock.seconds().count()),
-                static_cast<int>(clock.subseconds().count()));
-  return g_variant_new_string(text.data());
-}
 
 // One row of the table below for a field of the door's message.
 #define FIELD(field, make)                                      \
@@ -153,23 +137,12 @@ std::string introspection() {
     if (property.deprecated) body += kDeprecated;
     body += "</property>\n";
   }
-  return concat(kIntrospectionHead, "<node>\n", kIntrospectableXml,
-                R"(<interface name="org.freedesktop.DBus.Properties">
-<method name="Get"><arg direction="in" type="s" name="interface_name"/>)"
-                R"(<arg direction="in" type="s" name="property_name"/>)"
-                R"(<arg direction="out" type="v" name="value"/></method>
-<method name="Set"><arg direction="in" type="s" name="interface_name"/>)"
-                R"(<arg direction="in" type="s" name="property_name"/>)"
-                R"(<arg direction="in" type="v" name="value"/></method>
-<method name="GetAll"><arg direction="in" type="s" name="interface_name"/>)"
-                R"(<arg direction="out" type="a{sv}" name="props"/></method>
-<signal name="PropertiesChanged"><arg type="s" name="interface_name"/>)"
-                R"(<arg type="a{sv}" name="changed_properties"/>)"
-                R"(<arg type="as" name="invalidated_properties"/></signal>
-</interface>
-<interface name=")",
-                kClientInterfaces[0], "\">\n", body, "</interface>\n<interface name=\"",
-                kClientInterfaces[1], "\">\n", body, kDeprecated, "</interface>\n</node>\n");
+  return concat(kIntrospectionHead, "<node>\n", kIntrospectableXml, kPropertiesXml,
+                "<interface name=\"", kClientInterfaces[0], "\">\n", body,
+                "</interface>\n<interface name=\"", kClientInterfaces[1], "\">\n", body,
+                kDeprecated, "</interface>\n<interface name=\"", kSecretInterface,
+                "\">\n<property name=\"Form\" type=\"s\" access=\"read\">", kEmits,
+                "false\"/></property></interface>\n</node>\n");
 }
 
 Outcome unknown_property(std::string_view interface, std::string_view name) {
@@ -309,7 +282,29 @@ std::optional<std::vector<std::string>> texts(GVariant* body, std::size_t count,
   return found;
 }
 
+/// The interface that the original's clients do not have: what the monitor says of the secret.
+Outcome call_secret(const Client& client, const Method& method) {
+  constexpr const char* kForms[] = {"OpenPGP", "damaged OpenPGP", "other"};
+  const char* const form =
+      !client.has_secret_form() ? "none" : kForms[std::min(client.secret_form(), 2U)];
+  if (method.member == "GetAll") {
+    GVariantBuilder all;
+    g_variant_builder_init(&all, G_VARIANT_TYPE_VARDICT);
+    g_variant_builder_add(&all, "{sv}", "Form", g_variant_new_string(form));
+    return Answer{own(g_variant_new("(a{sv})", &all))};
+  }
+  const auto names = texts(method.body, 2, method.member == "Set");
+  if (!names) return Refusal{errors::kInvalidArgs, "Get takes (ss)"};
+  if (names->back() != "Form") return unknown_property(kClientInterfaces[0], names->back());
+  if (method.member == "Set") return Refusal{errors::kPropertyReadOnly, "Form cannot be written"};
+  return Answer{own(g_variant_new("(v)", g_variant_new_string(form)))};
+}
+
 Outcome call_properties(const Client& client, const Method& method) {
+  if (g_variant_n_children(method.body) > 0) {
+    const Variant interface(g_variant_get_child_value(method.body, 0));
+    if (text_of(interface.get()) == kSecretInterface) return call_secret(client, method);
+  }
   if (method.member == "GetAll") {
     const auto interface = texts(method.body, 1, false);
     if (!interface) return Refusal{errors::kInvalidArgs, "GetAll takes (s)"};
@@ -360,6 +355,22 @@ GVariant* text_variant(const std::string& bytes) {
   }
   return g_variant_new_take_string(
       g_utf8_make_valid(bytes.data(), static_cast<gssize>(bytes.size())));
+}
+
+GVariant* time_variant(std::int64_t microseconds) {
+  using namespace std::chrono;
+  if (microseconds == 0) return g_variant_new_string("");
+  const sys_time<std::chrono::microseconds> time{std::chrono::microseconds(microseconds)};
+  const auto day = floor<days>(time);
+  const year_month_day date(day);
+  const hh_mm_ss clock(time - day);
+  std::array<char, 64> text{};
+  std::snprintf(text.data(), text.size(), "%04d-%02u-%02uT%02d:%02d:%02d.%06d", int{date.year()},
+                unsigned{date.month()}, unsigned{date.day()},
+                static_cast<int>(clock.hours().count()), static_cast<int>(clock.minutes().count()),
+                static_cast<int>(clock.seconds().count()),
+                static_cast<int>(clock.subseconds().count()));
+  return g_variant_new_string(text.data());
 }
 
 Outcome call_client(const Client& client, const Method& method) {

@@ -3,6 +3,7 @@
 // names.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "bus-agent/mirror.h"
@@ -13,6 +14,8 @@ namespace mandos::bus_agent {
 /// A secret may be so long, a host or checker command too.
 inline constexpr gsize kMostSecret = 1024UL * 1024;
 inline constexpr gsize kMostText = 64UL * 1024;
+
+inline constexpr char kSecretInterface[] = "se.recompile.Mandos.Client.Secret";
 
 /// What a call of `method` on the client's object comes to. Nothing is changed here.
 Outcome call_client(const Client& client, const Method& method);
@@ -31,5 +34,7 @@ void emit_signal(const Client& client, const door::bus_agent::ToBusAgent::Signal
 
 /// Text for the bus, which carries nothing but UTF-8; floating.
 GVariant* text_variant(const std::string& bytes);
+/// YYYY-MM-DDTHH:MM:SS.ffffff in UTC, or, of 0, nothing; floating.
+GVariant* time_variant(std::int64_t microseconds);
 
 }  // namespace mandos::bus_agent

@@ -83,6 +83,21 @@ inline constexpr char kIntrospectionHead[] =
     R"(<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Object Introspection 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd">
 )";
+inline constexpr char kPropertiesXml[] =
+    R"(<interface name="org.freedesktop.DBus.Properties">
+<method name="Get"><arg direction="in" type="s" name="interface_name"/>)"
+    R"(<arg direction="in" type="s" name="property_name"/>)"
+    R"(<arg direction="out" type="v" name="value"/></method>
+<method name="Set"><arg direction="in" type="s" name="interface_name"/>)"
+    R"(<arg direction="in" type="s" name="property_name"/>)"
+    R"(<arg direction="in" type="v" name="value"/></method>
+<method name="GetAll"><arg direction="in" type="s" name="interface_name"/>)"
+    R"(<arg direction="out" type="a{sv}" name="props"/></method>
+<signal name="PropertiesChanged"><arg type="s" name="interface_name"/>)"
+    R"(<arg type="a{sv}" name="changed_properties"/>)"
+    R"(<arg type="as" name="invalidated_properties"/></signal>
+</interface>
+)";
 inline constexpr char kIntrospectableXml[] =
     R"(<interface name="org.freedesktop.DBus.Introspectable">
 <method name="Introspect"><arg direction="out" type="s" name="xml_data"/></method>

@@ -41,7 +41,8 @@ std::string introspection() {
 </interface>
 <interface name=")",
       kServerInterfaces[0], "\">\n", body, "</interface>\n<interface name=\"", kServerInterfaces[1],
-      "\">\n", body, kDeprecated, "</interface>\n<node name=\"clients\"/>\n</node>\n");
+      "\">\n", body, kDeprecated, "</interface>\n", statistics_xml(),
+      "<node name=\"clients\"/>\n</node>\n");
 }
 
 template <class Visitor>
@@ -72,7 +73,8 @@ Refusal unknown_method(const Method& method) {
           concat("no method ", method.member, " of interface \"", method.interface, "\"")};
 }
 
-Outcome call_server(const Mirror& mirror, const Method& method) {
+Outcome call_server(const Known& known, const Method& method) {
+  const Mirror& mirror = known.clients;
   if (method.is(kIntrospectable, "Introspect")) {
     static const std::string xml = introspection();
     return Answer{own(g_variant_new("(s)", xml.c_str()))};
@@ -81,6 +83,11 @@ Outcome call_server(const Mirror& mirror, const Method& method) {
     return collect(mirror, "a{oa{sa{sv}}}", [](const Client& client) {
       return g_variant_new_dict_entry(path_variant(client), interfaces_and_properties(client));
     });
+  }
+  for (const char* member : {"Get", "Set", "GetAll"}) {
+    if (method.is(kProperties, member)) {
+      return call_properties(known.statistics, mirror, known.service, method);
+    }
   }
   for (const char* interface : kServerInterfaces) {
     if (method.is(interface, "GetAllClients")) return collect(mirror, "ao", path_variant);
@@ -108,9 +115,10 @@ Outcome call_server(const Mirror& mirror, const Method& method) {
 
 }  // namespace
 
-Outcome call(const Mirror& mirror, std::string_view path, const Method& method) {
+Outcome call(const Known& known, std::string_view path, const Method& method) {
+  const Mirror& mirror = known.clients;
   if (method.is(kPeer, "Ping")) return nothing();
-  if (path == "/") return call_server(mirror, method);
+  if (path == "/") return call_server(known, method);
   if (path == kClientsPath) {
     if (!method.is(kIntrospectable, "Introspect")) return unknown_method(method);
     std::string xml = concat(kIntrospectionHead, "<node>\n");

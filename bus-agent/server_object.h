@@ -6,11 +6,18 @@
 
 #include "bus-agent/mirror.h"
 #include "bus-agent/outcome.h"
+#include "bus-agent/statistics.h"
 
 namespace mandos::bus_agent {
 
+/// All that reads are answered from.
+struct Known {
+  const Mirror& clients;
+  const Statistics& statistics;
+  std::string_view service;  // that is announced; empty: none
+};
 /// What a call of `method` on the object at `path` comes to, a client's object too.
-Outcome call(const Mirror& mirror, std::string_view path, const Method& method);
+Outcome call(const Known& known, std::string_view path, const Method& method);
 
 void emit_added(const Client& client, const Emit& emit);
 void emit_removed(const Client& client, const Emit& emit);

@@ -57,7 +57,7 @@ class Parser {
     std::vector<const Option*> found;
     for (const auto& option : options_) {
       if (option.name == name) return {&option};
-      if (option.name.starts_with(name)) found.push_back(&option);
+      if (!option.exact && option.name.starts_with(name)) found.push_back(&option);
     }
     return found;
   }

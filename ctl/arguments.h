@@ -16,8 +16,9 @@ struct Option {
   char letter = 0;           // 0: none
   std::string_view operand;  // what it is called in the help; empty: the option takes none
   std::string_view help;
-  int group = 0;      // options of one group, other than 0, exclude each other
-  bool ends = false;  // the arguments that follow are ignored: --help, --version
+  int group = 0;       // options of one group, other than 0, exclude each other
+  bool ends = false;   // the arguments that follow are ignored: --help, --version
+  bool exact = false;  // its name cannot be abbreviated
 };
 
 /// Command line arguments, read as the original reads them: "--name value", "--name=value", any

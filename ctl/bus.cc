@@ -26,18 +26,37 @@ class BusError {
   BusError& operator=(const BusError&) = delete;
   ~BusError() { sd_bus_error_free(&error_); }
   sd_bus_error* out() { return &error_; }
-  bool is(const char* name) const { return sd_bus_error_has_name(&error_, name) != 0; }
-  std::string text(int code) const {
-    return error_.message != nullptr
-               ? printable(error_.message)
-               : std::strerror(code);  // NOLINT(concurrency-mt-unsafe): no threads
-  }
 
  private:
   sd_bus_error error_{};
 };
 
-Error malformed() { return Error{"the server answers nonsense: a malformed message"}; }
+constexpr char kMalformed[] = "the server answers nonsense: a malformed message";
+
+Error malformed() { return Error{kMalformed}; }
+
+/// Why a call failed: the error that came in reply, and its number.
+std::pair<Trouble, std::string> reason(const sd_bus_error* error, int code) {
+  const auto is = [&](const char* name) { return sd_bus_error_has_name(error, name) != 0; };
+  const std::string text = error != nullptr && error->message != nullptr
+                               ? printable(error->message)
+                               : std::strerror(code);  // NOLINT(concurrency-mt-unsafe): no threads
+  if (is(SD_BUS_ERROR_SERVICE_UNKNOWN) || is(SD_BUS_ERROR_NAME_HAS_NO_OWNER)) {
+    return {Trouble::kNoServer,
+            "no Mandos server runs: nobody owns the name se.recompile.Mandos on the system bus"};
+  }
+  if (is(SD_BUS_ERROR_ACCESS_DENIED)) {
+    return {Trouble::kDenied,
+            concat("permission denied: only root and members of the group " MANDOS_BUS_GROUP
+                   " may talk to the Mandos server (",
+                   text, ")")};
+  }
+  if (code == EBADMSG) return {Trouble::kNonsense, kMalformed};
+  if (code == ECONNRESET || code == ENOTCONN || code == EPIPE) {
+    return {Trouble::kNoBus, "the system bus closed the connection"};
+  }
+  return {Trouble::kOther, text};
+}
 
 bool enter(sd_bus_message* message, char type, const char* contents) {
   return sd_bus_message_enter_container(message, type, contents) > 0;
@@ -185,32 +204,49 @@ Result<Message> Bus::new_set(const std::string& path, const char* property) {
   return call;
 }
 
+void Bus::show(sd_bus_message* call, const std::string& shown) const {
+  if (!debug_) return;
+  std::fprintf(stderr, "mandos-ctl: call to %s, object %s: %s.%s(%s)\n", kServerName,
+               sd_bus_message_get_path(call), sd_bus_message_get_interface(call),
+               sd_bus_message_get_member(call), printable(shown).c_str());
+}
+
 Result<Message> Bus::send(Message call, const std::string& shown) {
-  if (debug_) {
-    std::fprintf(stderr, "mandos-ctl: call to %s, object %s: %s.%s(%s)\n", kServerName,
-                 sd_bus_message_get_path(call.get()), sd_bus_message_get_interface(call.get()),
-                 sd_bus_message_get_member(call.get()), printable(shown).c_str());
-  }
+  show(call.get(), shown);
   BusError error;
   sd_bus_message* reply = nullptr;
   const int code = sd_bus_call(bus_.get(), call.get(), 0, error.out(), &reply);
   if (code >= 0) return Message(reply);
-  if (error.is(SD_BUS_ERROR_SERVICE_UNKNOWN) || error.is(SD_BUS_ERROR_NAME_HAS_NO_OWNER)) {
-    return failed(
-        Trouble::kNoServer,
-        "no Mandos server runs: nobody owns the name se.recompile.Mandos on the system bus");
+  auto [trouble, text] = reason(error.out(), -code);
+  return failed(trouble, std::move(text));
+}
+
+Status Bus::change(Message call, const std::string& shown) {
+  using Answered = std::function<void(const Status&)>;
+  if (!answered_) {
+    const auto reply = send(std::move(call), shown);
+    return reply ? Status(Ok{}) : Status(Error{reply.error()});
   }
-  if (error.is(SD_BUS_ERROR_ACCESS_DENIED)) {
-    return failed(Trouble::kDenied,
-                  concat("permission denied: only root and members of the group " MANDOS_BUS_GROUP
-                         " may talk to the Mandos server (",
-                         error.text(-code), ")"));
+  show(call.get(), shown);
+  auto answered = std::make_unique<Answered>(std::exchange(answered_, nullptr));
+  const auto on_reply = [](sd_bus_message* reply, void* given, sd_bus_error*) {
+    const auto& told = *static_cast<Answered*>(given);
+    const auto* const error = sd_bus_message_get_error(reply);
+    told(error == nullptr ? Status(Ok{})
+                          : Status(Error{reason(error, sd_bus_message_get_errno(reply)).second}));
+    return 0;
+  };
+  sd_bus_slot* slot = nullptr;
+  const int code = sd_bus_call_async(bus_.get(), &slot, call.get(), on_reply, answered.get(), 0);
+  if (code < 0) {
+    auto [trouble, text] = reason(nullptr, -code);
+    return failed(trouble, std::move(text));
   }
-  if (code == -EBADMSG) return failed(Trouble::kNonsense, malformed().text);
-  if (code == -ECONNRESET || code == -ENOTCONN || code == -EPIPE) {
-    return failed(Trouble::kNoBus, "the system bus closed the connection");
-  }
-  return failed(Trouble::kOther, error.text(-code));
+  sd_bus_slot_set_destroy_callback(slot, [](void* given) { delete static_cast<Answered*>(given); });
+  static_cast<void>(answered.release());
+  sd_bus_slot_set_floating(slot, 1);  // the bus ends it
+  sd_bus_slot_unref(slot);
+  return Ok{};
 }
 
 Result<std::vector<Client>> Bus::clients() {
@@ -252,7 +288,7 @@ Status Bus::set(const std::string& path, const char* property, const Value& valu
   if (error < 0) {
     return failed(Trouble::kOther, errno_error(-error, "cannot send ", property).text);
   }
-  return done(send(std::move(*call), concat(property, " = ", shown(value))));
+  return change(std::move(*call), concat(property, " = ", shown(value)));
 }
 
 Status Bus::set_secret(const std::string& path, std::span<const unsigned char> secret) {
@@ -265,21 +301,21 @@ Status Bus::set_secret(const std::string& path, std::span<const unsigned char> s
   if (const int error = sd_bus_message_close_container(message); error < 0) {
     return failed(Trouble::kOther, errno_error(-error, "cannot send the secret").text);
   }
-  return done(send(std::move(*call), concat("Secret = ", secret.size(), " bytes")));
+  return change(std::move(*call), concat("Secret = ", secret.size(), " bytes"));
 }
 
 Status Bus::approve(const std::string& path, bool approved) {
   auto call = new_call(path, kClientInterface, "Approve");
   if (!call) return Error{call.error()};
   sd_bus_message_append(call->get(), "b", approved ? 1 : 0);
-  return done(send(std::move(*call), approved ? "true" : "false"));
+  return change(std::move(*call), approved ? "true" : "false");
 }
 
 Status Bus::remove(const std::string& path) {
   auto call = new_call("/", kServerName, "RemoveClient");
   if (!call) return Error{call.error()};
   sd_bus_message_append(call->get(), "o", path.c_str());
-  return done(send(std::move(*call), path));
+  return change(std::move(*call), path);
 }
 
 }  // namespace mandos::ctl

@@ -11,15 +11,18 @@
 #include <systemd/sd-bus.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/result.h"
 #include "ctl/client.h"
+#include "ctl/statistics.h"
 
 namespace mandos::ctl {
 
@@ -41,11 +44,21 @@ class Bus {
   Status open(bool debug);
 
   Result<std::vector<Client>> clients();
+  /// What the server has counted; nothing if it counts nothing, as the original's.
+  Result<std::optional<Statistics>> statistics();
+  /// What the server says of a client's secret: "OpenPGP", "damaged OpenPGP", "other" or "none"; or
+  /// nothing, as the original's.
+  Result<std::optional<std::string>> secret_form(const std::string& path);
   /// Each of these changes one client, given by its object path.
   Status set(const std::string& path, const char* property, const Value& value);
   Status set_secret(const std::string& path, std::span<const unsigned char> secret);
   Status approve(const std::string& path, bool approved);
   Status remove(const std::string& path);
+  /// The next of these changes does not wait: it returns Ok, and `answered` is called with its
+  /// result from sd_bus_process().
+  void answer_later(std::function<void(const Status&)> answered) {
+    answered_ = std::move(answered);
+  }
 
   Trouble trouble() const { return trouble_; }
   sd_bus* get() const { return bus_.get(); }
@@ -57,11 +70,13 @@ class Bus {
   Result<Message> new_call(const std::string& path, const char* interface, const char* member);
   Result<Message> new_set(const std::string& path, const char* property);
   Result<Message> send(Message call, const std::string& shown);
-  Status done(Result<Message> reply) { return reply ? Status(Ok{}) : Status(Error{reply.error()}); }
+  Status change(Message call, const std::string& shown);
+  void show(sd_bus_message* call, const std::string& shown) const;
   Error failed(Trouble trouble, std::string text);
 
   std::unique_ptr<sd_bus, Close> bus_;
   bool debug_ = false;
+  std::function<void(const Status&)> answered_;
   Trouble trouble_ = Trouble::kNone;
 };
 

@@ -58,6 +58,10 @@ std::size_t distance(std::string_view one, std::string_view other) {
   return above.back();
 }
 
+std::span<const Property> columns(bool verbose) {
+  return all_properties().first(verbose ? all_properties().size() : kShortColumns);
+}
+
 bool continues(char c) { return (static_cast<unsigned char>(c) & 0xc0U) == 0x80; }
 
 }  // namespace
@@ -81,6 +85,8 @@ std::vector<std::string> near_matches(std::string_view name, const std::vector<C
     if (apart <= std::max<std::size_t>(1, name.size() / 3)) found.emplace_back(apart, other);
   }
   std::ranges::sort(found);
+  // The clients of several servers share names.
+  found.erase(std::unique(found.begin(), found.end()), found.end());
   std::vector<std::string> names;
   for (auto& [apart, other] : found) {
     if (names.size() < 3) names.push_back(std::move(other));
@@ -136,15 +142,20 @@ std::size_t width(std::string_view text) {
       std::ranges::count_if(text, [](char c) { return !continues(c); }));
 }
 
-std::string table(const std::vector<Client>& clients, bool verbose) {
-  const auto columns = all_properties().first(verbose ? all_properties().size() : kShortColumns);
-  std::vector<std::vector<std::string>> rows(1);
-  for (const auto& column : columns) rows[0].emplace_back(column.heading);
-  for (const auto& client : clients) {
-    auto& row = rows.emplace_back();
-    for (const auto& column : columns) row.push_back(shown(client.value(column.name)));
-  }
-  std::vector<std::size_t> widths(columns.size());
+std::vector<std::string> heading_row(bool verbose) {
+  std::vector<std::string> row;
+  for (const auto& column : columns(verbose)) row.emplace_back(column.heading);
+  return row;
+}
+
+std::vector<std::string> row_of(const Client& client, bool verbose) {
+  std::vector<std::string> row;
+  for (const auto& column : columns(verbose)) row.push_back(shown(client.value(column.name)));
+  return row;
+}
+
+std::string aligned(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<std::size_t> widths(rows.empty() ? 0 : rows[0].size());
   for (const auto& row : rows) {
     for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i]));
   }
@@ -158,6 +169,12 @@ std::string table(const std::vector<Client>& clients, bool verbose) {
     out += '\n';
   }
   return out;
+}
+
+std::string table(const std::vector<Client>& clients, bool verbose) {
+  std::vector<std::vector<std::string>> rows = {heading_row(verbose)};
+  for (const auto& client : clients) rows.push_back(row_of(client, verbose));
+  return aligned(rows);
 }
 
 }  // namespace mandos::ctl

@@ -66,6 +66,11 @@ std::string printable(std::string_view text);
 /// Columns that `text` takes: its code points.
 std::size_t width(std::string_view text);
 
+/// The heading of the table, and the row of a client.
+std::vector<std::string> heading_row(bool verbose);
+std::vector<std::string> row_of(const Client& client, bool verbose);
+/// Lines of `rows`, whose columns are aligned.
+std::string aligned(const std::vector<std::vector<std::string>>& rows);
 /// The table of mandos-ctl without a command: a heading, then a line for each client.
 std::string table(const std::vector<Client>& clients, bool verbose);
 

@@ -25,6 +25,7 @@
 #include "ctl/client.h"
 #include "ctl/command.h"
 #include "ctl/json.h"
+#include "ctl/servers.h"
 #include "ctl/times.h"
 #include "ctl/watch.h"
 
@@ -35,6 +36,8 @@ constexpr Option kEventsOptions[] = {
     kHelp,
     {"json", 'j', "", "Write each event as a line of JSON."},
     {"exec", 'x', "PROGRAM", "Run a program for each event."},
+    kServer,
+    kServerTimeout,
     kDebug,
 };
 constexpr std::string_view kEventsUsage =
@@ -52,6 +55,8 @@ constexpr Option kWaitOptions[] = {
     kHelp,
     {"timeout", 't', "TIME", "Give up after this time, with status 3."},
     {"for", 'f', "EVENT", "Wait for this event of `events` instead."},
+    kServer,
+    kServerTimeout,
     kDebug,
 };
 constexpr std::string_view kWaitUsage =
@@ -126,17 +131,18 @@ class Runner {
 
   /// Some child has ended.
   void reap() {
-    int status = 0;
-    while (const pid_t pid = waitpid(-1, &status, WNOHANG)) {
-      if (pid < 0) break;
-      --running_;
+    // Not just any child: the connection to another server is one as well, and sd-bus's.
+    std::erase_if(running_, [this](pid_t pid) {
+      int status = 0;
+      if (waitpid(pid, &status, WNOHANG) != pid) return false;
       if (status != 0) {
         complain(kFailure,
                  concat(printable(program_),
                         WIFEXITED(status) ? " ended with status " : " was killed by signal ",
                         WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status)));
       }
-    }
+      return true;
+    });
     start();
   }
 
@@ -145,18 +151,19 @@ class Runner {
   static constexpr std::size_t kMostWaiting = 1000;
 
   void start() {
-    while (running_ < kMostRunning && !waiting_.empty()) {
+    while (running_.size() < kMostRunning && !waiting_.empty()) {
       const auto variables = std::move(waiting_.front());
       waiting_.pop_front();
-      if (const int error = spawn(variables); error != 0) {
+      pid_t pid = 0;
+      if (const int error = spawn(pid, variables); error != 0) {
         complain(kFailure, errno_error(error, "cannot run ", printable(program_)).text);
       } else {
-        ++running_;
+        running_.push_back(pid);
       }
     }
   }
 
-  int spawn(const std::vector<std::string>& variables) {
+  int spawn(pid_t& pid, const std::vector<std::string>& variables) {
     std::vector<char*> environment;
     for (char** each = environ; *each != nullptr; ++each) {
       if (!std::string_view(*each).starts_with("MANDOS_")) environment.push_back(*each);
@@ -175,7 +182,6 @@ class Runner {
     sigemptyset(&none);
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-    pid_t pid = 0;
     const int error =
         posix_spawnp(&pid, program_.c_str(), &actions, &attributes, argv, environment.data());
     posix_spawnattr_destroy(&attributes);
@@ -185,7 +191,7 @@ class Runner {
 
   std::string program_;
   std::deque<std::vector<std::string>> waiting_;
-  std::size_t running_ = 0;
+  std::vector<pid_t> running_;
   bool overflowing_ = false;
 };
 
@@ -210,6 +216,9 @@ int events(Words words) {
   if (!arguments) return wrong_usage("events", arguments.error());
   if (arguments->has("help")) {
     return write_out(concat(kEventsUsage, help_of(kEventsOptions))) ? kSuccess : kFailure;
+  }
+  if (const auto used = use_chosen_server(*arguments); !used) {
+    return wrong_usage("events", used.error());
   }
   EventLoop loop;
   const auto* const program = arguments->value("exec");
@@ -236,7 +245,7 @@ int events(Words words) {
   if (const auto started = watch.start(); !started) return complain(kFailure, started.error());
   const auto clients = watch.clients();
   for (const auto& name : arguments->operands) {
-    if (!clients.empty() && by_name(clients, name) == nullptr) {
+    if (watch.server_there() && by_name(clients, name) == nullptr) {
       return complain(kFailure, no_such_client(name, clients));
     }
   }
@@ -255,6 +264,9 @@ int wait(Words words) {
   const std::string event = chosen == nullptr ? "waiting" : *chosen;
   if (std::ranges::find(kWaitEvents, event) == std::end(kWaitEvents)) {
     return wrong_usage("wait", concat("\"", printable(event), "\" is no event of a client"));
+  }
+  if (const auto used = use_chosen_server(*arguments); !used) {
+    return wrong_usage("wait", used.error());
   }
   EventLoop loop;
   if (const auto* const time = arguments->value("timeout")) {
@@ -281,7 +293,7 @@ int wait(Words words) {
   if (const auto started = watch.start(); !started) return complain(kFailure, started.error());
   const auto clients = watch.clients();
   const Client* const client = by_name(clients, name);
-  if (client == nullptr && !clients.empty())
+  if (client == nullptr && watch.server_there())
     return complain(kFailure, no_such_client(name, clients));
   if (!over && client != nullptr && is_already(*client, event)) {
     return write_out(line_of(Event{event, name, {}}, now_text(), false)) ? kSuccess : kFailure;

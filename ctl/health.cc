@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -17,7 +18,11 @@
 #include "ctl/bus.h"
 #include "ctl/client.h"
 #include "ctl/command.h"
+#include "ctl/fleet.h"
+#include "ctl/servers.h"
+#include "ctl/statistics.h"
 #include "ctl/times.h"
+#include "ctl/zeroconf.h"
 
 namespace mandos::ctl {
 namespace {
@@ -29,7 +34,7 @@ constexpr int kCritical = 2;
 constexpr int kUnknown = 3;
 constexpr std::string_view kLevels[] = {"OK", "WARNING", "CRITICAL", "UNKNOWN"};
 
-constexpr Option kStatusOptions[] = {kHelp, kDebug};
+constexpr Option kStatusOptions[] = {kHelp, kServer, kServerTimeout, kDebug};
 constexpr std::string_view kStatusUsage = R"(Usage: mandos-ctl status
 
 Says in one screen whether everything is all right. The first line and the
@@ -40,7 +45,7 @@ server cannot be asked.
 
 )";
 
-constexpr Option kVerifyOptions[] = {kHelp, kDebug};
+constexpr Option kVerifyOptions[] = {kHelp, kServer, kServerTimeout, kDebug};
 constexpr std::string_view kVerifyUsage = R"(Usage: mandos-ctl verify CLIENT
 
 Says whether the client will get its password at its next boot without anybody's
@@ -127,6 +132,65 @@ int unknown(const std::string& why, int level = kUnknown) {
   return write_out(concat("MANDOS ", kLevels[level], " - ", why, "\n")) ? level : kUnknown;
 }
 
+/// "eth0 (IPv4, IPv6), eth1 (IPv6)".
+std::string where(const std::vector<Announced>& all) {
+  std::map<std::string, std::string> protocols;
+  for (const auto& each : all) {
+    auto& text = protocols[each.interface];
+    const char* const protocol = each.ipv6 ? "IPv6" : "IPv4";
+    if (text.find(protocol) == std::string::npos)
+      text += concat(text.empty() ? "" : ", ", protocol);
+  }
+  std::string out;
+  for (const auto& [interface, text] : protocols) {
+    out += concat(out.empty() ? "" : ", ", printable(interface), " (", text, ")");
+  }
+  return out;
+}
+
+/// The level of a server's answer to `status`.
+int level_of(const Answer& answer) {
+  const int status = answer.status.value_or(kUnknown);
+  return status >= kOk && status < kUnknown ? status : kUnknown;
+}
+
+/// What several servers have answered to `status`, as one answer. Its level is the gravest: an
+/// unknown server is graver than a warning, and less grave than a critical one.
+int status_of_all(const std::vector<Answer>& answers) {
+  constexpr int kGravity[] = {0, 1, 3, 2};  // by level
+  if (answers.size() == 1) {
+    const auto& [server, status, output, errors] = answers[0];
+    if (!status) return unknown(concat(server, ": ", errors));
+    const std::string line = errors.empty() ? "" : concat(server, ": ", errors, "\n");
+    return write_out(concat(output, line)) ? *status : kUnknown;
+  }
+  int level = kOk;
+  std::string first = concat(answers.size(), " servers: ");
+  std::string numbers;
+  std::string rest;
+  for (const auto& answer : answers) {
+    const int own = level_of(answer);
+    if (kGravity[own] > kGravity[level]) level = own;
+    first += concat(&answer == &answers.front() ? "" : ", ", answer.server, " ", kLevels[own]);
+    std::string_view text = answer.output;
+    while (!text.empty()) {
+      const std::string_view line = text.substr(0, text.find('\n'));
+      text.remove_prefix(std::min(line.size() + 1, text.size()));
+      const std::size_t bar = line.find(" | ");
+      rest += concat(answer.server, ": ", line.substr(0, bar), "\n");
+      if (bar == std::string_view::npos) continue;
+      for (std::string_view values = line.substr(bar + 3); !values.empty();) {
+        const std::string_view value = values.substr(0, values.find(' '));
+        values.remove_prefix(std::min(value.size() + 1, values.size()));
+        numbers += concat(numbers.empty() ? "" : " ", answer.server, "/", value);
+      }
+    }
+    if (!answer.errors.empty()) rest += concat(answer.server, ": ", answer.errors, "\n");
+  }
+  if (!numbers.empty()) first += concat(" | ", numbers);
+  return write_out(concat("MANDOS ", kLevels[level], " - ", first, "\n", rest)) ? level : kUnknown;
+}
+
 /// What `verify` found, line by line.
 class Findings {
  public:
@@ -191,6 +255,46 @@ void verify_key(const Client& client, Findings& found) {
   }
 }
 
+void verify_secret(const std::optional<std::string>& form, Findings& found) {
+  if (!form) {
+    found.note("its secret cannot be read over the bus, and this server says nothing of it");
+  } else if (*form == "OpenPGP") {
+    found.good("its secret is a whole OpenPGP message, the server says");
+  } else if (*form == "none") {
+    found.bad("it has no secret");
+  } else if (*form == "other") {
+    found.bad("its secret is not an OpenPGP message, so the client cannot decrypt it");
+  } else {
+    found.bad(
+        concat("its secret is a ", printable(*form), " message, so the client cannot decrypt it"));
+  }
+}
+
+void verify_announcement(Bus& bus, const std::optional<Statistics>& statistics, Findings& found) {
+  const auto all = browse(bus);
+  if (!all) {
+    return found.note(concat("not known whether Zeroconf announces the server: ", all.error()));
+  }
+  const std::string service = statistics ? statistics->service : "";
+  std::vector<Announced> own;
+  std::vector<Announced> others;
+  for (const auto& each : *all) {
+    (each.here && (service.empty() || each.name == service) ? own : others).push_back(each);
+  }
+  if (!own.empty()) {
+    found.good(concat("Zeroconf announces the server \"", printable(own.front().name), "\" on ",
+                      where(own)));
+  } else if (!service.empty()) {
+    found.bad(concat("Zeroconf does not announce the server \"", printable(service),
+                     "\": a client has to know its address"));
+  } else {
+    found.note("Zeroconf does not announce the server: a client has to know its address");
+  }
+  if (!others.empty()) {
+    found.note(concat("other Mandos servers are announced on ", where(others)));
+  }
+}
+
 }  // namespace
 
 int status(Words words) {
@@ -201,6 +305,15 @@ int status(Words words) {
   }
   if (!arguments->operands.empty()) {
     return wrong_usage("status", "status takes no client", kUnknown);
+  }
+  const auto servers = chosen_servers(*arguments);
+  if (!servers) return wrong_usage("status", servers.error(), kUnknown);
+  if (!servers->list.empty()) {
+    // The process for a server finds that server on its bus, and no other server named.
+    const bool debug = arguments->has("debug");
+    const std::string_view words_there[] = {"--debug"};
+    return status_of_all(on_each(
+        *servers, debug, [&] { return status(std::span(words_there).first(debug ? 1 : 0)); }));
   }
   Bus bus;
   if (const auto opened = bus.open(arguments->has("debug")); !opened) {
@@ -221,6 +334,14 @@ int verify(Words words) {
     return write_out(concat(kVerifyUsage, help_of(kVerifyOptions))) ? kSuccess : kFailure;
   }
   if (arguments->operands.size() != 1) return wrong_usage("verify", "verify takes one client");
+  const auto servers = chosen_servers(*arguments);
+  if (!servers) return wrong_usage("verify", servers.error());
+  if (!servers->list.empty()) {
+    const bool debug = arguments->has("debug");
+    const std::string_view words_there[] = {"--debug", "--", arguments->operands[0]};
+    return relay(on_each(*servers, debug,
+                         [&] { return verify(std::span(words_there).subspan(debug ? 0 : 1)); }));
+  }
   Bus bus;
   if (const auto opened = bus.open(arguments->has("debug")); !opened) {
     return complain(kFailure, opened.error());
@@ -235,7 +356,12 @@ int verify(Words words) {
   verify_enabled(*client, found);
   verify_approval(*client, found);
   verify_key(*client, found);
-  found.note("its secret cannot be read over the bus; `mandos --check` judges clients.conf");
+  const auto form = bus.secret_form(client->path);
+  if (!form) return complain(kFailure, form.error());
+  verify_secret(*form, found);
+  const auto statistics = bus.statistics();
+  if (!statistics) return complain(kFailure, statistics.error());
+  verify_announcement(bus, *statistics, found);
   if (!write_out(found.text())) return kFailure;
   return found.any() ? kFailure : kSuccess;
 }

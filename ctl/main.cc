@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // mandos-ctl(8). If the first argument is the name of a command, that command runs. All other
-// arguments are the original's.
+// arguments are the original's. Servers may be named before the command as well.
+#include <algorithm>
+#include <cstddef>
+#include <iterator>
 #include <span>
 #include <string_view>
 #include <vector>
 
 #include "ctl/command.h"
+#include "ctl/servers.h"
 
 namespace {
 
@@ -20,13 +24,32 @@ constexpr Command kCommands[] = {
     {"wait", mandos::ctl::wait},
 };
 
+const Command* find_command(std::string_view word) {
+  const auto* const found = std::ranges::find(kCommands, word, &Command::word);
+  return found == std::end(kCommands) ? nullptr : found;
+}
+
+/// How many words at the beginning are about servers.
+std::size_t leading(const std::vector<std::string_view>& words) {
+  std::size_t i = 0;
+  while (i < words.size()) {
+    const std::string_view name = words[i].substr(0, words[i].find('='));
+    if (name.size() < 2 || !name.starts_with("--")) break;
+    const std::string_view option = name.substr(2);
+    if (option != mandos::ctl::kServer.name && option != mandos::ctl::kServerTimeout.name) break;
+    i += name.size() == words[i].size() ? 2 : 1;
+  }
+  return i;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   using namespace mandos::ctl;
-  const std::vector<std::string_view> words(argv + (argc > 0 ? 1 : 0), argv + argc);
-  for (const auto& command : kCommands) {
-    if (!words.empty() && words[0] == command.word) return command.run(std::span(words).subspan(1));
-  }
-  return manage(words);
+  std::vector<std::string_view> words(argv + (argc > 0 ? 1 : 0), argv + argc);
+  const std::size_t at = leading(words);
+  const Command* const command = at < words.size() ? find_command(words[at]) : nullptr;
+  if (command == nullptr) return manage(words);
+  words.erase(words.begin() + static_cast<std::ptrdiff_t>(at));
+  return command->run(words);
 }

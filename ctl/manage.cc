@@ -25,7 +25,9 @@
 #include "ctl/bus.h"
 #include "ctl/client.h"
 #include "ctl/command.h"
+#include "ctl/fleet.h"
 #include "ctl/json.h"
+#include "ctl/servers.h"
 
 namespace mandos::ctl {
 namespace {
@@ -57,6 +59,8 @@ constexpr Option kOptions[] = {
     {"secret", 's', "FILENAME", "Replace the secret (\"-\": standard input)."},
     {"approve", 'A', "", "Approve the clients that wait now.", kAnswering},
     {"deny", 'D', "", "Deny the clients that wait now.", kAnswering},
+    kServer,
+    kServerTimeout,
     kDebug,
     {"check", 0, "", "Test the program itself and exit.", kNoGroup, true},
 };
@@ -68,6 +72,7 @@ constexpr std::string_view kUsageText = R"(Usage: mandos-ctl [--verbose | --dump
 
 Lists the clients of the Mandos server, changes them, or answers those that
 wait for approval. Needs root or membership in the group )" MANDOS_BUS_GROUP R"(.
+With --server, all of this and every command is for other servers.
 
 )";
 
@@ -236,6 +241,9 @@ Status carry_out(Bus& bus, const Step& step, const Client& client) {
   return Ok{};
 }
 
+// The answer "no" to --is-enabled, told apart from a failure where several servers are asked.
+constexpr int kNotEnabled = 4;
+
 /// Applies each step to each client. If one fails, the rest are still attempted.
 int carry_out_all(Bus& bus, const std::vector<Step>& steps, const std::vector<Client>& clients) {
   int status = kSuccess;
@@ -243,7 +251,7 @@ int carry_out_all(Bus& bus, const std::vector<Step>& steps, const std::vector<Cl
     if (step.what == Step::kIsEnabled) {
       const bool enabled =
           std::ranges::all_of(clients, [](const Client& client) { return client.flag("Enabled"); });
-      return enabled && !clients.empty() ? status : kFailure;
+      return enabled && !clients.empty() ? status : kNotEnabled;
     }
     for (const auto& client : clients) {
       if (const auto done = carry_out(bus, step, client); !done) {
@@ -252,6 +260,107 @@ int carry_out_all(Bus& bus, const std::vector<Step>& steps, const std::vector<Cl
     }
   }
   return status;
+}
+
+/// Does on one server what was asked, from connecting to it on. On one of several servers, a list
+/// is the JSON of all its clients, and clients that it lacks do not keep the others from being
+/// changed.
+int on_server(const Arguments& arguments, const std::vector<Step>& steps, bool one_of_several) {
+  Bus bus;
+  if (const auto opened = bus.open(arguments.has("debug")); !opened) {
+    return complain(kFailure, opened.error());
+  }
+  const auto everybody = bus.clients();
+  if (!everybody) return complain(kFailure, everybody.error());
+  if (one_of_several && steps.empty())
+    return write_out(dump_json(*everybody)) ? kSuccess : kFailure;
+  int status = kSuccess;
+  std::vector<Client> chosen;
+  for (const auto& name : arguments.operands) {
+    const auto found = std::ranges::find(*everybody, name, &Client::name);
+    if (found == everybody->end()) {
+      status = complain(kFailure, no_such_client(name, *everybody));
+      if (!one_of_several) return status;
+    } else if (std::ranges::find(chosen, name, &Client::name) == chosen.end()) {
+      // A client that is named twice is changed once.
+      chosen.push_back(*found);
+    }
+  }
+  if (arguments.operands.empty()) chosen = *everybody;
+
+  if (!steps.empty()) {
+    const int carried = carry_out_all(bus, steps, chosen);
+    return status == kSuccess ? carried : status;
+  }
+  const std::string text =
+      arguments.has("dump-json") ? dump_json(chosen) : table(chosen, arguments.has("verbose"));
+  return write_out(text) ? kSuccess : kFailure;
+}
+
+/// Lists the clients that were named, or all, of all servers, from the servers' answers in JSON.
+int list_all(const Arguments& arguments, std::vector<Answer>& answers) {
+  std::vector<Listing> listings;
+  std::vector<Client> everybody;
+  for (auto& answer : answers) {
+    auto& listing = listings.emplace_back(Listing{answer.server, std::nullopt});
+    if (answer.failed()) continue;
+    auto clients = read_dump(answer.output);
+    if (clients) {
+      everybody.insert(everybody.end(), clients->begin(), clients->end());
+      listing.clients = std::move(*clients);
+    } else {
+      answer.status = kFailure;
+      answer.errors = clients.error();
+    }
+  }
+  complain_of(answers);
+  const int status = joint_status(answers);
+  if (status == kFailure) return status;
+  const auto& names = arguments.operands;
+  for (const auto& name : names) {
+    if (std::ranges::find(everybody, name, &Client::name) == everybody.end()) {
+      return complain(kFailure, no_such_client(name, everybody));
+    }
+  }
+  for (auto& listing : listings) {
+    if (names.empty() || !listing.clients) continue;
+    std::erase_if(*listing.clients, [&names](const Client& client) {
+      return std::ranges::find(names, client.name()) == names.end();
+    });
+  }
+  std::string text;
+  if (arguments.has("dump-json")) {
+    text = fleet_json(listings);
+  } else {
+    text = fleet_table(listings, arguments.has("verbose"));
+    const std::string differences = disagreements(listings);
+    if (!differences.empty()) text += concat("\nThe servers disagree:\n", differences);
+  }
+  return write_out(text) ? status : kFailure;
+}
+
+/// --is-enabled of several servers: 0 and 1 only if all have said the same.
+int enabled_on_all(std::vector<Answer>& answers) {
+  const bool none =
+      std::ranges::all_of(answers, [](const Answer& each) { return each.status == kNotEnabled; });
+  if (none) return kFailure;
+  bool all_failed = true;
+  for (auto& answer : answers) {
+    if (answer.status == kNotEnabled) answer.errors = "not enabled";
+    all_failed = all_failed && answer.failed() && answer.status != kNotEnabled;
+  }
+  complain_of(answers);
+  if (all_failed) return kFailure;
+  return joint_status(answers) == kSuccess ? kSuccess : kPartly;
+}
+
+int on_servers(const Servers& servers, const Arguments& arguments, const std::vector<Step>& steps) {
+  const bool several = servers.list.size() > 1;
+  auto answers = on_each(servers, arguments.has("debug"),
+                         [&] { return on_server(arguments, steps, several); });
+  if (!several) return relay(answers);
+  if (steps.empty()) return list_all(arguments, answers);
+  return arguments.has("is-enabled") ? enabled_on_all(answers) : relay(answers);
 }
 
 /// Tests what needs no server.
@@ -294,25 +403,11 @@ int manage(Words words) {
   // A removed client can no longer be denied.
   std::ranges::stable_sort(steps, {}, [](const Step& step) { return step.what == Step::kRemove; });
 
-  Bus bus;
-  if (const auto opened = bus.open(arguments->has("debug")); !opened) {
-    return complain(kFailure, opened.error());
-  }
-  const auto everybody = bus.clients();
-  if (!everybody) return complain(kFailure, everybody.error());
-  std::vector<Client> chosen;
-  for (const auto& name : arguments->operands) {
-    const auto found = std::ranges::find(*everybody, name, &Client::name);
-    if (found == everybody->end()) return complain(kFailure, no_such_client(name, *everybody));
-    // A client that is named twice is changed once.
-    if (std::ranges::find(chosen, name, &Client::name) == chosen.end()) chosen.push_back(*found);
-  }
-  if (arguments->operands.empty()) chosen = *everybody;
-
-  if (!steps.empty()) return carry_out_all(bus, steps, chosen);
-  const std::string text =
-      arguments->has("dump-json") ? dump_json(chosen) : table(chosen, arguments->has("verbose"));
-  return write_out(text) ? kSuccess : kFailure;
+  const auto servers = chosen_servers(*arguments);
+  if (!servers) return wrong_usage("", servers.error());
+  const int status = servers->list.empty() ? on_server(*arguments, steps, false)
+                                           : on_servers(*servers, *arguments, steps);
+  return status == kNotEnabled ? kFailure : status;
 }
 
 }  // namespace mandos::ctl

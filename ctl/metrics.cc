@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -23,14 +24,15 @@
 #include "ctl/bus.h"
 #include "ctl/client.h"
 #include "ctl/command.h"
+#include "ctl/servers.h"
+#include "ctl/statistics.h"
 #include "ctl/times.h"
 
 namespace mandos::ctl {
 namespace {
 
 constexpr Option kOptions[] = {
-    kHelp,
-    {"output", 'o', "FILE", "Replace FILE in one step instead."},
+    kHelp,  {"output", 'o', "FILE", "Replace FILE in one step instead."}, kServer, kServerTimeout,
     kDebug,
 };
 constexpr std::string_view kUsageText = R"(Usage: mandos-ctl metrics [--output FILE]
@@ -62,8 +64,9 @@ std::string seconds(std::int64_t milliseconds) {
   return text.data();
 }
 
-std::string head(std::string_view name, std::string_view help, std::string_view unit = "") {
-  std::string out = concat("# TYPE ", name, " gauge\n");
+std::string head(std::string_view name, std::string_view help, std::string_view unit = "",
+                 std::string_view type = "gauge") {
+  std::string out = concat("# TYPE ", name, " ", type, "\n");
   if (!unit.empty()) out += concat("# UNIT ", name, " ", unit, "\n");
   return out + concat("# HELP ", name, " ", help, "\n");
 }
@@ -102,6 +105,12 @@ constexpr Metric kMetrics[] = {
      [](const Client& c) -> Sample { return std::to_string(c.number("LastCheckerStatus")); }},
     {"mandos_client_last_check_timestamp_seconds", "seconds", "When a check last succeeded.",
      [](const Client& c) { return moment(c, "LastCheckedOK"); }},
+    {"mandos_client_last_check_age_seconds", "seconds", "Time since a check last succeeded.",
+     [](const Client& c) -> Sample {
+       const auto time = parse_time(c.text("LastCheckedOK"));
+       if (!time) return std::nullopt;
+       return seconds(std::max<std::int64_t>(0, wall_now() - *time));
+     }},
     {"mandos_client_expiry_timestamp_seconds", "seconds", "When the client expires.",
      [](const Client& c) { return moment(c, "Expires"); }},
     {"mandos_client_timeout_seconds", "seconds", "How long after a check the client expires.",
@@ -110,7 +119,41 @@ constexpr Metric kMetrics[] = {
      [](const Client& c) -> Sample { return span_of(c, "Interval"); }},
 };
 
-std::string metrics_of(const std::vector<Client>* clients) {
+using Counts = std::map<std::string, std::uint64_t>;
+
+/// A counter with a sample for each value of a label, or, without a label, for the only entry.
+/// `start`: since when is counted; a counter begins anew there.
+std::string counter(std::string_view name, std::string_view help, std::string_view label_name,
+                    const Counts& counts, std::optional<std::int64_t> start) {
+  std::string out = head(name, help, "", "counter");
+  for (const auto& [value, count] : counts) {
+    const std::string labels =
+        label_name.empty() ? "" : concat("{", label_name, "=\"", label(value), "\"}");
+    out += concat(name, "_total", labels, " ", count, "\n");
+    if (start) out += concat(name, "_created", labels, " ", seconds(*start), "\n");
+  }
+  return out;
+}
+
+std::string counters_of(const Statistics& statistics) {
+  const auto start = statistics.start;
+  return concat(
+      head("mandos_start_timestamp_seconds", "When the server began to count.", "seconds"),
+      "mandos_start_timestamp_seconds ", seconds(start), "\n",
+      counter("mandos_grants", "Secrets that were sent.", "", {{"", statistics.grants}}, start),
+      counter("mandos_refusals", "Clients that were refused, by reason.", "reason",
+              statistics.refusals, start),
+      counter("mandos_checks", "Checks that ended, by result.", "result",
+              {{"passed", statistics.checks_passed}, {"failed", statistics.checks_failed}}, start),
+      counter("mandos_unknown_keys", "Peers with a key that no client has.", "",
+              {{"", statistics.unknown_keys}}, start),
+      // From the start of the server on, which may lie earlier.
+      counter("mandos_process_restarts", "How often a process of the server had to be replaced.",
+              "process", statistics.restarts, std::nullopt));
+}
+
+std::string metrics_of(const std::vector<Client>* clients,
+                       const std::optional<Statistics>& statistics) {
   std::string out = concat(head("mandos_up", "Whether the server answers."), "mandos_up ",
                            truth(clients != nullptr), "\n");
   if (clients == nullptr) return out + "# EOF\n";
@@ -132,6 +175,7 @@ std::string metrics_of(const std::vector<Client>* clients) {
       }
     }
   }
+  if (statistics) out += counters_of(*statistics);
   return out + "# EOF\n";
 }
 
@@ -165,17 +209,24 @@ int metrics(Words words) {
     return write_out(concat(kUsageText, help_of(kOptions))) ? kSuccess : kFailure;
   }
   if (!arguments->operands.empty()) return wrong_usage("metrics", "metrics takes no client");
+  if (const auto used = use_chosen_server(*arguments); !used) {
+    return wrong_usage("metrics", used.error());
+  }
   int status = kSuccess;
   Bus bus;
   std::optional<std::vector<Client>> known;
+  std::optional<Statistics> statistics;
   if (const auto opened = bus.open(arguments->has("debug")); !opened) {
     status = complain(kFailure, opened.error());
   } else if (auto clients = bus.clients(); !clients) {
     status = complain(kFailure, clients.error());
+  } else if (auto counted = bus.statistics(); !counted) {
+    status = complain(kFailure, counted.error());
   } else {
     known = std::move(*clients);
+    statistics = std::move(*counted);
   }
-  const std::string text = metrics_of(known ? &*known : nullptr);
+  const std::string text = metrics_of(known ? &*known : nullptr, statistics);
   const auto* const output = arguments->value("output");
   if (output == nullptr) return write_out(text) ? status : kFailure;
   const auto written = replace_file(*output, text);

@@ -20,13 +20,14 @@
 #include "ctl/client.h"
 #include "ctl/command.h"
 #include "ctl/json.h"
+#include "ctl/servers.h"
 
 namespace mandos::ctl {
 namespace {
 
 constexpr std::size_t kLongestFile = std::size_t{256} << 20;
 
-constexpr Option kDiffOptions[] = {kHelp, kDebug};
+constexpr Option kDiffOptions[] = {kHelp, kServer, kServerTimeout, kDebug};
 constexpr std::string_view kDiffUsage = R"(Usage: mandos-ctl diff FILE
 
 Compares the clients in FILE ("-": standard input), which --dump-json wrote on
@@ -37,8 +38,8 @@ enabled, and its settings. The status is 0 if they agree, 1 if they differ and
 )";
 
 constexpr Option kRestoreOptions[] = {
-    kHelp,
-    {"enable", 0, "", "Enable clients that are enabled in FILE, too."},
+    kHelp,   {"enable", 0, "", "Enable clients that are enabled in FILE, too."},
+    kServer, kServerTimeout,
     kDebug,
 };
 constexpr std::string_view kRestoreUsage = R"(Usage: mandos-ctl restore [--enable] FILE
@@ -170,6 +171,9 @@ int diff(Words words) {
     return write_out(concat(kDiffUsage, help_of(kDiffOptions))) ? kSuccess : kUsage;
   }
   if (arguments->operands.size() != 1) return wrong_usage("diff", "diff takes one file");
+  if (const auto used = use_chosen_server(*arguments); !used) {
+    return wrong_usage("diff", used.error());
+  }
   const auto saved = read_saved(arguments->operands[0]);
   if (!saved) return complain(kUsage, saved.error());
   Bus bus;
@@ -190,6 +194,9 @@ int restore(Words words) {
     return write_out(concat(kRestoreUsage, help_of(kRestoreOptions))) ? kSuccess : kFailure;
   }
   if (arguments->operands.size() != 1) return wrong_usage("restore", "restore takes one file");
+  if (const auto used = use_chosen_server(*arguments); !used) {
+    return wrong_usage("restore", used.error());
+  }
   const auto saved = read_saved(arguments->operands[0]);
   if (!saved) return complain(kFailure, saved.error());
   Bus bus;

@@ -51,8 +51,12 @@ Status Watch::connect() {
   bus_ = std::move(bus);
   if (auto loaded = load(); !loaded) {
     bus_.reset();
+    // Of the first attempt the caller hears, and of another that the bus is not there yet.
+    if (descriptor_ >= 0 && loaded.error() != why_) trouble(loaded.error());
+    why_ = loaded.error();
     return loaded;
   }
+  why_.clear();
   descriptor_ = sd_bus_get_fd(bus_->get());
   loop_.watch(descriptor_, EPOLLIN, [this](std::uint32_t) { pump(); });
   // What arrived during those calls is in sd-bus already, and its descriptor is silent about it.
@@ -61,9 +65,10 @@ Status Watch::connect() {
 }
 
 Status Watch::load() {
-  clients_.clear();
+  const auto before = std::exchange(clients_, {});
   auto found = bus_->clients();
   if (!found && bus_->trouble() == Trouble::kNoServer) {
+    on_change("");
     server_is(false);
     return Ok{};
   }
@@ -71,10 +76,24 @@ Status Watch::load() {
   server_is(true);
   for (auto& client : *found) {
     expiry_[client.path] = client.text("Expires");
-    if (client.flag("ApprovalPending")) tell("waiting", client.name());
+    const auto known = before.find(client.path);
+    const bool waited = known != before.end() && known->second.flag("ApprovalPending");
+    if (client.flag("ApprovalPending") && !waited) tell("waiting", client.name());
     clients_.insert_or_assign(client.path, std::move(client));
   }
+  on_change("");
   return Ok{};
+}
+
+void Watch::load_added() {
+  const auto added = std::exchange(added_, {});
+  if (added.empty() || bus_ == nullptr) return;
+  if (const auto loaded = load(); !loaded) trouble(loaded.error());
+  for (const auto& path : added) {
+    if (const auto found = clients_.find(path); found != clients_.end()) {
+      tell("added", found->second.name());
+    }
+  }
 }
 
 void Watch::server_is(bool there) {
@@ -91,10 +110,11 @@ void Watch::pump() {
 }
 
 void Watch::lost() {
-  complain(kFailure, "lost the system bus; trying again every second");
+  trouble("lost the system bus; trying again every second");
   loop_.unwatch(descriptor_);
   bus_.reset();
   clients_.clear();
+  on_change("");
   server_is(false);
   retry();
 }
@@ -102,7 +122,7 @@ void Watch::lost() {
 void Watch::retry() {
   loop_.after(kRetry, [this] {
     if (connect()) {
-      complain(kFailure, "connected to the system bus again");
+      trouble("connected to the system bus again");
     } else {
       retry();
     }
@@ -120,9 +140,10 @@ int Watch::on_owner(sd_bus_message* message, void* self, sd_bus_error*) {
   }
   if (new_owner.empty()) {
     watch.clients_.clear();
+    watch.on_change("");
     watch.server_is(false);
   } else if (const auto loaded = watch.load(); !loaded) {
-    complain(kFailure, loaded.error());
+    watch.trouble(loaded.error());
   }
   return 0;
 }
@@ -130,8 +151,9 @@ int Watch::on_owner(sd_bus_message* message, void* self, sd_bus_error*) {
 int Watch::on_signal(sd_bus_message* message, void* self, sd_bus_error*) {
   const char* const interface = sd_bus_message_get_interface(message);
   const char* const member = sd_bus_message_get_member(message);
-  if (!static_cast<Watch*>(self)->signal(message, interface, member)) {
-    complain(kFailure, concat("the server sends nonsense: a malformed signal ", printable(member)));
+  auto& watch = *static_cast<Watch*>(self);
+  if (!watch.signal(message, interface, member)) {
+    watch.trouble(concat("the server sends nonsense: a malformed signal ", printable(member)));
   }
   return 0;
 }
@@ -153,6 +175,7 @@ bool Watch::signal(sd_bus_message* message, std::string_view interface, std::str
     if (found == clients_.end()) return true;
     const auto client = std::move(found->second);
     clients_.erase(found);
+    on_change(gone);
     tell("removed", client.name());
     return true;
   }
@@ -160,13 +183,13 @@ bool Watch::signal(sd_bus_message* message, std::string_view interface, std::str
     std::string added;
     if (!read_text(message, added, 'o')) return false;
     if (clients_.contains(added)) return true;
-    // Its properties have come as well, but are spread over both interfaces: ask for all.
-    if (const auto loaded = load(); !loaded) complain(kFailure, loaded.error());
-    if (const auto found = clients_.find(added); found != clients_.end()) {
-      tell("added", found->second.name());
-    }
+    // Its properties have come as well, but are spread over both interfaces: ask for all, once for
+    // all that are added together.
+    if (added_.empty()) loop_.after(Milliseconds(0), [this] { load_added(); });
+    added_.insert(std::move(added));
     return true;
   }
+  if (added_.contains(path)) load_added();  // what happens to it comes after it was added
   const auto found = clients_.find(path);
   if (found == clients_.end()) return true;
   if (interface == kClientInterface) return client_signal(message, member, found->second);
@@ -209,6 +232,7 @@ bool Watch::changed(sd_bus_message* message, Client& client) {
     if (old->second.index() != value.index()) return false;
     old->second = std::move(value);
   }
+  on_change(client.path);
   if (!client.text("Expires").empty()) expiry_[client.path] = client.text("Expires");
   if (client.flag("Enabled") && !was_enabled) tell("enabled", client.name());
   if (!client.flag("Enabled") && was_enabled) disabled(client);
@@ -221,6 +245,11 @@ void Watch::disabled(const Client& client) {
   const auto expiry = parse_time(expiry_[client.path]);
   const bool expired = expiry && *expiry <= wall_now() + kClocksApart;
   tell(expired ? "expired" : "disabled", client.name());
+}
+
+void Watch::trouble(std::string_view text) const {
+  if (on_trouble) return on_trouble(text);
+  complain(kFailure, text);
 }
 
 void Watch::tell(std::string what, std::string client,

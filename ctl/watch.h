@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -36,13 +37,27 @@ class Watch {
   Status start();
   /// The clients as they are known now.
   std::vector<Client> clients() const;
+  /// Whether the server is on the bus; it may have no client.
+  bool server_there() const { return server_there_; }
+  const std::map<std::string, Client, std::less<>>& by_path() const { return clients_; }
+
+  /// For who shows the clients: called with the path of each that was added, changed or removed,
+  /// and with "" when any of them may have. Set before start().
+  std::function<void(const std::string& path)> on_change = [](const std::string&) {};
+  /// Called with a sentence when the bus is lost or found, or the server sends nonsense; standard
+  /// error unless set.
+  std::function<void(std::string_view text)> on_trouble;
+  /// The connection, for changes; null while there is none.
+  Bus* bus() { return bus_.get(); }
+  /// Handles what the bus has sent. To be called now and then while answers are awaited.
+  void pump();
 
  private:
   static int on_signal(sd_bus_message* message, void* self, sd_bus_error*);
   static int on_owner(sd_bus_message* message, void* self, sd_bus_error*);
   Status connect();
   Status load();
-  void pump();
+  void load_added();
   void lost();
   void retry();
   void server_is(bool there);
@@ -50,6 +65,7 @@ class Watch {
   bool client_signal(sd_bus_message* message, std::string_view member, const Client& client);
   bool changed(sd_bus_message* message, Client& client);
   void disabled(const Client& client);
+  void trouble(std::string_view text) const;
   void tell(std::string what, std::string client,
             std::vector<std::pair<std::string, Value>> details = {});
 
@@ -60,8 +76,10 @@ class Watch {
   int descriptor_ = -1;  // of bus_, which does not tell it any more once it is closed
   std::map<std::string, Client, std::less<>> clients_;  // by path
   std::map<std::string, std::string, std::less<>>
-      expiry_;  // the last that each client had, by path
+      expiry_;                                // the last that each client had, by path
+  std::set<std::string, std::less<>> added_;  // paths that load_added() is to read
   bool server_there_ = true;
+  std::string why_;  // the bus is there again, and the server's answer of no use
 };
 
 }  // namespace mandos::ctl

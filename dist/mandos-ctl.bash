@@ -2,7 +2,7 @@
 # bash completion of mandos-ctl(8)
 _mandos_ctl()
 {
-    local word=${COMP_WORDS[COMP_CWORD]} option=${COMP_WORDS[COMP_CWORD-1]} command='' words='' each
+    local word=${COMP_WORDS[COMP_CWORD]} option=${COMP_WORDS[COMP_CWORD-1]} command='' words='' each at=1
     COMPREPLY=()
     # "=" is a word of its own.
     if [[ $word == = ]]; then
@@ -10,9 +10,15 @@ _mandos_ctl()
     elif [[ $option == = ]]; then
         option=${COMP_WORDS[COMP_CWORD-2]}
     fi
-    # Only the first word can be a command.
-    if (( COMP_CWORD > 1 )); then
-        command=${COMP_WORDS[1]}
+    # Only the first word can be a command, or the first after servers.
+    while [[ ${COMP_WORDS[at]-} == --server || ${COMP_WORDS[at]-} == --server-timeout ]]; do
+        if [[ ${COMP_WORDS[at+1]-} == = ]]; then
+            (( at += 1 ))
+        fi
+        (( at += 2 ))
+    done
+    if (( COMP_CWORD > at )); then
+        command=${COMP_WORDS[at]}
     fi
     case $command:$option in
         wait:-f|wait:--for)
@@ -28,23 +34,29 @@ _mandos_ctl()
                 mapfile -t COMPREPLY < <(compgen -f -- "$word")
                 return
             fi ;;
-        *:-t|*:--timeout|*:--extended-timeout|*:-i|*:--interval|*:--approval-delay|*:--approval-duration|*:-c|*:--checker|*:-H|*:--host)
+        *:--server)
+            # The names that ssh has been given.
+            words=$(sed -n 's/^[[:space:]]*[Hh]ost[[:space:]=]*//p' ~/.ssh/config 2>/dev/null | tr -d '*?!')
+            mapfile -t COMPREPLY < <(compgen -W ".host $words" -- "$word")
+            return ;;
+        *:--server-timeout|*:-t|*:--timeout|*:--extended-timeout|*:-i|*:--interval|*:--approval-delay|*:--approval-duration|*:-c|*:--checker|*:-H|*:--host)
             return ;;
     esac
     case $command in
-        diff|status|verify) words='--help --debug' ;;
-        events) words='--help --debug --json --exec' ;;
-        metrics) words='--help --debug --output' ;;
-        restore) words='--help --debug --enable' ;;
-        wait) words='--help --debug --timeout --for' ;;
+        diff|status|verify) words='' ;;
+        events) words='--json --exec' ;;
+        metrics) words='--output' ;;
+        restore) words='--enable' ;;
+        wait) words='--timeout --for' ;;
         *)
             command=
-            words='--help --version --all --verbose --dump-json --enable --disable --bump-timeout
+            words='--version --all --verbose --dump-json --enable --disable --bump-timeout
                 --start-checker --stop-checker --is-enabled --remove --checker --timeout
                 --extended-timeout --interval --approve-by-default --deny-by-default
-                --approval-delay --approval-duration --host --secret --approve --deny --debug
+                --approval-delay --approval-duration --host --secret --approve --deny
                 --check' ;;
     esac
+    words+=' --help --debug --server --server-timeout'
     if [[ $word == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
         return
@@ -52,13 +64,13 @@ _mandos_ctl()
     case $command in
         diff|restore|status|metrics) return ;;
     esac
-    if (( COMP_CWORD == 1 )); then
+    if (( COMP_CWORD == at )); then
         mapfile -t COMPREPLY < <(compgen -W 'diff events metrics restore status verify wait' -- "$word")
     fi
-    # A name may hold blanks and what the shell would expand, so it is compared and quoted by hand.
+    # Other machines are not asked meanwhile. A name may hold blanks and what the shell would expand, so it is compared and quoted by hand.
     while read -r each; do
         if [[ $each == "$word"* ]]; then
             COMPREPLY+=("$(printf %q "$each")")
         fi
-    done < <("${COMP_WORDS[0]}" --dump-json 2>/dev/null | sed -n 's/^        "Name": "\(.*\)",$/\1/p')
+    done < <(MANDOS_SERVERS='' "${COMP_WORDS[0]}" --dump-json 2>/dev/null | sed -n 's/^        "Name": "\(.*\)",$/\1/p')
 } && complete -F _mandos_ctl mandos-ctl

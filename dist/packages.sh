@@ -8,13 +8,14 @@ packages_of() {
   [ "$1" != bookworm ] || { gpgme=libgpgme11; allocators=(libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4); }
   BUILD_PACKAGES=(g++ meson ninja-build pkg-config protobuf-compiler libprotobuf-dev libcap-ng-dev
     libseccomp-dev nettle-dev libgmp-dev libgnutls28-dev libglib2.0-dev libsystemd-dev
-    nlohmann-json3-dev mount)
+    nlohmann-json3-dev libncurses-dev mount)
   # What mandos-client and mandos-keygen need to run where they are only unpacked.
   CLIENT_PACKAGES=(gnupg gnutls-bin libavahi-core7 "$gpgme" libnl-route-3-200)
   TEST_PACKAGES=(mandos mandos-client libgtest-dev libgmock-dev dbus avahi-daemon fping clang
     clang-format clang-tidy cppcheck llvm libclang-rt-dev python3-dbus python3-gi git iproute2 procps
     gdb man-db mandoc systemd selinux-policy-dev selinux-policy-default policycoreutils selinux-utils
-    python3-setools python3-prometheus-client cmark-gfm "${allocators[@]}")
+    python3-setools python3-prometheus-client python3-pyte cmark-gfm curl openssh-client openssh-server
+    "${allocators[@]}")
   # What only ./check --long needs: virtual machines and chroots.
   LONG_PACKAGES=(avahi-utils cryptsetup-bin debian-archive-keyring e2fsprogs mmdebstrap qemu-system-x86)
 }

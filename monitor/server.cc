@@ -70,9 +70,8 @@ Server::Server(EventLoop& loop, Log& log, CommandLine command_line, UniqueFd sup
                   {.begin = [this](const Begin& message,
                                    std::vector<UniqueFd> kept) { begin(message, std::move(kept)); },
                    .started =
-                       [this](Role role, std::uint32_t index, pid_t pid, UniqueFd door,
-                              UniqueFd log_socket) {
-                         started(role, index, pid, std::move(door), std::move(log_socket));
+                       [this](const auto& message, UniqueFd door, UniqueFd log_socket) {
+                         started(message, std::move(door), std::move(log_socket));
                        },
                    .reload = [this](std::uint64_t serial) { reload(serial); },
                    .stop = [this] { stop(0); }}) {}
@@ -179,14 +178,15 @@ void Server::begin(const Begin& message, std::vector<UniqueFd> kept) {
   }
 }
 
-void Server::started(Role role, std::uint32_t index, pid_t pid, UniqueFd door, UniqueFd log) {
-  const Key key(role, index);
+void Server::started(const door::supervisor::ToMonitor::Started& message, UniqueFd door,
+                     UniqueFd log) {
+  const Key key(message.role(), message.index());
   if (!wanted_.contains(key)) return;
-  wanted_[key] = pid;
+  wanted_[key] = message.pid();
   log_inlets_[key] = std::make_unique<LogInlet>(
-      loop_, std::move(log), label(role), log_,
-      [this, key, pid](const std::string& why) { broke(key, pid, why); });
-  Arrival arrival{role, index, pid, std::move(door)};
+      loop_, std::move(log), label(message.role()), log_,
+      [this, key, pid = message.pid()](const std::string& why) { broke(key, pid, why); });
+  Arrival arrival{message, std::move(door)};
   if (serving_) return open_door(std::move(arrival));
   arrivals_.push_back(std::move(arrival));
   if (std::ranges::all_of(wanted_, [](const auto& entry) { return entry.second > 0; })) {
@@ -300,31 +300,31 @@ Result<StateStore::Loaded> Server::open_state(std::vector<std::string>& warnings
 }
 
 void Server::open_door(Arrival arrival) {
-  const Key key(arrival.role, arrival.index);
-  const auto on_broken = [this, key, pid = arrival.pid](const std::string& why) {
+  const Key key(arrival.message.role(), arrival.message.index());
+  const auto on_broken = [this, key, pid = arrival.message.pid()](const std::string& why) {
     broke(key, pid, why);
   };
-  const auto on_alive = [this, key, pid = arrival.pid] {
+  const auto on_alive = [this, key, pid = arrival.message.pid()] {
     supervisor_.serves(key.first, key.second, pid);
   };
   // Each is asked at once: a process that does not answer has not started.
-  if (arrival.role == CHECKER_RUNNER) {
+  if (key.first == CHECKER_RUNNER) {
     checker_runner_ =
         std::make_unique<CheckerRunnerDoor>(loop_, registry_, std::move(arrival.door),
                                             settings_.level, settings_.debug, on_broken, on_alive);
     checker_runner_->ask_alive();
-  } else if (arrival.role == NETWORKER) {
+  } else if (key.first == NETWORKER) {
     NetworkerDoor::Options options{
-        .index = arrival.index,
+        .index = key.second,
         .settings = networker_settings(settings_),
         .listeners = {},
         .on_greeting = [this](const std::string& problem) { greeted(NETWORKER, problem); },
         .on_alive = on_alive,
         .on_broken = on_broken};
     for (const auto& listener : listeners_) options.listeners.push_back(listener.get());
-    networkers_[arrival.index] = std::make_unique<NetworkerDoor>(
+    networkers_[key.second] = std::make_unique<NetworkerDoor>(
         loop_, registry_, std::move(arrival.door), std::move(options));
-    networkers_[arrival.index]->ask_alive();
+    networkers_[key.second]->ask_alive();
   } else {
     BusAgentDoor::Options options{.settings = {},
                                   .on_greeting = [this] { greeted(BUS_AGENT, ""); },
@@ -341,6 +341,7 @@ void Server::open_door(Arrival arrival) {
     bus_agent_->ask_alive();
     if (ready_) announce();
   }
+  if (bus_agent_) bus_agent_->restarts(arrival.message.restarts());
 }
 
 bool Server::announce() {
@@ -552,12 +553,9 @@ void Server::stop(int status) {
       log_.write(LogLevel::kInfo, fate_line("gone", client.name, "stop"));
     }
   });
-  if (settings_.zeroconf && bus_agent_ && is_first) {
-    bus_agent_->withdraw();
-    loop_.after(kWithdrawal, [this, status] { finish(status); });
-    return;
-  }
-  finish(status);
+  if (!settings_.zeroconf || !bus_agent_ || !is_first) return finish(status);
+  bus_agent_->withdraw();
+  loop_.after(kWithdrawal, [this, status] { finish(status); });
 }
 
 void Server::finish(int status) {

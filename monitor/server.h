@@ -42,9 +42,7 @@ class Server {
  private:
   /// A process that runs, until its door can be opened.
   struct Arrival {
-    Role role;
-    std::uint32_t index;
-    pid_t pid;
+    door::supervisor::ToMonitor::Started message;
     UniqueFd door;
   };
   using Key = std::pair<Role, std::uint32_t>;
@@ -52,7 +50,7 @@ class Server {
   using Begin = door::supervisor::ToMonitor::Begin;
 
   void begin(const Begin& message, std::vector<UniqueFd> listeners);
-  void started(Role role, std::uint32_t index, pid_t pid, UniqueFd door, UniqueFd log);
+  void started(const door::supervisor::ToMonitor::Started& message, UniqueFd door, UniqueFd log);
   void serve(const std::vector<std::string>& readable);
   void open_door(Arrival arrival);
   void tick();

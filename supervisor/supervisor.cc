@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstddef>
 #include <string_view>
 
 #include "common/inspection.h"
@@ -170,8 +171,6 @@ Result<pid_t> Supervisor::start_monitor(Processes& processes,
 
 void Supervisor::adopt_monitor(pid_t pid, UniqueFd door) {
   monitor_process_.pid = pid;
-  monitor_process_.started = tick_number_;
-  monitor_process_.serves = false;
   heartbeat_ = Heartbeat(ticks(kHungAtStart), ticks(kHungAtStart));
   end_monitor_at_.reset();
   monitor_ = std::make_unique<Door>(
@@ -293,6 +292,7 @@ void Supervisor::start(Child& child) {
   message.mutable_started()->set_role(child.role);
   message.mutable_started()->set_index(child.index);
   message.mutable_started()->set_pid(child.pid);
+  message.mutable_started()->mutable_restarts()->Assign(restarts_.begin(), restarts_.end());
   send(message, std::array{door->first.get(), log->first.get()});
 }
 
@@ -313,6 +313,8 @@ Supervisor::Child* Supervisor::child(const ChildKey& key, pid_t pid) {
 // ends.
 std::optional<Milliseconds> Supervisor::back_off(Child& child, const char* name,
                                                  const std::string& why) {
+  // A monitor that gives way to a fresh one, for a reload, has not failed.
+  restarts_[static_cast<std::size_t>(child.role)] += renewing_ ? 0 : 1;
   const bool ran_long = tick_number_ - child.started > ticks(kLongRun);
   if (child.serves || ran_long) {
     child.failing_since.reset();
@@ -329,9 +331,8 @@ std::optional<Milliseconds> Supervisor::back_off(Child& child, const char* name,
       return std::nullopt;
     }
   }
-  if (ran_long) child.delay = Milliseconds(0);
-  const Milliseconds delay = child.delay;
-  child.delay = std::clamp(child.delay * 2, kFirstDelay, kLongestDelay);
+  const Milliseconds delay = ran_long ? Milliseconds(0) : child.delay;
+  child.delay = std::clamp(delay * 2, kFirstDelay, kLongestDelay);
   return delay;
 }
 
@@ -343,7 +344,7 @@ void Supervisor::from_monitor(Channel::Datagram datagram) {
   ToSupervisor message;
   if (!message.ParseFromArray(datagram.bytes.data(), static_cast<int>(datagram.bytes.size()))) {
     log_.critical("the monitor sends what is no message");
-    return end(monitor_process_);
+    return processes_.end(monitor_process_.pid);
   }
   switch (message.message_case()) {
     case ToSupervisor::kStart: {
@@ -357,7 +358,7 @@ void Supervisor::from_monitor(Channel::Datagram datagram) {
                                    message.restart().pid())) {
         bad->hangs = message.restart().hangs();
         bad->broke = !bad->hangs;
-        end(*bad);
+        processes_.end(bad->pid);
       }
       break;
     }
@@ -418,7 +419,7 @@ void Supervisor::tick() {
   loop_.after(tick_, [this] { tick(); });
   reloads_.tick();
   if (end_monitor_at_ && tick_number_ == *end_monitor_at_) {
-    end(monitor_process_);
+    processes_.end(monitor_process_.pid);
     // It is waited for with the others, and no longer.
     if (stopping_) loop_.stop(status_);
   }
@@ -431,7 +432,7 @@ void Supervisor::tick() {
   } else if (verdict == Heartbeat::Verdict::kHung) {
     log_.critical("the monitor does not answer: it is ended",
                   was_ready_ ? ", and everything is started afresh" : "");
-    end(monitor_process_);
+    processes_.end(monitor_process_.pid);
   }
 }
 

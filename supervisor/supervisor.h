@@ -6,6 +6,7 @@
 #include <supervisor.pb.h>
 #include <sys/wait.h>
 
+#include <array>
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
@@ -99,7 +100,6 @@ class Supervisor {
   void start(Child& child);
   void start_later(Child& child, const std::string& why);
   std::optional<Milliseconds> back_off(Child& child, const char* name, const std::string& why);
-  void end(const Child& child) { processes_.end(child.pid); }
   void from_monitor(Channel::Datagram datagram);
   void send(const ToMonitor& message, std::span<const int> descriptors = {});
   void on_signal(int signal);
@@ -125,6 +125,7 @@ class Supervisor {
   std::unique_ptr<Door> monitor_;
   Child monitor_process_{};
   std::map<ChildKey, Child> children_;
+  std::array<std::uint32_t, door::supervisor::Role_ARRAYSIZE> restarts_{};  // the monitor's first
   std::vector<UniqueFd> listeners_;
   bool listeners_inherited_ = false;
   std::optional<std::string> settings_;  // mandos.conf, which is not ours to read

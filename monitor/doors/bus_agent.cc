@@ -15,6 +15,8 @@
 #include <variant>
 #include <vector>
 
+#include "monitor/openpgp.h"
+
 namespace mandos::monitor {
 namespace {
 
@@ -86,6 +88,11 @@ Out shown(const Client& client, const Properties& which) {
   const auto& key_id = client.settings.key_id;
   if (has(kKeyId)) out.set_key_id(key_id ? key_id->text() : "");
   if (has(kSecret)) out.set_secret(true);
+  if (client.settings.secret && (has(kSecret) || has(kObjectPath))) {
+    const auto bytes = client.settings.secret->bytes();
+    out.set_secret_form(static_cast<std::uint32_t>(
+        judge_openpgp({reinterpret_cast<const char*>(bytes.data()), bytes.size()})));
+  }
   const auto text = [&](Property p, auto member, auto set, std::size_t most) {
     if (has(p)) *(out.*set)() = of(client, member).substr(0, most);
   };

@@ -6,6 +6,7 @@
 #include <bus_agent.pb.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -47,6 +48,10 @@ class BusAgentDoor
   void not_found(const KeyId& key_id, const std::string& address);
 
   void announce(const door::bus_agent::ToBusAgent::Announce& announcement);
+  /// As the supervisor counts them.
+  void restarts(const google::protobuf::RepeatedField<std::uint32_t>& counts) {
+    tell([&](auto& message) { *message.mutable_restarts()->mutable_counts() = counts; });
+  }
   /// on_withdrawn() follows.
   void withdraw();
 

@@ -47,8 +47,7 @@ void SupervisorDoor::on_datagram(Channel::Datagram datagram) {
       return handlers_.begin(message.begin(), std::move(datagram.descriptors));
     case ToMonitor::kStarted:
       if (datagram.descriptors.size() != 2) return handlers_.stop();
-      return handlers_.started(message.started().role(), message.started().index(),
-                               message.started().pid(), std::move(datagram.descriptors[0]),
+      return handlers_.started(message.started(), std::move(datagram.descriptors[0]),
                                std::move(datagram.descriptors[1]));
     case ToMonitor::kReload:
       return handlers_.reload(message.reload().serial());

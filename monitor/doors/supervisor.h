@@ -27,7 +27,8 @@ class SupervisorDoor {
                        std::vector<UniqueFd> listeners)>
         begin;
     /// A process runs: the monitor's ends of its door and of its log socket.
-    std::function<void(Role, std::uint32_t index, pid_t, UniqueFd door, UniqueFd log)> started;
+    std::function<void(const door::supervisor::ToMonitor::Started&, UniqueFd door, UniqueFd log)>
+        started;
     /// reloaded() follows, at once or later.
     std::function<void(std::uint64_t serial)> reload;
     /// Bring everything to disk and exit: asked to, or the supervisor is gone.

@@ -51,7 +51,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       monitor::SupervisorDoor::Handlers{
           .begin = [&](const ToMonitor::Begin&, std::vector<UniqueFd>) { ++handled[kBegin]; },
           .started =
-              [&](monitor::Role, std::uint32_t, pid_t, UniqueFd one, UniqueFd other) {
+              [&](const ToMonitor::Started&, UniqueFd one, UniqueFd other) {
                 require(one && other, "a process comes with its two descriptors");
                 ++handled[kStarted];
               },

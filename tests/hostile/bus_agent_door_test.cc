@@ -526,6 +526,54 @@ TEST_F(BusAgentDoorTest, ANewSecretGoesInAndNeverOut) {
   expect_served_afresh();
 }
 
+// Of a secret its form is told, which the lengths in it say, and nothing else.
+TEST_F(BusAgentDoorTest, TheFormOfASecretIsToldWithTheClientAndWithEachNewSecret) {
+  const std::string whole = std::string("\x8c\x0d\x04\x09\x03\x02", 6) + std::string(8, 'x') +
+                            "\xff\xd2\x0a\x01" + std::string(9, 'y');
+  const Client& good = registry_.find("good")->client;
+  std::uint64_t serial = 0;
+  for (const auto& [secret, form] :
+       {std::pair(whole, 0U), {whole.substr(0, whole.size() - 1), 1U}, {"a password", 2U}}) {
+    ToMonitor message;
+    message.mutable_secret_part();
+    message.set_part(secret);
+    send(message);
+    message = request("good", ++serial);
+    message.mutable_request()->set_secret(true);
+    send(message);
+    EXPECT_EQ(reply(serial), "");
+    monitor_->added(good);
+    auto told = receive();
+    ASSERT_TRUE(told && told->has_added());
+    EXPECT_EQ(told->added().secret_form(), form);
+    const std::vector<Effect> changed{
+        Changed{Properties().set(static_cast<std::size_t>(Property::kSecret))}};
+    monitor_->effects(good, changed);
+    told = receive();
+    ASSERT_TRUE(told && told->has_changed());
+    EXPECT_TRUE(told->changed().has_secret_form());
+    EXPECT_EQ(told->changed().secret_form(), form);
+    // Nothing of it goes with another change.
+    const std::vector<Effect> other{
+        Changed{Properties().set(static_cast<std::size_t>(Property::kHost))}};
+    monitor_->effects(good, other);
+    told = receive();
+    ASSERT_TRUE(told && told->has_changed());
+    EXPECT_FALSE(told->changed().has_secret_form());
+  }
+}
+
+TEST_F(BusAgentDoorTest, RestartsAreTold) {
+  google::protobuf::RepeatedField<std::uint32_t> counts;
+  for (const std::uint32_t count : {3U, 2U, 1U, 0U}) counts.Add(count);
+  monitor_->restarts(counts);
+  const auto told = receive();
+  ASSERT_TRUE(told && told->has_restarts());
+  EXPECT_EQ(std::vector<std::uint32_t>(told->restarts().counts().begin(),
+                                       told->restarts().counts().end()),
+            (std::vector<std::uint32_t>{3, 2, 1, 0}));
+}
+
 TEST_F(BusAgentDoorTest, ASecretIsGoodForOneRequest) {
   send(message_of(kSecretPart));
   ToMonitor message = request("disabled", 1);

@@ -45,7 +45,7 @@ iomanip: setw setfill setprecision put_time
 ios: ios ios_base hex dec|fstream|sstream|iostream|ostream
 iostream: cin cout cerr clog
 iterator: back_inserter inserter istreambuf_iterator istream_iterator ostream_iterator distance next
-  prev advance
+  prev advance move_iterator make_move_iterator
 iterator|array|span|string|string_view|vector|map|set|deque: begin end size data ssize empty
 limits: numeric_limits
 list: list
@@ -66,7 +66,8 @@ span: span as_bytes as_writable_bytes dynamic_extent
 sstream: istringstream ostringstream stringstream
 stdexcept: invalid_argument logic_error out_of_range runtime_error
 string: string stod stoi stol stoll stoul stoull to_string getline u8string char_traits
-string_view: string_view string_view_literals
+  wstring to_wstring
+string_view: string_view string_view_literals wstring_view u32string_view
 system_error: errc error_code system_error generic_category system_category make_error_code
 thread: thread jthread this_thread
 tuple: apply forward_as_tuple ignore make_tuple tie tuple tuple_size
@@ -75,6 +76,7 @@ type_traits: integral_constant conditional_t decay_t enable_if_t invoke_result_t
   false_type underlying_type_t is_enum_v is_void_v is_base_of_v
 unordered_map: unordered_map unordered_multimap
 unordered_set: unordered_set unordered_multiset
+cwctype: towlower wint_t iswprint
 utility: as_const cmp_less declval exchange forward in_place in_place_index in_place_t in_place_type_t
   in_place_type integer_sequence make_index_sequence make_pair move pair swap to_underlying unreachable
   index_sequence

@@ -75,7 +75,7 @@ def private_accounts(directory):
     for name in ("passwd", "group"):
         lines = pathlib.Path("/etc", name).read_text().splitlines()
         known = {line.split(":")[0] for line in lines}
-        for number, account in enumerate(ACCOUNTS, 64700):
+        for number, account in enumerate((*ACCOUNTS, "_mandos-watch"), 64700):
             if account not in known:
                 lines.append(f"{account}:x:{number}:{number}::/nonexistent:/usr/sbin/nologin"
                              if name == "passwd" else f"{account}:x:{number}:")

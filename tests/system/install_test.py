@@ -41,6 +41,13 @@ if GIVEN["ctl"]:
     WANTED[GIVEN["ctl"]] = 0o755
     WANTED[GIVEN["mandir"] + "/man8/mandos-ctl.8"] = 0o644
     WANTED[PREFIX + "/share/bash-completion/completions/mandos-ctl"] = 0o644
+    for unit in ("events.service", "metrics.service", "metrics.timer"):
+        WANTED[PREFIX + f"/lib/systemd/system/{SERVICE}-{unit}"] = 0o644
+    for example in ("mail", "notify"):
+        WANTED[PREFIX + f"/share/doc/mandos-separated/examples/{example}"] = 0o755
+if GIVEN["view"]:
+    WANTED[GIVEN["view"]] = 0o755
+    WANTED[GIVEN["mandir"] + "/man8/mandos-monitor.8"] = 0o644
 if GIVEN["bus_policy"]:
     WANTED[GIVEN["bus_policy"]] = 0o644
 
@@ -153,28 +160,31 @@ class Install(unittest.TestCase):
 
     def test_the_unit_is_confined(self):
         self.install()
-        unit = self.path(PREFIX + f"/lib/systemd/system/{SERVICE}.service")
-        done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--no-pager", unit],
-                              capture_output=True, text=True, timeout=60)
-        level = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
-        self.assertTrue(level, done.stdout + done.stderr)
-        self.assertLessEqual(float(level[1]), 3.0)
+        units = self.path(PREFIX + "/lib/systemd/system")
+        for unit, most in (("", 3.0), ("-events", 1.5), ("-metrics", 1.5))[:3 if GIVEN["ctl"] else 1]:
+            done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--no-pager",
+                                   units / f"{SERVICE}{unit}.service"],
+                                  capture_output=True, text=True, timeout=60)
+            level = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+            self.assertTrue(level, done.stdout + done.stderr)
+            self.assertLessEqual(float(level[1]), most, unit)
 
     def test_systemd_accepts_what_is_for_it(self):
         self.install()
         # The unit names programs by their place, which is below our folder here.
         units = self.root / "units"
         units.mkdir()
-        for kind in ("service", "socket"):
-            text = self.path(PREFIX + f"/lib/systemd/system/{SERVICE}.{kind}").read_text()
+        files = [name for name in WANTED if "/systemd/system/" in name]
+        self.assertEqual(len(files), 5 if GIVEN["ctl"] else 2)
+        for name in files:
+            text = self.path(name).read_text()
             for command in ("ExecStart=", "ExecReload="):
-                text = text.replace(command + GIVEN["sbindir"],
-                                    command + str(self.path(GIVEN["sbindir"])))
-            (units / f"{SERVICE}.{kind}").write_text(text)
+                for folder in {GIVEN["sbindir"], os.path.dirname(GIVEN["ctl"])} - {""}:
+                    text = text.replace(command + folder, command + str(self.path(folder)))
+            (units / os.path.basename(name)).write_text(text)
         done = subprocess.run(["systemd-analyze", "verify", "--man=no", "--recursive-errors=no",
-                               units / f"{SERVICE}.service", units / f"{SERVICE}.socket"],
-                              capture_output=True, text=True, timeout=60)
-        ours = [line for line in done.stderr.splitlines() if SERVICE + "." in line]
+                               *sorted(units.iterdir())], capture_output=True, text=True, timeout=60)
+        ours = [line for line in done.stderr.splitlines() if re.search(SERVICE + r"(-\w+)?\.", line)]
         self.assertEqual((done.returncode, ours), (0, []))
         (self.root / "etc").mkdir(exist_ok=True)
         done = subprocess.run(["systemd-sysusers", f"--root={self.root}",
@@ -184,7 +194,7 @@ class Install(unittest.TestCase):
         accounts = dict(line.split(":")[0:3:2]
                         for line in (self.root / "etc/passwd").read_text().splitlines())
         self.assertEqual(set(accounts), set(GIVEN["accounts"].split(",")))
-        self.assertEqual(len(set(accounts.values())), 3)
+        self.assertEqual(len(set(accounts.values())), 4)
         state = self.path(GIVEN["state"])
         state.rmdir()
         subprocess.run(["systemd-tmpfiles", "--create", f"--root={self.root}",

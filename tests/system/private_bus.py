@@ -21,7 +21,8 @@ MANAGER = "org.freedesktop.DBus.ObjectManager"
 SOCKET = "/run/dbus/system_bus_socket"
 POLICY = (h.SOURCE / "dist/dbus-mandos.conf.in").read_text().replace(
     "@BUS_USER@", "_mandos-bus").replace("@BUS_GROUP@", "_mandos").replace(
-    "@CHECKER_USER@", "_mandos").replace("@NETWORKER_USER@", "_mandos-net")
+    "@CHECKER_USER@", "_mandos").replace("@NETWORKER_USER@", "_mandos-net").replace(
+    "@WATCH_USER@", "_mandos-watch")
 LOOSE = """<policy context="default"><allow send_destination="*"/><allow own="*"/></policy>"""
 CONFIG = """<busconfig><type>system</type><listen>unix:path={socket}</listen><auth>EXTERNAL</auth>
 <policy context="default"><allow user="*"/><deny own="*"/><deny send_type="method_call"/>

@@ -239,6 +239,46 @@ class Service(unittest.TestCase):
         monitor = self.machine.processes()["mandos-monitor"][0]
         self.assertIn("socket:", os.readlink(f"/proc/{monitor}/fd/2"))
 
+    def test_1b_units_run_a_program_for_each_event_and_write_metrics(self):
+        machine, ctl = self.machine, PREFIX + "/sbin/mandos-ctl"
+        self.start()
+        harness.wait_until(lambda: self.run_(ctl, check=False).returncode == 0, "the server is on the bus", 20)
+        program = machine.root("/etc/mandos/event")
+        self.run_("systemctl", "start", "mandos-events.service")
+        self.assertEqual(machine.property("ActiveState", "mandos-events.service"), "inactive")  # no program
+        program.write_text("#!/bin/sh\necho told $MANDOS_EVENT $MANDOS_CLIENT by $(id -un)\n"
+                           f"{ctl} --remove real\n")
+        program.chmod(0o755)
+        self.addCleanup(self.run_, "systemctl", "stop", "mandos-events.service")
+        self.run_("systemctl", "start", "mandos-events.service")
+
+        def told():
+            self.run_(ctl, "--disable", "real")
+            self.run_(ctl, "--enable", "real")  # still there: the program may only read
+            return "told disabled real by _mandos-watch" in machine.journal("mandos-events.service")
+        harness.wait_until(told, "the program has run", 20)
+        harness.wait_until(lambda: "only administrators may change this" in
+                           machine.journal("mandos-events.service"), "and was refused a change", 20)
+        self.run_("systemctl", "stop", "mandos-events.service")
+        # Where there is no node exporter, nothing is to be done.
+        self.run_("systemctl", "start", "mandos-metrics.service")
+        self.assertFalse(machine.root("/run/mandos-metrics").exists())
+        folder = machine.root("/var/lib/prometheus/node-exporter")
+        folder.mkdir(parents=True)
+        os.chown(folder, 1, 1)
+        self.run_("systemctl", "start", "mandos-metrics.timer")
+        self.addCleanup(self.run_, "systemctl", "stop", "mandos-metrics.timer")
+        for enabled, change in ((1, "--enable"), (0, "--disable"), (1, "--enable")):
+            self.run_(ctl, change, "real")
+            self.run_("systemctl", "start", "mandos-metrics.service")
+            text = self.run_("cat", "/var/lib/prometheus/node-exporter/mandos.prom").stdout
+            self.assertIn("mandos_up 1\n", text)
+            self.assertIn(f'mandos_client_enabled{{client="real"}} {enabled}\n', text)
+        self.assertEqual(os.readlink(folder / "mandos.prom"), "/run/mandos-metrics/mandos.prom")
+        self.run_("systemctl", "stop", "mandos.service")
+        self.assertNotEqual(self.run_("systemctl", "start", "mandos-metrics.service", check=False).returncode, 0)
+        self.assertIn("mandos_up 0\n", self.run_("cat", "/run/mandos-metrics/mandos.prom").stdout)
+
     def test_2_checkers_work_in_the_sandbox(self):
         self.start()
 

@@ -4,13 +4,15 @@
 verdict of the source stands in the page that is about it, and the pages name no other. The pages
 are rendered without a warning.
 
-  man_options_test.py SOURCE PAGES MONITOR CTL   (CTL: mandos-ctl, or empty where it is not built)
+  man_options_test.py SOURCE PAGES MONITOR CTL VIEW   (CTL: mandos-ctl, VIEW: the live view; empty
+                                                      where it is not built)
 """
 import pathlib, re, shutil, subprocess, sys
 
 SOURCE, PAGES = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-MONITOR, CTL = sys.argv[3:]
-NAMES = ("mandos.8", "mandos.conf.5", "mandos-clients.conf.5", *(("mandos-ctl.8",) if CTL else ()))
+MONITOR, CTL, VIEW = sys.argv[3:]
+NAMES = ("mandos.8", "mandos.conf.5", "mandos-clients.conf.5", *(("mandos-ctl.8",) if CTL else ()),
+         *(("mandos-monitor.8",) if VIEW else ()))
 results = []
 
 
@@ -103,13 +105,16 @@ def help_text():
          {name for name, _, _ in ARGUMENTS}, "--help")
 
 
-if CTL:
-    @case("mandos-ctl.8 has the options of mandos-ctl --help, with their letters and operands")
+for program, path in (("mandos-ctl", CTL), ("mandos-monitor", VIEW)):
+    if not path:
+        continue
+
+    @case(f"{program}.8 has the options of {program} --help, with their letters and operands")
     def tool():
-        told = subprocess.run([CTL, "--help"], capture_output=True, text=True, timeout=30).stdout
+        told = subprocess.run([path, "--help"], capture_output=True, text=True, timeout=30).stdout
         row = r"^  (?:-(\w), |    )--([a-z-]+)(?: ([A-Z]+))?(?:  |$)"
         options = set(re.findall(row, told, re.M))
-        items = re.findall(r"^\.It (Fl .*)$", section(page("mandos-ctl.8"), "OPTIONS"), re.M)
+        items = re.findall(r"^\.It (Fl .*)$", section(page(f"{program}.8"), "OPTIONS"), re.M)
         found = {tuple((re.search(pattern, item) or ["", ""])[1] for pattern in (
             r"Fl (\w)\b", r"Fl -([a-z-]+)", r"Ar (\w+)$")) for item in items}
         same(found, options, "options")

@@ -10,6 +10,7 @@
 
 #include "bus-agent/client_object.h"
 #include "bus-agent/server_object.h"
+#include "bus-agent/statistics.h"
 
 namespace mandos::bus_agent {
 namespace {
@@ -32,7 +33,8 @@ std::string error_of(const Outcome& outcome) {
 Outcome call_with(const Mirror& mirror, const char* path, const char* interface, const char* member,
                   GVariant* body) {
   const Variant owned = own(body);
-  return call(mirror, path, {interface, member, owned.get()});
+  static const Statistics none(0);
+  return call({mirror, none, ""}, path, {interface, member, owned.get()});
 }
 
 struct Objects : testing::Test {

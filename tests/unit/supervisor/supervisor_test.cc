@@ -15,6 +15,7 @@
 #include <array>
 #include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <cstdlib>
 #include <functional>
 #include <optional>
@@ -40,6 +41,7 @@ using door::supervisor::CHECKER_RUNNER;
 using door::supervisor::NETWORKER;
 using std::chrono::seconds;
 using testing::Contains;
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
 
@@ -771,6 +773,37 @@ TEST_F(SupervisorTest, AProcessThatWasReplacedAlreadyIsLeftAlone) {
   delay_after(SIGSEGV);
   restart(NETWORKER, networker, false);
   EXPECT_TRUE(table_.killed.empty());
+}
+
+// The monitor hears of them with each process that was started.
+TEST_F(SupervisorTest, ReplacedProcessesAreCountedAlsoOverTheMonitors) {
+  const auto told = [this] {
+    std::vector<std::uint32_t> counts;
+    for (const auto& message : hear()) {
+      if (!message.has_started()) continue;
+      counts.assign(message.started().restarts().begin(), message.started().restarts().end());
+    }
+    return counts;
+  };
+  start(NETWORKER);
+  ready();
+  EXPECT_THAT(told(), ElementsAre(0, 0, 0, 0));
+  answering_ = false;  // it would hear, and we would not
+  delay_after(SIGSEGV);
+  EXPECT_THAT(told(), ElementsAre(0, 1, 0, 0));
+  restart(NETWORKER, table_.started.back().pid, true);
+  pass(seconds(1));
+  EXPECT_THAT(told(), ElementsAre(0, 2, 0, 0));
+  start(BUS_AGENT);
+  delay_after(SIGSEGV);
+  EXPECT_THAT(told(), ElementsAre(0, 2, 0, 1));
+  // The next monitor has its processes started afresh, which is no fault of theirs.
+  ends(kMonitor, SIGSEGV);
+  pass(seconds(1));
+  ASSERT_EQ(table_.started.back().file, "mandos-monitor");
+  monitor_.emplace(std::move(table_.started.back().door), Channel::Limits{4096, 65536, 16});
+  start(CHECKER_RUNNER);
+  EXPECT_THAT(told(), ElementsAre(1, 2, 0, 1));
 }
 
 TEST_F(SupervisorTest, AFilterThatKilledIsCalledSo) {

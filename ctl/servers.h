@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Which servers a command is for, and how they are reached.
+//
+// A server is reached as `systemctl -H` does it: ssh(1) runs systemd-stdio-bridge(1) there, and
+// sd-bus speaks to that. No shell of this machine is involved.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/result.h"
+#include "ctl/arguments.h"
+
+namespace mandos::ctl {
+
+/// Options of every command that works with servers. They are not abbreviated, since the original's
+/// "--se" means --secret.
+inline constexpr Option kServer{
+    "server", 0, "HOST", "Use this server over SSH; may be repeated.", 0, false, true};
+inline constexpr Option kServerTimeout{
+    "server-timeout", 0, "TIME", "How long each server may take (30s).", 0, false, true};
+
+/// The name of this machine's own server in a list of servers.
+inline constexpr std::string_view kThisMachine = ".host";
+
+struct Server {
+  std::string name;    // as it was given
+  std::string target;  // HOST or USER@HOST for ssh; empty: this machine
+  std::string port;    // empty: the one of ssh's configuration
+};
+
+/// Reads "[USER@]HOST[:PORT]", where HOST may be "[IPv6 address]", or kThisMachine. Nothing that
+/// ssh, or a shell that ssh's configuration runs, could take for more than a name is accepted.
+Result<Server> parse_server(std::string_view text);
+
+struct Servers {
+  std::vector<Server> list;       // each once; empty: none was named
+  Milliseconds limit{30 * 1000};  // how long each may take
+};
+
+/// The servers of --server; if there are none, of `environment` (MANDOS_SERVERS; null: not set); if
+/// that is not set, of `file`, the contents of ctl.conf.
+Result<Servers> choose_servers(const Arguments& arguments, const char* environment,
+                               std::string_view file);
+/// The same with this process's environment and the user's ctl.conf.
+Result<Servers> chosen_servers(const Arguments& arguments);
+
+/// The address of the server's system bus for sd-bus.
+std::string address_of(const Server& server, Milliseconds limit);
+/// From now on, this process and its children take the system bus of `server` for theirs.
+Status use(const Server& server, Milliseconds limit);
+/// For a command that works with one server: uses the one that was chosen, if any.
+Status use_chosen_server(const Arguments& arguments);
+
+}  // namespace mandos::ctl

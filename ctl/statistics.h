@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+namespace mandos::ctl {
+
+/// What the server has counted: its interface se.recompile.Mandos.Statistics, see mandos(8). It
+/// counts from `start` on, in milliseconds since 1970, and restarts from its own start on.
+struct Statistics {
+  std::int64_t start = 0;
+  std::uint64_t grants = 0;
+  std::map<std::string, std::uint64_t> refusals{};  // by reason
+  std::uint64_t checks_passed = 0;
+  std::uint64_t checks_failed = 0;
+  std::uint64_t unknown_keys = 0;
+  std::map<std::string, std::uint64_t> restarts{};  // by process
+  std::string service{};                            // that is announced; empty: none
+};
+
+}  // namespace mandos::ctl
