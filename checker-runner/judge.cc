@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "checker-runner/judge.h"
 
+#include <elf.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
 #include <cstddef>
+#include <cstring>
+#include <filesystem>
 #include <iterator>
+#include <system_error>
 #include <utility>
 
 #include "common/text.h"
@@ -19,30 +24,53 @@
 namespace mandos::checker_runner {
 namespace {
 
-// What a shell knows by itself (POSIX.1, "Shell Command Language", and bash, which some call sh).
+// What a shell knows by itself (POSIX.1, "Shell Command Language").
 constexpr std::string_view kOfTheShell[] = {
-    ".",      ":",        "alias",    "bg",      "break",  "builtin", "case",  "cd",
-    "coproc", "declare",  "dirs",     "do",      "done",   "echo",    "elif",  "else",
-    "enable", "esac",     "eval",     "exit",    "export", "false",   "fc",    "fg",
-    "fi",     "for",      "function", "getopts", "hash",   "help",    "if",    "in",
-    "jobs",   "kill",     "let",      "local",   "popd",   "printf",  "pushd", "pwd",
-    "read",   "readonly", "return",   "select",  "set",    "shift",   "shopt", "source",
-    "test",   "then",     "time",     "times",   "trap",   "true",    "type",  "typeset",
-    "ulimit", "umask",    "unalias",  "unset",   "until",  "wait",    "while", "}"};
-// Run their operands as a command. The first two are the shell's own.
-constexpr std::string_view kPrefixes[] = {"command", "exec",   "env",    "nice",
-                                          "nohup",   "setsid", "timeout"};
+    ".",    "alias", "bg",   "break",  "case",    "do",    "done",  "elif",     "else",
+    "esac", "eval",  "exit", "export", "fc",      "fg",    "fi",    "for",      "getopts",
+    "hash", "if",    "in",   "jobs",   "kill",    "local", "read",  "readonly", "return",
+    "set",  "shift", "then", "trap",   "unalias", "unset", "until", "while",    "}"};
+// The same, and none of these changes which programs the commands behind it are.
+constexpr std::string_view kHarmless[] = {":",      "[",      "cd",    "echo",  "false",
+                                          "printf", "pwd",    "test",  "times", "true",
+                                          "type",   "ulimit", "umask", "wait"};
+// What bash knows, which some call sh, and dash does not.
+constexpr std::string_view kOfBash[] = {
+    "[[",  "builtin", "coproc", "declare", "dirs",  "enable", "function", "help",
+    "let", "popd",    "pushd",  "select",  "shopt", "source", "time",     "typeset"};
+/// Runs its operands as a command.
+struct Prefix {
+  std::string_view name;
+  std::string_view flags = "";   // letters of options
+  std::string_view valued = "";  // of those with a value
+  std::string_view longs = "";   // each between two spaces, with its "="
+  bool of_the_shell = false;
+};
+constexpr Prefix kPrefixes[] = {
+    {.name = "command", .of_the_shell = true},
+    {.name = "env", .valued = "u"},
+    {.name = "exec", .of_the_shell = true},
+    {.name = "ionice", .flags = "t", .valued = "cn", .longs = " --ignore --class= --classdata= "},
+    {.name = "nice", .valued = "n", .longs = " --adjustment= "},
+    {.name = "nohup"},
+    {.name = "setsid", .flags = "cfw", .longs = " --ctty --fork --wait "},
+    {.name = "time", .flags = "p"},
+    {.name = "timeout",
+     .flags = "v",
+     .valued = "ks",
+     .longs = " --foreground --kill-after= --preserve-status --signal= --verbose "}};
 // Of a script, what the kernel looks at (BINPRM_BUF_SIZE, execve(2)).
 constexpr std::size_t kFirstLine = 256;
 
 template <std::size_t N>
-bool one_of(const std::string& word, const std::string_view (&words)[N]) {
+bool one_of(std::string_view word, const std::string_view (&words)[N]) {
   return std::ranges::find(words, word) != std::end(words);
 }
 
 struct Token {
-  // An unclear word has an expansion in it, or is not closed.
-  enum class Kind { kWord, kOperator, kUnclear, kEnd };
+  // An unclear word has an expansion in it. Behind one that is lost, where the next one begins
+  // cannot be told.
+  enum class Kind { kEnd, kOperator, kWord, kUnclear, kLost, kUnclosed };
   Kind kind = Kind::kEnd;
   std::string text{};       // of a word, without its quotes
   bool quoted = false;      // a part of it
@@ -68,10 +96,11 @@ class Scanner {
     return c;
   }
   void skip_blanks();
-  /// False: it is unclear.
-  bool take_part(Token& word);
-  bool take_quoted(Token& word, char quote);
-  bool take_percent(Token& word);
+  // Of a word, each of these takes a part and makes its kind a worse one where it has to.
+  void take_part(Token& word);
+  void take_quoted(Token& word, char quote);
+  void take_percent(Token& word);
+  void take_dollar(Token& word);
 
   std::string_view rest_;
 };
@@ -90,23 +119,37 @@ void Scanner::skip_blanks() {
   }
 }
 
-bool Scanner::take_percent(Token& word) {
-  if (!rest_.starts_with('%')) return false;
-  word.text += take();
-  return true;
+/// A percent sign, or what is to be put in: a word in the shell's quotes, of which there are as
+/// many as close again.
+void Scanner::take_percent(Token& word) {
+  const auto end = rest_.starts_with('(') ? rest_.find(")s") : rest_.npos;
+  if (rest_.starts_with('%')) {
+    word.text += take();
+  } else if (end != rest_.npos) {
+    rest_.remove_prefix(end + 2);
+    word.kind = std::max(word.kind, Token::Kind::kUnclear);
+  } else {
+    word.kind = Token::Kind::kLost;
+  }
 }
 
-bool Scanner::take_quoted(Token& word, char quote) {
+void Scanner::take_dollar(Token& word) {
+  const bool nests = rest_.find_first_of("({'\"%") == 0;
+  word.kind = std::max(word.kind, nests ? Token::Kind::kLost : Token::Kind::kUnclear);
+}
+
+void Scanner::take_quoted(Token& word, char quote) {
   word.quoted = true;
-  while (!rest_.empty()) {
+  while (!rest_.empty() && word.kind < Token::Kind::kLost) {
     char c = take();
-    if (c == quote) return true;
+    if (c == quote) return;
     if (c == '%') {
-      if (!take_percent(word)) return false;
+      take_percent(word);
       continue;
     }
     if (quote == '"') {
-      if (c == '$' || c == '`') return false;
+      if (c == '$') take_dollar(word);
+      if (c == '`') word.kind = Token::Kind::kLost;
       if (c == '\\' && !rest_.empty() &&
           std::string_view("$`\"\\\n").find(rest_.front()) != std::string_view::npos) {
         c = take();
@@ -115,35 +158,40 @@ bool Scanner::take_quoted(Token& word, char quote) {
     }
     word.text += c;
   }
-  return false;
+  if (word.kind < Token::Kind::kLost) word.kind = Token::Kind::kUnclosed;
 }
 
-bool Scanner::take_part(Token& word) {
+void Scanner::take_part(Token& word) {
   const char c = take();
   switch (c) {
     case '\'':
     case '"':
       return take_quoted(word, c);
     case '\\':
-      if (rest_.empty()) return false;
-      if (rest_.front() != '\n') {
+      if (rest_.empty()) {
+        word.kind = std::max(word.kind, Token::Kind::kUnclear);
+      } else if (rest_.front() != '\n') {
         word.quoted = true;
-        if (rest_.front() == '%') return false;
+        if (rest_.front() == '%') word.kind = Token::Kind::kLost;
         word.text += take();
       } else {
         take();
       }
-      return true;
+      return;
     case '%':
       return take_percent(word);
     case '$':
+      return take_dollar(word);
     case '`':
+      word.kind = Token::Kind::kLost;
+      return;
     case '*':
     case '?':
     case '[':
-      return false;
+      word.kind = std::max(word.kind, Token::Kind::kUnclear);
+      break;
     case '~':
-      if (word.text.empty()) return false;
+      if (word.text.empty()) word.kind = std::max(word.kind, Token::Kind::kUnclear);
       break;
     case '=':
       word.assignment |= !word.quoted && !word.text.empty() &&
@@ -154,7 +202,6 @@ bool Scanner::take_part(Token& word) {
       break;
   }
   word.text += c;
-  return true;
 }
 
 Token Scanner::next() {
@@ -174,39 +221,72 @@ Token Scanner::next() {
     return token;
   }
   token.kind = Token::Kind::kWord;
+  // No pattern.
+  for (const std::string_view command : {"[[", "["}) {
+    if (!rest_.starts_with(command) ||
+        rest_.find_first_of(" \t\n", command.size()) != command.size())
+      continue;
+    token.text = command;
+    rest_.remove_prefix(command.size());
+    return token;
+  }
   while (!rest_.empty() && rest_.front() != ' ' && rest_.front() != '\t' &&
-         kOperators.find(rest_.front()) == std::string_view::npos) {
-    if (!take_part(token)) return {.kind = Token::Kind::kUnclear};
+         kOperators.find(rest_.front()) == std::string_view::npos &&
+         token.kind < Token::Kind::kLost) {
+    take_part(token);
   }
   // bash expands {a,b}.
   if (token.text.find_first_of("{}") != std::string::npos && token.text.size() > 1) {
-    token.kind = Token::Kind::kUnclear;
+    token.kind = std::max(token.kind, Token::Kind::kUnclear);
   }
   return token;
 }
 
-/// What a shell would run first, as far as that is clear.
-class FirstProgram {
+/// Whether a quote is open at the end: no shell runs that.
+bool is_unclosed(std::string_view command) {
+  Scanner scanner(command);
+  Token token;
+  do {
+    token = scanner.next();
+    // A here-document takes lines from further on.
+  } while (token.kind != Token::Kind::kEnd && token.kind < Token::Kind::kLost &&
+           token.text != "<<");
+  return token.kind == Token::Kind::kUnclosed;
+}
+
+/// What a shell would run first, as far as that is clear, and then behind "&&", ";" and at a new
+/// line.
+class Programs {
  public:
-  FirstProgram(std::string_view command, const Judging& judging)
+  Programs(std::string_view command, const Judging& judging)
       : scanner_(command), judging_(judging) {}
   std::optional<std::string> judge();
 
  private:
   enum class Found { kYes, kNo, kUnclear };
+  // What a command is followed by.
+  enum class Next { kEnd, kIfItSucceeds, kAnyway, kUnclear };
+
   Found executable(const std::string& path) const;
   Found found(const std::string& program, std::string& path) const;
   std::optional<std::string> judge_program(const std::string& program) const;
-  std::optional<std::string> judge_interpreter(const std::string& program,
-                                               const std::string& path) const;
+  std::optional<std::string> judge_content(const std::string& program,
+                                           const std::string& path) const;
   bool skip_redirection(const Token& token);
+  bool skip_option(const Prefix& prefix, std::string_view option);
+  /// The program of the next command; nothing: it is unclear.
+  std::optional<std::string> next_program();
+  Next skip_arguments();
+  /// Whether the whole fails if this command does.
+  bool decides();
 
   Scanner scanner_;
   const Judging& judging_;
-  bool other_path_ = false;  // PATH is set before the program
+  bool other_path_ = false;    // PATH is set before the program
+  bool other_folder_ = false;  // by cd
 };
 
-FirstProgram::Found FirstProgram::executable(const std::string& path) const {
+Programs::Found Programs::executable(const std::string& path) const {
   struct stat status {};
   if (stat(path.c_str(), &status) != 0) {
     return errno == ENOENT || errno == ENOTDIR || judging_.as_checker_user ? Found::kNo
@@ -217,9 +297,10 @@ FirstProgram::Found FirstProgram::executable(const std::string& path) const {
   return judging_.as_checker_user || (status.st_mode & 0111) == 0 ? Found::kNo : Found::kUnclear;
 }
 
-FirstProgram::Found FirstProgram::found(const std::string& program, std::string& path) const {
+Programs::Found Programs::found(const std::string& program, std::string& path) const {
   if (program.find('/') != std::string::npos) {
     // Checkers run in the root directory.
+    if (other_folder_ && !program.starts_with('/')) return Found::kUnclear;
     path = program.starts_with('/') ? program : "/" + program;
     return executable(path);
   }
@@ -236,20 +317,46 @@ FirstProgram::Found FirstProgram::found(const std::string& program, std::string&
   return best;
 }
 
+constexpr const char* kUseless = ": the check cannot tell whether its client is alive; ";
+
 std::string complaint(const std::string& what) {
-  return concat(what,
-                " is not found, or user " MANDOS_CHECKER_USER
-                " may not execute it: the check cannot tell whether its client is alive; install "
-                "it, or set another checker");
+  return concat(what, " is not found, or user " MANDOS_CHECKER_USER " may not execute it", kUseless,
+                "install it, or set another checker");
+}
+
+/// Whether the kernel refuses it (elf(5)): it is not executable by its type, or its program headers
+/// are cut off. Not if it is of a kind of machine that we know nothing of.
+template <class Header>
+bool is_broken(std::string_view content, std::size_t size) {
+  Header header{};
+  if (content.size() < sizeof header) return true;
+  std::memcpy(&header, content.data(), sizeof header);
+  return (header.e_type != ET_EXEC && header.e_type != ET_DYN) || header.e_phoff > size ||
+         std::size_t{header.e_phnum} * header.e_phentsize > size - header.e_phoff;
+}
+bool is_broken_elf(std::string_view content, std::size_t size) {
+  constexpr char kOurs = std::endian::native == std::endian::little ? ELFDATA2LSB : ELFDATA2MSB;
+  if (!content.starts_with(ELFMAG)) return false;
+  if (content.size() <= EI_DATA) return true;
+  if (content[EI_DATA] != kOurs) return false;
+  return content[EI_CLASS] == ELFCLASS64   ? is_broken<Elf64_Ehdr>(content, size)
+         : content[EI_CLASS] == ELFCLASS32 ? is_broken<Elf32_Ehdr>(content, size)
+                                           : false;
 }
 
 /// Of a script, execve(2): the interpreter, and the program that env(1) is to find.
-std::optional<std::string> FirstProgram::judge_interpreter(const std::string& program,
-                                                           const std::string& path) const {
+std::optional<std::string> Programs::judge_content(const std::string& program,
+                                                   const std::string& path) const {
   const UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
   std::array<char, kFirstLine> buffer{};
   const auto size = file ? read(file.get(), buffer.data(), buffer.size()) : -1;
   std::string_view line(buffer.data(), size < 0 ? 0 : static_cast<std::size_t>(size));
+  struct stat status {};
+  if (size > 0 && fstat(file.get(), &status) == 0 &&
+      is_broken_elf(line, static_cast<std::size_t>(status.st_size))) {
+    return concat("the checker program ", escaped(program), " is a damaged executable", kUseless,
+                  "install it again");
+  }
   if (!line.starts_with("#!") || line.find('\n') == std::string_view::npos) return std::nullopt;
   line = line.substr(2, line.find('\n') - 2);
   const auto word = [&line] {
@@ -275,12 +382,16 @@ std::optional<std::string> FirstProgram::judge_interpreter(const std::string& pr
                           escaped(program)));
 }
 
-std::optional<std::string> FirstProgram::judge_program(const std::string& program) const {
+std::optional<std::string> Programs::judge_program(const std::string& program) const {
   std::string path;
   switch (found(program, path)) {
     case Found::kYes:
-      return judge_interpreter(program, path);
+      return judge_content(program, path);
     case Found::kNo:
+      if (one_of(program, kOfBash)) {
+        return concat(escaped(program), " is no command of /bin/sh, which is dash", kUseless,
+                      "use one that it has, or bash -c");
+      }
       return complaint("the checker program " + escaped(program));
     case Found::kUnclear:
       break;
@@ -288,16 +399,41 @@ std::optional<std::string> FirstProgram::judge_program(const std::string& progra
   return std::nullopt;
 }
 
-bool FirstProgram::skip_redirection(const Token& token) {
+bool Programs::skip_redirection(const Token& token) {
   // Not a here-document, which takes lines from further on.
-  return (token.text.starts_with('<') || token.text.starts_with('>')) && token.text != "<<" &&
-         scanner_.next().kind == Token::Kind::kWord;
+  if (!(token.text.starts_with('<') || token.text.starts_with('>')) || token.text == "<<") {
+    return false;
+  }
+  const auto kind = scanner_.next().kind;
+  return kind == Token::Kind::kWord || kind == Token::Kind::kUnclear;
 }
 
-std::optional<std::string> FirstProgram::judge() {
-  std::string prefix;
+/// Of an option, its value too. False: it is not known.
+bool Programs::skip_option(const Prefix& prefix, std::string_view option) {
+  if (option.starts_with("--")) {
+    const auto name = option.substr(0, std::min(option.find('='), option.size() - 1) + 1);
+    return prefix.longs.find(concat(' ', name, ' ')) != std::string_view::npos;
+  }
+  option.remove_prefix(1);
+  if (option.empty()) return false;
+  if (prefix.name == "nice" && option.find_first_not_of("0123456789") == option.npos) return true;
+  const auto valued = option.find_first_not_of(prefix.flags);
+  if (valued == option.npos) return true;
+  if (prefix.valued.find(option[valued]) == std::string_view::npos) return false;
+  if (valued + 1 < option.size()) {
+    other_path_ |= prefix.name == "env" && option.substr(valued + 1) == "PATH";
+    return true;
+  }
+  const Token value = scanner_.next();
+  other_path_ |= prefix.name == "env" && value.text == "PATH";
+  return value.kind == Token::Kind::kWord || value.kind == Token::Kind::kUnclear;
+}
+
+std::optional<std::string> Programs::next_program() {
+  Prefix prefix{.name = ""};
   bool begins = true;  // a command, so that reserved words are such
-  bool has_duration = false;
+  bool has_options = false;
+  bool has_duration = true;
   for (;;) {
     const Token token = scanner_.next();
     if (token.kind == Token::Kind::kOperator) {
@@ -314,38 +450,89 @@ std::optional<std::string> FirstProgram::judge() {
         (scanner_.rest().starts_with('<') || scanner_.rest().starts_with('>'))) {
       continue;
     }
-    if ((prefix.empty() || prefix == "env") && token.assignment) {
+    if ((prefix.name.empty() || prefix.name == "env") && token.assignment) {
       other_path_ |= token.text.starts_with("PATH=");
       continue;
     }
-    if (prefix == "timeout" && !std::exchange(has_duration, true)) {
-      if (token.text.starts_with('-')) return std::nullopt;
+    if (has_options && token.text.starts_with('-')) {
+      if (token.text == "--") {
+        has_options = false;
+      } else if (!skip_option(prefix, token.text)) {
+        return std::nullopt;
+      }
       continue;
     }
-    if (one_of(token.text, kPrefixes)) {
-      prefix = token.text;
-      has_duration = false;
-      if (prefix == "command" || prefix == "exec") continue;
-      if (auto missing = judge_program(token.text)) return missing;
+    has_options = false;
+    if (!std::exchange(has_duration, true)) continue;
+    const auto* const found = std::ranges::find(kPrefixes, token.text, &Prefix::name);
+    // To bash it is a reserved word, which takes no file's name.
+    const bool is_word = token.text == "time" && !judging_.is_dash;
+    if (found != std::end(kPrefixes)) {
+      prefix = *found;
+      has_options = !prefix.of_the_shell;
+      has_duration = prefix.name != "timeout";
+      if (!prefix.of_the_shell && !is_word && judge_program(token.text)) return token.text;
       continue;
     }
-    if (token.text.starts_with('-') || token.text.find('=') != std::string::npos ||
-        one_of(token.text, kOfTheShell)) {
+    const bool is_clear = !token.text.starts_with('-') && token.text.find('=') == std::string::npos;
+    if (!is_clear || one_of(token.text, kOfTheShell) ||
+        (!judging_.is_dash && one_of(token.text, kOfBash))) {
       return std::nullopt;
     }
-    // A function of that name, or what is to be run in its place.
-    const auto rest = scanner_.rest();
-    if (rest.find("||") != std::string_view::npos || scanner_.next().text == "(") {
-      return std::nullopt;
+    return token.text;
+  }
+}
+
+Programs::Next Programs::skip_arguments() {
+  for (;;) {
+    const Token token = scanner_.next();
+    if (token.kind == Token::Kind::kEnd) return Next::kEnd;
+    if (token.kind == Token::Kind::kWord || token.kind == Token::Kind::kUnclear) continue;
+    if (token.kind != Token::Kind::kOperator) return Next::kUnclear;
+    if (token.text == "&&") return Next::kIfItSucceeds;
+    if (token.text == ";" || token.text == "\n") return Next::kAnyway;
+    if (!skip_redirection(token)) return Next::kUnclear;
+  }
+}
+
+bool Programs::decides() {
+  Next next = Next::kUnclear;
+  do {
+    next = skip_arguments();
+  } while (next == Next::kIfItSucceeds);
+  return next == Next::kEnd;
+}
+
+std::optional<std::string> Programs::judge() {
+  for (bool is_first = true;; is_first = false) {
+    const auto program = next_program();
+    // What another command makes good is no fault.
+    if (!program || scanner_.rest().find("||") != std::string_view::npos) return std::nullopt;
+    const bool is_harmless = one_of(*program, kHarmless);
+    if (const auto missing = is_harmless ? std::nullopt : judge_program(*program)) {
+      // A function of that name.
+      const bool counts = is_first ? scanner_.next().text != "(" : decides();
+      return counts ? missing : std::nullopt;
     }
-    return judge_program(token.text);
+    const Next next = skip_arguments();
+    if (next == Next::kEnd || next == Next::kUnclear) return std::nullopt;
+    other_folder_ |= *program == "cd";
   }
 }
 
 }  // namespace
 
 std::optional<std::string> judge_command(std::string_view command, const Judging& judging) {
-  return FirstProgram(command, judging).judge();
+  if (is_unclosed(command)) {
+    return concat("the checker has a quote that is not closed, so that /bin/sh does not run it",
+                  kUseless, "close the quote");
+  }
+  return Programs(command, judging).judge();
+}
+
+bool shell_is_dash() {
+  std::error_code failed;
+  return std::filesystem::canonical("/bin/sh", failed).filename() == "dash";
 }
 
 }  // namespace mandos::checker_runner

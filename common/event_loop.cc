@@ -36,17 +36,14 @@ EventLoop::EventLoop()
 
 void EventLoop::watch(int fd, std::uint32_t events, Ready ready) {
   auto entry = std::make_unique<Watch>(Watch{fd, std::move(ready)});
-  epoll_event event{};
-  event.events = events;
-  event.data.ptr = entry.get();
+  epoll_event event{.events = events, .data = {.ptr = entry.get()}};
   if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) fail("epoll_ctl(ADD)");
   watches_[fd] = std::move(entry);
 }
 
 void EventLoop::rewatch(int fd, std::uint32_t events) {
-  epoll_event event{};
-  event.events = events;
-  event.data.ptr = watches_.at(fd).get();  // rewatch() is for what is watched
+  // rewatch() is for what is watched
+  epoll_event event{.events = events, .data = {.ptr = watches_.at(fd).get()}};
   if (epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event) != 0) fail("epoll_ctl(MOD)");
 }
 
@@ -87,9 +84,9 @@ void EventLoop::arm() {
   armed_ = timers_.begin()->first.first;
   const auto since_boot = std::max(armed_.time_since_epoch(), std::chrono::nanoseconds(1));
   const auto seconds = std::chrono::floor<std::chrono::seconds>(since_boot);
-  itimerspec spec{};
-  spec.it_value.tv_sec = static_cast<time_t>(seconds.count());
-  spec.it_value.tv_nsec = static_cast<long>((since_boot - seconds).count());
+  const itimerspec spec{.it_interval = {},
+                        .it_value = {.tv_sec = static_cast<time_t>(seconds.count()),
+                                     .tv_nsec = static_cast<long>((since_boot - seconds).count())}};
   if (timerfd_settime(timer_fd_.get(), TFD_TIMER_ABSTIME, &spec, nullptr) != 0) {
     fail("timerfd_settime");
   }

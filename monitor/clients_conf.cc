@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "monitor/clients_conf.h"
 
-#include <nettle/base64.h>
 #include <pwd.h>
 #include <unistd.h>
 
@@ -103,22 +102,6 @@ std::string expand_path(std::string_view path) {
   return found ? *found + out.substr(slash) : out;
 }
 
-/// Base64 (RFC 4648), folded or not. Where it is damaged, or nothing.
-std::optional<std::size_t> decode_base64(std::string_view text, SecretString& out) {
-  base64_decode_ctx context;
-  base64_decode_init(&context);
-  out.resize(BASE64_DECODE_LENGTH(text.size()));
-  std::size_t size = 0;
-  for (std::size_t at = 0; at < text.size(); ++at) {
-    auto* const next = reinterpret_cast<std::uint8_t*>(out.data()) + size;
-    const int bytes = base64_decode_single(&context, next, text[at]);
-    if (bytes < 0) return at;
-    size += static_cast<std::size_t>(bytes);
-  }
-  out.resize(size);
-  return base64_decode_final(&context) == 1 ? std::nullopt : std::optional(text.size());
-}
-
 class Loader {
  public:
   LoadedClients load(const std::string& configdir);
@@ -190,8 +173,9 @@ SecretPtr Loader::read_secret(const Values& values) {
     bool denied = false;
     auto read = read_file(path, {.is_private = true, .limit = kLargestSecret}, &denied);
     if (!read || !*read) {
-      refuse(about(source, read ? concat("found no file ", path, ", expected the secret in it")
-                                : read.error()),
+      refuse(about(source, path.empty() ? "found nothing, expected the path of a file"
+                           : read ? concat("found no file ", path, ", expected the secret in it")
+                                  : read.error()),
              denied);
       return nullptr;
     }
@@ -203,7 +187,7 @@ SecretPtr Loader::read_secret(const Values& values) {
   }
   const auto found = judge_openpgp(content);
   if (found == OpenPgp::kDamaged) {
-    wrong(source, "an OpenPGP message that does not end where its last packet does",
+    wrong(source, "an OpenPGP message whose lengths or checksum do not fit",
           "it whole: the client could not decrypt what it gets");
     return nullptr;
   }
@@ -266,7 +250,9 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
   } else if (!client.fingerprint.empty()) {
     warn(*values.find("fingerprint"), "without a key_id it never matches");
   } else if (!values.contains("key_id") || key_id->second.option.value.empty()) {
-    lacks("key_id", "64 hexadecimal digits");
+    lacks("key_id", nearest(name, kCommon).empty()
+                        ? "64 hexadecimal digits"
+                        : "64 hexadecimal digits; or is it meant to be [DEFAULT]?");
     ini_.defaults().broken |= !nearest(name, kCommon).empty();
   }
   for (const auto* const limit : {"timeout", "extended_timeout"}) {
@@ -335,8 +321,13 @@ LoadedClients Loader::load(const std::string& configdir) {
   const auto main_file = configdir + "/clients.conf";
   const auto folder = configdir + "/clients.d";
   out_.folders.insert(folder);
-  bool any = read(main_file, false);
   bool denied = false;
+  // Who may write there replaces any file in it.
+  if (const auto usable = read_file(configdir, {.is_folder = true}, &denied); !usable) {
+    refuse(usable.error(), denied);
+    return std::move(out_);
+  }
+  bool any = read(main_file, false);
   if (const auto usable = read_file(folder, {.is_folder = true}, &denied); !usable) {
     refuse(usable.error(), denied);
   } else if (*usable) {

@@ -64,10 +64,16 @@ std::vector<std::string> fate(const Client& before, const Client& after, const E
     const std::string from = each.value(before);
     const std::string to = each.value(after);
     if (from == to) continue;
+    // What would look alike is shown from a little before it differs.
+    const auto begin =
+        escaped(from, kLongestValue) == escaped(to, kLongestValue)
+            ? static_cast<std::size_t>(std::ranges::mismatch(from, to).in1 - from.begin()) - 20
+            : 0;
     lines.push_back(
         fate_line("changed", after.name, by,
-                  concat(" setting=", each.name, " from=\"", escaped(from, kLongestValue),
-                         "\" to=\"", escaped(to, kLongestValue), "\"")));
+                  concat(" setting=", each.name, " from=\"", begin == 0 ? "" : "...",
+                         escaped(from.substr(begin), kLongestValue), "\" to=\"",
+                         begin == 0 ? "" : "...", escaped(to.substr(begin), kLongestValue), "\"")));
   }
   const auto* const finished = std::get_if<CheckerFinished>(&event);
   const auto* const approve = std::get_if<Approve>(&event);

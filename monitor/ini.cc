@@ -183,9 +183,21 @@ std::optional<bool> parse_boolean(std::string_view text) {
 std::string shown_name(std::string_view name) {
   const bool plain =
       name.size() <= 30 && std::all_of(name.begin(), name.end(), [](char c) {
-        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == ' ';
       });
   return plain ? std::string(name) : concat("(a name of ", name.size(), " bytes)");
+}
+
+const char* Ini::hint(std::string_view value) {
+  for (auto at = value.find_first_of("#;"); at != value.npos;
+       at = value.find_first_of("#;", at + 1)) {
+    if (at == 0 || std::strchr(" \t\n", value[at - 1]) != nullptr) {
+      return "; a comment needs a line of its own";
+    }
+  }
+  return value.find_first_of("\"'") == 0 || value.ends_with('"') || value.ends_with('\'')
+             ? "; quotes around a value are part of it"
+             : "";
 }
 
 std::string Ini::where(const Place& place, std::string_view section, std::string_view option) {
@@ -202,14 +214,18 @@ void Ini::judge_unknown(Section& section, std::string_view name,
                         std::span<const std::string_view> known,
                         std::span<const std::string_view> guards, Problems& problems,
                         Problems& warnings) {
+  // In a name that reads as though it kept a client from its secret.
+  static constexpr std::string_view kGuarding[] = {"allow", "appr",   "aprov", "block", "by_def",
+                                                   "bydef", "denied", "deny",  "disab", "enab",
+                                                   "refus", "reject", "revok", "stolen"};
   for (const auto& [each, option] : section.options) {
     if (option.place.line == 0 || option.referred || std::ranges::count(known, each) > 0) continue;
     const auto meant = nearest(each, known);
-    // Or it reads as though it kept a client from its secret.
     if (std::ranges::count(guards, meant) > 0 ||
         (meant.empty() && !guards.empty() &&
-         (each.find("approv") != each.npos || each.find("disable") != each.npos ||
-          each.find("enable") != each.npos))) {
+         std::ranges::any_of(kGuarding, [name = each](std::string_view word) {
+           return name.find(word) != name.npos;
+         }))) {
       section.broken = true;
       problems.push_back(problem(option.place, name, each, "an unknown option",
                                  meant.empty() ? "approval_delay, approved_by_default or enabled"
@@ -290,7 +306,13 @@ void Ini::read(std::string file_name, SecretString file_content, Problems& probl
     const auto delimiter = text.find_first_of("=:");
     const auto name = trim(text.substr(0, delimiter));
     if (section == nullptr) {
-      if (!headless) wrong("", "a line before any section", "a section header such as [DEFAULT]");
+      if (!headless) {
+        wrong("",
+              place.line == 1 && line.starts_with("\xef\xbb\xbf")
+                  ? "a byte order mark (save it as UTF-8 without BOM)"
+                  : "a line before any section",
+              "a section header such as [DEFAULT]");
+      }
       headless = true;
     } else if (delimiter == text.npos || name.empty()) {
       wrong("", "a line that is not NAME = VALUE", "that, or white space before a continued value");

@@ -92,11 +92,8 @@ class Ini {
   static std::string problem(const Place& place, std::string_view section, std::string_view option,
                              std::string_view found, std::string_view expected);
   /// What to add to a message about a value that may end with a comment.
-  static const char* hint(std::string_view value) {
-    return value.find(" #") == value.npos && value.find(" ;") == value.npos
-               ? ""
-               : "; a comment needs a line of its own";
-  }
+  /// Or has quotes, which no option takes off.
+  static const char* hint(std::string_view value);
   /// Warns of each option in `section`, which messages call `name`, that is neither `known` nor
   /// referred to by an option that was expanded, and suggests the known name that it resembles. An
   /// option that resembles one of `guards` is a problem instead, and the section broken: the

@@ -15,9 +15,8 @@ std::optional<KeyId> KeyId::parse(std::string_view text) {
     if (c == ' ' || (c >= '\t' && c <= '\r')) continue;
     const auto value = std::string_view("0123456789ABCDEFabcdef").find(c);
     if (value == text.npos || digits == 2 * id.bytes.size()) return std::nullopt;
-    auto& byte = id.bytes[digits / 2];
+    auto& byte = id.bytes[digits++ / 2];
     byte = static_cast<std::uint8_t>(unsigned{byte} << 4 | (value < 16 ? value : value - 6));
-    ++digits;
   }
   if (digits != 2 * id.bytes.size()) return std::nullopt;
   return id;

@@ -59,16 +59,15 @@ int open_new(int family, const Settings& settings, unsigned index, bool served, 
   const unsigned device = index != 0 ? index : kLoopback;
   const bool bound = !interface_of(settings).empty();
   if (bound && !set(SOL_SOCKET, SO_BINDTOIFINDEX, static_cast<int>(device))) return errno;
-  sockaddr_in6 ipv6{};
-  sockaddr_in ipv4{};
-  ipv6.sin6_family = AF_INET6;
-  ipv4.sin_family = AF_INET;
-  ipv6.sin6_port = ipv4.sin_port = htons(settings.port);
-  if (address) {
-    ipv6.sin6_addr = *address;
-    if (IN6_IS_ADDR_LINKLOCAL(&*address)) ipv6.sin6_scope_id = device;
-    std::memcpy(&ipv4.sin_addr, &address->s6_addr[12], sizeof ipv4.sin_addr);
-  }
+  const sockaddr_in6 ipv6{
+      .sin6_family = AF_INET6,
+      .sin6_port = htons(settings.port),
+      .sin6_flowinfo = 0,
+      .sin6_addr = address.value_or(in6addr_any),
+      .sin6_scope_id = address && IN6_IS_ADDR_LINKLOCAL(&*address) ? device : 0};
+  sockaddr_in ipv4{
+      .sin_family = AF_INET, .sin_port = ipv6.sin6_port, .sin_addr = {}, .sin_zero = {}};
+  std::memcpy(&ipv4.sin_addr, &ipv6.sin6_addr.s6_addr[12], sizeof ipv4.sin_addr);
   const auto* place = family == AF_INET6 ? reinterpret_cast<const sockaddr*>(&ipv6)
                                          : reinterpret_cast<const sockaddr*>(&ipv4);
   if (bind(listener.get(), place, family == AF_INET6 ? sizeof ipv6 : sizeof ipv4) != 0) {
@@ -125,7 +124,7 @@ Result<Listeners> open_listeners(const Settings& settings, unsigned index,
   Listeners listeners{.sockets = {}, .inherited = !given.empty()};
   for (const int fd : given) {
     auto adopted = adopt(fd, served);
-    if (!adopted) return Error{adopted.error()};
+    if (!adopted) return Error{concat(settings.place("socket"), adopted.error())};
     listeners.sockets.push_back(std::move(*adopted));
   }
   if (listeners.inherited) return listeners;

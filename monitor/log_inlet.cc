@@ -34,9 +34,13 @@ void LogInlet::ready() {
   std::array<char, kMaxLogLine + 1> line{};
   for (int i = 0; i < kLinesPerRound; ++i) {
     iovec part{line.data(), line.size()};
-    msghdr header{};
-    header.msg_iov = &part;
-    header.msg_iovlen = 1;
+    msghdr header{.msg_name = nullptr,
+                  .msg_namelen = 0,
+                  .msg_iov = &part,
+                  .msg_iovlen = 1,
+                  .msg_control = nullptr,
+                  .msg_controllen = 0,
+                  .msg_flags = 0};
     const ssize_t size = recvmsg(socket_.get(), &header, MSG_DONTWAIT);
     if (size < 0 && errno == EAGAIN) return;
     // To receive one takes as long as its close takes, which the sender chose: never a second time.

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "monitor/openpgp.h"
 
-#include <cstddef>
+#include <nettle/base64.h>
+
+#include <algorithm>
 
 namespace mandos::monitor {
 namespace {
@@ -21,12 +23,53 @@ constexpr std::uint32_t kData = set_of(9, 18, 20);
 constexpr std::uint32_t kPublicKey = set_of(1, 2, 16, 18, 25, 26);
 constexpr std::uint32_t kCiphers = set_of(1, 2, 3, 4, 7, 8, 9, 10, 11, 12, 13);
 
+/// CRC-24 of RFC 4880, section 6.1, of `data` behind what `crc` is of; 0 behind its own octets.
+std::uint32_t crc24(std::string_view data, std::uint32_t crc) {
+  for (const char c : data) {
+    crc ^= std::uint32_t{static_cast<unsigned char>(c)} << 16U;
+    for (int i = 0; i < 8; ++i) crc = crc << 1U ^ ((crc & 0x800000U) == 0 ? 0U : 0x1864cfbU);
+  }
+  return crc;
+}
+
+/// The text between the armor's lines: headers, an empty line, base64 and perhaps a checksum.
+OpenPgp judge_armored(std::string_view text) {
+  const auto begin = std::min(text.find("\n\n"), text.find("\n\r\n"));
+  if (begin == text.npos) return OpenPgp::kWhole;  // or a line that only looks empty
+  // Its line has no padding, unlike one that has nothing else.
+  const auto sum = text.rfind("\n=");
+  const bool has_sum =
+      sum != text.npos && sum > begin && text.substr(sum + 2).find_first_not_of("=\r\n") == 0;
+  SecretString data(&secret_memory());
+  SecretString crc(&secret_memory());
+  return decode_base64(text.substr(begin, has_sum ? sum - begin : text.npos), data) ||
+                 (has_sum && (decode_base64(text.substr(sum + 2), crc) ||
+                              crc24(crc, crc24(data, 0xb704ce)) != 0))
+             ? OpenPgp::kDamaged
+             : judge_openpgp(data);
+}
+
 }  // namespace
+
+std::optional<std::size_t> decode_base64(std::string_view text, SecretString& out) {
+  base64_decode_ctx context;
+  base64_decode_init(&context);
+  out.resize(BASE64_DECODE_LENGTH(text.size()));
+  std::size_t size = 0;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    const int bytes = base64_decode_single(
+        &context, reinterpret_cast<std::uint8_t*>(out.data()) + size, text[at]);
+    if (bytes < 0) return at;
+    size += static_cast<std::size_t>(bytes);
+  }
+  out.resize(size);
+  return base64_decode_final(&context) == 1 ? std::nullopt : std::optional(text.size());
+}
 
 OpenPgp judge_openpgp(std::string_view content) {
   if (content.starts_with("-----BEGIN PGP MESSAGE-----")) {
-    const bool ends = content.find("\n-----END PGP MESSAGE-----") != content.npos;
-    return ends ? OpenPgp::kWhole : OpenPgp::kDamaged;
+    const auto end = content.find("\n-----END PGP MESSAGE-----");
+    return end == content.npos ? OpenPgp::kDamaged : judge_armored(content.substr(0, end));
   }
   const auto number = [content](std::size_t at, std::size_t octets) {
     std::size_t value = 0;

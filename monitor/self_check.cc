@@ -100,9 +100,8 @@ void rehearse(const std::map<std::string, ClientSettings>& file, const StateStor
   std::vector<Effect> effects;  // that nobody carries out
   for (const auto& [name, settings] : file) {
     const auto found = kept.clients.find(name);
-    const bool is_new = found == kept.clients.end();
-    const bool damaged = is_new && kept.damaged.contains(state_file_name(name));
-    if (is_new) {
+    if (found == kept.clients.end()) {
+      const bool damaged = kept.damaged.contains(state_file_name(name));
       tell(damaged ? damaged_line(name) : added_line(name, settings.enabled, kFile));
       continue;
     }
@@ -128,7 +127,9 @@ void rehearse(const std::map<std::string, ClientSettings>& file, const StateStor
 /// The port and the saved state, of which each stays as it is.
 void judge_start(const Settings& settings, const LoadedClients& clients, Report& report) {
   if (geteuid() != 0) {
-    return report.say(true, settings.statedir + " and the port are not judged: only root may");
+    return report.say(true, settings.statedir +
+                                ", the port, and whether root may read files of "
+                                "others are not judged: only root may");
   }
   jail::override_permissions(true);
   std::vector<std::string> problems, warnings;
@@ -172,12 +173,11 @@ int self_check(const LoadedSettings& loaded, bool starts) {
   report.problems(concat(loaded.settings.configdir, "/mandos.conf"), loaded.problems,
                   loaded.warnings);
   if (!loaded.usage_error.empty()) report.say(false, loaded.usage_error);
-  const auto priority_place = loaded.settings.place("priority");
-  const auto exempt_place = loaded.settings.place("source_penalty_exempt");
   const int verdict =
       judge({concat(MANDOS_LIBEXEC_DIR, "/mandos-networker").c_str(), "--judge-settings",
-             loaded.settings.priority.c_str(), priority_place.c_str(),
-             loaded.settings.penalty_exempt.c_str(), exempt_place.c_str()});
+             loaded.settings.priority.c_str(), loaded.settings.place("priority").c_str(),
+             loaded.settings.penalty_exempt.c_str(),
+             loaded.settings.place("source_penalty_exempt").c_str()});
   if (verdict == EXIT_FAILURE) {
     report.fail();
   } else {

@@ -31,15 +31,32 @@ Status set_number(Settings& settings, std::string_view value) {
 }
 
 Status set_interface(Settings& settings, std::string_view value) {
-  settings.interface = value;
-  if (value.size() < IFNAMSIZ && value.find_first_of("/: \t") == value.npos) return Ok{};
-  return Error{concat("an interface's name of at most ", IFNAMSIZ - 1, " bytes")};
+  const bool good = value.size() < IFNAMSIZ && value.find_first_of("/: \t\"'#") == value.npos;
+  return good ? set_text<&Settings::interface>(settings, value)
+              : Error{concat("an interface's name of at most ", IFNAMSIZ - 1, " bytes")};
 }
 
+/// "Mandos #2" may be meant.
 Status set_servicename(Settings& settings, std::string_view value) {
-  settings.servicename = value;
-  const bool good = !value.empty() && value.size() <= 63 && is_text(value);
-  return good ? Status(Ok{}) : Error{"1 to 63 bytes of UTF-8 (RFC 6763 section 4.1.1)"};
+  const bool good = !value.empty() && value.size() <= 63 && is_text(value) &&
+                    (*Ini::hint(value) == '\0' ||
+                     (value.find_first_of("\"'") != 0 && value.find("# ") == value.npos &&
+                      value.find("; ") == value.npos));
+  return good ? set_text<&Settings::servicename>(settings, value)
+              : Error{"1 to 63 bytes of UTF-8 (RFC 6763 section 4.1.1)"};
+}
+
+/// A text in which neither a comment nor quotes can be meant.
+template <auto Member>
+Status set_plain(Settings& settings, std::string_view value) {
+  return *Ini::hint(value) == '\0' ? set_text<Member>(settings, value) : Error{"the value alone"};
+}
+
+/// In another folder no client would be found that was disabled.
+Status set_statedir(Settings& settings, std::string_view value) {
+  return value.empty() || (value.starts_with('/') && *Ini::hint(value) == '\0')
+             ? set_text<&Settings::statedir>(settings, value)
+             : Error{"an absolute path"};
 }
 
 Status set_level(Settings& settings, std::string_view value) {
@@ -83,12 +100,11 @@ constexpr Row kRows[] = {
      "CRITICAL, ERROR, WARNING (preset), INFO or DEBUG"},
     {"foreground", set_boolean<&Settings::foreground>, true, "foreground", 0, nullptr,
      "stay in the foreground, write no PID file"},
-    {"priority", set_text<&Settings::priority>, false, "priority", 0, "STRING",
+    {"priority", set_plain<&Settings::priority>, false, "priority", 0, "STRING",
      "GnuTLS priority string of the handshake"},
     {"servicename", set_servicename, false, "servicename", 0, "NAME",
      "name of the announced service"},
-    {"statedir", set_text<&Settings::statedir>, false, "statedir", 0, "DIR",
-     "folder of the saved state"},
+    {"statedir", set_statedir, false, "statedir", 0, "DIR", "folder of the saved state"},
     {"restore", set_boolean<&Settings::restore>, true, "no-restore", 0, nullptr,
      "start without the saved state"},
     {"use_dbus", set_boolean<&Settings::use_dbus>, true, "no-dbus", 0, nullptr, "serve no D-Bus"},
@@ -100,7 +116,7 @@ constexpr Row kRows[] = {
     {"login_grace_time", set_duration<&Settings::login_grace, 1, 3600>, true},
     {"source_penalty_time", set_duration<&Settings::source_penalty, 0, 86400>, true},
     {"source_penalty_threshold", set_number<&Settings::penalty_threshold, 1, 10000>, true},
-    {"source_penalty_exempt", set_text<&Settings::penalty_exempt>, false},
+    {"source_penalty_exempt", set_plain<&Settings::penalty_exempt>, false},
     {"networkers", set_number<&Settings::networkers, 1, 16>, true},
 };
 
@@ -199,11 +215,10 @@ LoadedSettings load_settings(const CommandLine& command_line,
     Ini ini;
     using Content = decltype(read_file(path, {}));
     auto content = kept ? Content(SecretString(std::string_view(*kept), &secret_memory()))
-                        : read_file(path, {});
+                        : read_file(path, {.limit = kMostSettings});
     if (!content) out.problems.push_back(content.error());
     if (content && *content) {
       out.text = std::string_view(**content);
-      if (out.text.size() > kMostSettings) out.problems.push_back(path + ": longer than 64 KiB");
       ini.read(path, std::move(**content), out.problems);
     }
     for (const auto& [name, section] : ini.sections()) {
@@ -250,7 +265,8 @@ LoadedSettings load_settings(const CommandLine& command_line,
                                                     : "IPv4 address, since IPv6 is off",
                                   Ini::hint(settings.address)));
   }
-  if (!settings.zeroconf && settings.port == 0 && settings.socket < 0) {
+  // An error may be in one of these.
+  if (out.problems.empty() && !settings.zeroconf && settings.port == 0 && settings.socket < 0) {
     out.usage_error = "without Zeroconf a port or a socket is needed";
   }
   return out;

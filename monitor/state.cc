@@ -146,6 +146,9 @@ Result<StateStore> StateStore::open(std::string path, bool read, std::vector<std
   if (!look && (status.st_mode & 07777) != 0700 && fchmod(store.directory_.get(), 0700) != 0) {
     warnings.push_back(errno_error(errno, path, ": its mode is not 0700").text);
   }
+  if (has_pickle && read && std::ranges::count(*ours, kGoOn) == 0) {
+    warnings.push_back(concat(path, "/", kPickle, ": the Python server's saved state is not read"));
+  }
   if (has_pickle && !look) {
     const UniqueFd mark(
         openat(store.directory_.get(), kGoOn, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
@@ -188,9 +191,9 @@ Result<StateStore::Loaded> StateStore::load(std::vector<std::string>& warnings) 
   const auto files = directory_ ? list(&others) : Result(std::vector<std::string>());
   if (!files) return Error{files.error()};
   for (const auto& file : others) {
-    warnings.push_back(concat(path_, "/", escaped(file),
-                              file == kPickle ? ": the Python server's saved state is not read"
-                                              : ": nothing of ours, left alone"));
+    if (file != kPickle) {  // of which open() warns
+      warnings.push_back(concat(path_, "/", escaped(file), ": nothing of ours, left alone"));
+    }
   }
   Loaded loaded;
   std::vector<std::string> problems;

@@ -58,8 +58,8 @@ Result<Exemptions> Exemptions::parse(std::string_view text) {
     text.remove_prefix(word.size());
     const auto network = parse_network(word);
     if (!network || networks.size() == kMost) {
-      return Error{concat("found '", escaped(word, 60), "', expected at most ", kMost,
-                          " networks such as 192.0.2.0/24 or 2001:db8::/32",
+      return Error{concat("found '", std::string_view(word).substr(0, 60), "', expected at most ",
+                          kMost, " networks such as 192.0.2.0/24 or 2001:db8::/32",
                           network ? "; it is one too many" : "")};
     }
     networks.push_back(*network);

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <string>
 #include <string_view>
 
 #include "common/descriptors.h"
@@ -70,8 +71,12 @@ int main(int argc, char** argv) {
     const auto tls = Tls::make(argv[2]);
     const auto exempt = Exemptions::parse(argv[4]);
     constexpr const char* kBad = inspection::kBad;
-    if (!tls) std::printf("%s%s%s\n", kBad, argv[3], tls.error().c_str());
-    if (!exempt) std::printf("%s%s%s\n", kBad, argv[5], exempt.error().c_str());
+    // As the monitor shows the same at a start.
+    const auto shown = [](const char* place, const std::string& error) {
+      return escaped(concat(place, error), 800);
+    };
+    if (!tls) std::printf("%s%s\n", kBad, shown(argv[3], tls.error()).c_str());
+    if (!exempt) std::printf("%s%s\n", kBad, shown(argv[5], exempt.error()).c_str());
     return tls && exempt ? 0 : 1;
   }
   // Not exit(): the libraries' own clean-up would need system calls that are gone.

@@ -123,14 +123,15 @@ Result<std::unique_ptr<Tls>> Tls::make(const std::string& priority) {
   }
   tls->credentials_.reset(credentials);
 
-  const std::string what = concat("found priority string '", escaped(priority), "', which");
+  const std::string what =
+      concat("found priority string '", std::string_view(priority).substr(0, 200), "', which");
   gnutls_priority_t parsed = nullptr;
   const char* where = nullptr;
   if (const int failed = gnutls_priority_init(&parsed, priority.c_str(), &where); failed != 0) {
     return Error{concat(what, " GnuTLS does not accept",
                         where == nullptr || *where == '\0' || where == priority.c_str()
                             ? ""
-                            : concat(" from '", escaped(where), "' on"),
+                            : concat(" from '", std::string_view(where).substr(0, 200), "' on"),
                         " (", gnutls_strerror(failed),
                         "); leave it out for the default, see mandos.conf(5)")};
   }

@@ -44,8 +44,7 @@ void Notify::send(std::string_view state) const {
   if (path_.empty()) return;
   // Not kept open: everything above standard error is closed once after this was made.
   const UniqueFd notifier(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
+  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
   std::memcpy(address.sun_path, path_.data(), path_.size());
   const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path_.size());
   static_cast<void>(sendto(notifier.get(), state.data(), state.size(), MSG_NOSIGNAL,

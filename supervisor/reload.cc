@@ -32,8 +32,7 @@ constexpr std::string_view kDone = "reloaded\n";
 constexpr std::string_view kFailed = "the reload failed\n";
 
 sockaddr_un control_address() {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
+  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
   constexpr std::string_view kPath = MANDOS_CONTROL_SOCKET;
   static_assert(kPath.size() < sizeof address.sun_path);
   kPath.copy(address.sun_path, kPath.size());

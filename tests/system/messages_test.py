@@ -79,6 +79,16 @@ SECTIONS = [
      '"5m 30s"; a comment needs a line of its own'),
     ("key_id too short", "[short]\nkey_id = 12ab\nsecret = 0gEB\n",
      'DIR/clients.conf:LINE+1: [short] key_id: found "12ab", expected 64 hexadecimal digits, not 4 characters'),
+    ("secfile empty", "[empty]\nkey_id = KEY\nsecfile =\n",
+     "DIR/clients.conf:LINE+2: [empty] secfile: found nothing, expected the path of a file"),
+    ("quotes", "[quotes]\nkey_id = KEY\nsecret = 0gEB\ntimeout = \"PT50S\"\n",
+     'DIR/clients.conf:LINE+3: [quotes] timeout: found "\\x22PT50S\\x22", expected a duration such as PT5M, P1DT12H or '
+     '"5m 30s"; quotes around a value are part of it'),
+    ("option with a space", "[space]\nkey_id = KEY\nsecret = 0gEB\napproval delay = PT5M\n",
+     'DIR/clients.conf:LINE+3: [space] approval delay: found an unknown option, expected "approval_delay"'),
+    ("option that reads as a guard", "[guard]\nkey_id = KEY\nsecret = 0gEB\ndeny_by_default = yes\n",
+     "DIR/clients.conf:LINE+3: [guard] deny_by_default: found an unknown option, expected approval_delay, "
+     "approved_by_default or enabled"),
     ("key_id missing", "[none]\nsecret = 0gEB\n",
      "DIR/clients.conf:LINE: [none] key_id: found nothing, expected 64 hexadecimal digits"),
 ]
@@ -161,6 +171,9 @@ def _():
         os.chown(clients, owner, 0)
         refused(config, f"DIR/clients.conf: found owner {name}, expected root; run: chown root DIR/clients.conf")
     os.chown(clients, 0, 0)
+    config.directory.chmod(0o777)
+    refused(config, "DIR: found mode 0777, expected one that lets only its owner write; run: chmod go-w DIR")
+    config.directory.chmod(0o755)
     clients.unlink()
     refused(config, "DIR/clients.conf: found neither it nor any DIR/clients.d/*.conf, expected the clients in them; "
                     "mandos-keygen --password prints a client's section")
@@ -182,6 +195,25 @@ def _():
             ("use_ipv6 = yes # the web", "",
              'use_ipv6: found "yes # the web", expected 1, yes, true, on, 0, no, false or off; a comment needs a line '
              "of its own"),
+            ("priority = NORMAL:\\x", "networker: ",
+             "priority: found priority string 'NORMAL:\\x5cx', which GnuTLS does not accept from '\\x5cx' on "
+             "(The request is invalid.); leave it out for the default, see mandos.conf(5)"),
+            ('priority = "SECURE128"', "",
+             'priority: found "\\x22SECURE128\\x22", expected the value alone; quotes around a value are part of it'),
+            ("source_penalty_exempt = 10.0.0.0/8 # lan", "",
+             'source_penalty_exempt: found "10.0.0.0/8 # lan", expected the value alone; a comment needs a line of its '
+             "own"),
+            ("statedir = /dev/shm/mandos # on its own disk", "",
+             'statedir: found "/dev/shm/mandos # on its own disk", expected an absolute path; a comment needs a line '
+             "of its own"),
+            ('interface = "eth0"', "",
+             'interface: found "\\x22eth0\\x22", expected an interface\'s name of at most 15 bytes; quotes around a value '
+             "are part of it"),
+            ("servicename = Mandos # x", "",
+             'servicename: found "Mandos # x", expected 1 to 63 bytes of UTF-8 (RFC 6763 section 4.1.1); a comment '
+             "needs a line of its own"),
+            ("port = abc\nzeroconf = no", "",
+             'port: found "abc", expected a whole number from 0 to 65535'),
             ("login_grace_time = 5 minutes", "",
              'login_grace_time: found "5 minutes", expected a duration such as PT5M, P1DT12H or "5m 30s"')):
         config = configuration("", f"[DEFAULT]\n{text}\n")
@@ -189,6 +221,14 @@ def _():
         expect_equal(mandos(config, *LISTEN, "--foreground"), (1, [by + where]), "a start")
         _, lines = mandos(config, *LISTEN, "--check")
         expect_equal([line for line in lines if not line.startswith("ok: ")], ["FAILED: " + where], "--check")
+    refused(configuration("", "\ufeff[DEFAULT]\n"),
+            "DIR/mandos.conf:1: found a byte order mark (save it as UTF-8 without BOM), expected a section header such "
+            "as [DEFAULT]")
+    config = configuration("", "[DEFAULT]\nsocket = 77\n")
+    said = "DIR/mandos.conf:2: [DEFAULT] socket: descriptor 77: Bad file descriptor"
+    expect_equal(mandos(config, "--foreground"), (1, [said]), "a start")
+    _, lines = mandos(config, "--check")
+    expect_equal([line for line in lines if not line.startswith("ok: ")], ["FAILED: " + said], "--check")
     config = configuration("", "[DEFAULT]\nprot = 4711\nzerocnf = no\n")
     status, lines = mandos(config, "--check", "--port", "4711")
     expect_equal([line for line in lines if not line.startswith("ok: ")],

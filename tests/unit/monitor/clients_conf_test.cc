@@ -155,6 +155,30 @@ TEST_F(ClientsConfTest, WarnsOfACommentBehindAHost) {
               IsEmpty());
 }
 
+TEST_F(ClientsConfTest, SaysThatQuotesArePartOfAValue) {
+  const std::string hint = "; quotes around a value are part of it";
+  for (const char* option :
+       {"timeout = \"PT50S\"", "enabled = 'no'", "key_id = \"12ab\"", "secret = \"0gEB\""}) {
+    EXPECT_THAT(load(concat("[foo]\n", option, "\n")).problems,
+                testing::Contains(testing::EndsWith(hint)))
+        << option;
+  }
+  EXPECT_THAT(load(section("host = \"web.example\"\n")).warnings,
+              ElementsAre(testing::EndsWith("expected a name or an address" + hint)));
+}
+
+TEST_F(ClientsConfTest, ASectionThatMayBeDefaultIsSaidToBe) {
+  for (const char* name : {"Default", "DEFUALT", "default", "DEFAULTS"}) {
+    const auto loaded = load(section("") + concat('[', name, "]\ntimeout = PT10M\n"));
+    EXPECT_THAT(loaded.problems,
+                testing::Contains(testing::EndsWith(concat(
+                    ":4: [", name,
+                    "] key_id: found nothing, expected 64 hexadecimal digits; or is it meant to "
+                    "be [DEFAULT]?"))));
+    EXPECT_THAT(loaded.clients, IsEmpty());
+  }
+}
+
 TEST_F(ClientsConfTest, RefusesATypingErrorInAnOptionThatGuards) {
   for (const auto& [typed, meant] : {std::pair{"enable", "enabled"},
                                      {"enabeld", "enabled"},
@@ -174,7 +198,10 @@ TEST_F(ClientsConfTest, RefusesATypingErrorInAnOptionThatGuards) {
 }
 
 TEST_F(ClientsConfTest, RefusesAnUnknownOptionThatReadsAsAGuard) {
-  for (const char* name : {"disabled", "approved_default", "approve", "enabled_by_default"}) {
+  for (const char* name :
+       {"disabled", "approved_default", "approve", "enabled_by_default", "deny_by_default",
+        "denied_by_default", "denied", "aprovedbydefault", "appr_delay", "by_default", "allow",
+        "allowed", "refuse", "reject", "revoked", "blocked", "stolen"}) {
     EXPECT_THAT(
         load(section(concat(name, " = no\n"))).problems,
         ElementsAre(testing::EndsWith(concat(":4: [foo] ", name,
@@ -478,9 +505,10 @@ TEST_F(ClientsConfTest, WarnsOfATimeoutThatEndsBeforeTheNextCheck) {
               ElementsAre(says("clients.conf:2: [DEFAULT] interval: ")));
   EXPECT_THAT(load("[DEFAULT]\ntimeout = 1m\n" + section("")).warnings,
               ElementsAre(says("clients.conf:2: [DEFAULT] timeout: found a timeout of \"1m\", ")));
-  EXPECT_THAT(load(section("extended_timeout = 2s\n")).warnings,
-              ElementsAre(says(
-                  "clients.conf:4: [foo] extended_timeout: found an extended_timeout of \"2s\", ")));
+  EXPECT_THAT(
+      load(section("extended_timeout = 2s\n")).warnings,
+      ElementsAre(
+          says("clients.conf:4: [foo] extended_timeout: found an extended_timeout of \"2s\", ")));
   // A check may take 5 s.
   EXPECT_THAT(load(section("timeout = 124s\n")).warnings, SizeIs(1));
   EXPECT_THAT(load(section("timeout = 125s\n")).warnings, IsEmpty());
@@ -528,6 +556,27 @@ TEST_F(ClientsConfTest, WantsAFileOfClients) {
   EXPECT_THAT(load().problems, IsEmpty());
   chmod((folder_ + "/clients.d").c_str(), 0777);
   EXPECT_THAT(load().problems, testing::Contains(AllOf(HasSubstr("clients.d"), HasSubstr("0777"))));
+}
+
+TEST_F(ClientsConfTest, RefusesAFolderThatOthersMayWrite) {
+  write("clients.conf", section(""));
+  for (const mode_t mode : {0777, 0775, 01777}) {
+    chmod(folder_.c_str(), mode);
+    const auto loaded = load();
+    EXPECT_THAT(loaded.problems, ElementsAre(AllOf(testing::StartsWith(folder_ + ": found mode 07"),
+                                                   HasSubstr("chmod go-w " + folder_))));
+    EXPECT_THAT(loaded.clients, IsEmpty());
+  }
+  for (const mode_t mode : {0755, 0711, 0700}) {
+    chmod(folder_.c_str(), mode);
+    EXPECT_THAT(load().problems, IsEmpty());
+  }
+}
+
+TEST_F(ClientsConfTest, AnEmptySecfileIsNoFile) {
+  EXPECT_THAT(load(secret_section("secfile =")).problems,
+              ElementsAre(testing::EndsWith(
+                  ":3: [foo] secfile: found nothing, expected the path of a file")));
 }
 
 // Or their clients would be forgotten, and come back enabled when the links are repaired.

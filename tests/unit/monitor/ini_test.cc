@@ -170,6 +170,26 @@ TEST_F(IniTest, ShowsNoLineThatMayBePartOfASecret) {
   }
 }
 
+TEST_F(IniTest, ShowsANameWithASpaceInIt) {
+  read("[a]\napproval delay = PT5M\n");
+  constexpr std::string_view kKnown[] = {"approval_delay"};
+  Ini::judge_unknown(ini_.sections().at("a"), "a", kKnown, kKnown, problems_, problems_);
+  EXPECT_THAT(problems_, ElementsAre("f:2: [a] approval delay: found an unknown option, expected "
+                                     "\"approval_delay\""));
+}
+
+TEST_F(IniTest, NamesAByteOrderMark) {
+  for (const char* first : {"[DEFAULT]\n", "# a comment\n[DEFAULT]\n", "\n"}) {
+    problems_.clear();
+    read(concat("\xef\xbb\xbf", first));
+    EXPECT_THAT(problems_, ElementsAre("f:1: found a byte order mark (save it as UTF-8 without "
+                                       "BOM), expected a section header such as [DEFAULT]"));
+  }
+  problems_.clear();
+  read("# \xef\xbb\xbf in a comment\n[DEFAULT]\nx = \xef\xbb\xbf\n", "g");
+  EXPECT_THAT(problems_, IsEmpty());
+}
+
 TEST_F(IniTest, RefusesZeroBytes) {
   read({"[a]\nx = \0\n", 10});
   EXPECT_THAT(problems_, ElementsAre(HasSubstr("f:2: [a]")));

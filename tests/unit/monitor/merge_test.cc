@@ -291,6 +291,19 @@ TEST(SavedClient, WhatAStartChangesIsTold) {
   EXPECT_EQ(lines[1],
             "audit: event=changed" + by + " setting=secret from=\"not shown\" to=\"not shown\"");
   EXPECT_TRUE(lines[2].starts_with("audit: event=disabled" + by));
+  // Long values that begin alike are shown from where they differ.
+  auto long_before = file;
+  auto long_after = file;
+  long_before.checker = std::string(200, 'x') + " one";
+  long_after.checker = std::string(200, 'x') + " other";
+  const std::string same = " setting=checker from=\"..." + std::string(18, 'x');
+  EXPECT_THAT(told(client_with(long_before), long_before, long_after),
+              testing::ElementsAre("audit: event=changed" + by + same + " one\" to=\"..." +
+                                   std::string(18, 'x') + " other\""));
+  long_after.checker = std::string(200, 'y');
+  EXPECT_THAT(
+      told(client_with(long_before), long_before, long_after),
+      testing::ElementsAre(testing::HasSubstr("from=\"" + std::string(120, 'x') + "...\"")));
   // What was set at run time is not the file's doing.
   auto set = file;
   set.host = "elsewhere";

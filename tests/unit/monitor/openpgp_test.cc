@@ -8,6 +8,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <string>
+#include <string_view>
+
+#include "common/text.h"
 
 namespace mandos::monitor {
 namespace {
@@ -44,6 +47,94 @@ const std::string kToPassphrase =
     "\4\x09\3\x08"
     "12345678`";
 
+/// By the C code of RFC 4880, section 6.1, in other words.
+std::string checksum(const std::string& data) {
+  unsigned crc = 0xb704ce;
+  for (const unsigned char octet : data) {
+    for (unsigned bit = 8; bit-- > 0;) {
+      const unsigned out = (crc >> 23U ^ octet >> bit) & 1U;
+      crc = (crc << 1U & 0xffffffU) ^ out * 0x864cfbU;
+    }
+  }
+  return bytes(crc, 3);
+}
+std::string base64(const std::string& data, std::size_t folded = 64) {
+  constexpr std::string_view kDigits =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  std::size_t column = 0;
+  const auto put = [&](char c) {
+    if (column++ == folded) {
+      out += '\n';
+      column = 1;
+    }
+    out += c;
+  };
+  for (std::size_t at = 0; at < data.size(); at += 3) {
+    unsigned group = 0;
+    for (std::size_t i = at; i < at + 3; ++i) {
+      group = group << 8U | (i < data.size() ? static_cast<unsigned char>(data[i]) : 0U);
+    }
+    for (std::size_t i = 0; i < 4; ++i) {
+      put(i > data.size() - at ? '=' : kDigits[group >> (18 - 6 * i) & 63U]);
+    }
+  }
+  return out;
+}
+const std::string kBegin = "-----BEGIN PGP MESSAGE-----\n";
+const std::string kEnd = "\n-----END PGP MESSAGE-----\n";
+std::string armored(const std::string& data, const std::string& headers = "\n") {
+  return concat(kBegin, headers, base64(data), "\n=", base64(checksum(data)), kEnd);
+}
+
+TEST(OpenPgp, WholeArmoredMessages) {
+  EXPECT_EQ(base64(checksum("")), "twTO") << "RFC 4880: of nothing";
+  for (std::size_t size = 700; size < 706; ++size) {
+    const std::string data = old_packet(1, kToKey) + new_packet(18, std::string(size, 'd'));
+    const auto text = armored(data);
+    EXPECT_EQ(judge_openpgp(text), OpenPgp::kWhole);
+    EXPECT_EQ(judge_openpgp(armored(data, "Version: 1\nComment: = x\n\n")), OpenPgp::kWhole);
+    // A checksum need not be there (RFC 9580, section 6.1), nor stand in the last line.
+    EXPECT_EQ(judge_openpgp(concat(kBegin, '\n', base64(data), kEnd)), OpenPgp::kWhole);
+    EXPECT_EQ(judge_openpgp(concat(kBegin, '\n', base64(data, 7), kEnd)), OpenPgp::kWhole);
+    EXPECT_EQ(judge_openpgp(concat(text.substr(0, text.find("\n-----END")), "\n\n", kEnd)),
+              OpenPgp::kWhole);
+    std::string windows;
+    for (const char c : text) windows += c == '\n' ? "\r\n" : std::string(1, c);
+    EXPECT_EQ(judge_openpgp(windows), OpenPgp::kWhole);
+    EXPECT_EQ(judge_openpgp("\n" + text), OpenPgp::kOther) << "as before";
+  }
+}
+
+TEST(OpenPgp, DamagedArmoredMessages) {
+  const std::string data = old_packet(1, kToKey) + new_packet(18, std::string(700, 'd'));
+  const auto text = armored(data);
+  const auto first = kBegin.size() + 1;
+  const auto last = text.find("\n=");
+  for (auto at = first; at + 65 < last; at += 65) {
+    auto shorter = text;
+    shorter.erase(at, 65);
+    EXPECT_EQ(judge_openpgp(shorter), OpenPgp::kDamaged) << "without the line at " << at;
+    auto longer = text;
+    longer.insert(at, text, at, 65);
+    EXPECT_EQ(judge_openpgp(longer), OpenPgp::kDamaged) << "with the line at " << at << " twice";
+    auto uncounted = concat(kBegin, '\n', base64(data), kEnd);
+    uncounted.erase(at, 65);
+    // Without its first line it is anything.
+    EXPECT_EQ(judge_openpgp(uncounted), at == first ? OpenPgp::kOther : OpenPgp::kDamaged)
+        << "no checksum, and without the line at " << at;
+  }
+  for (auto at = first; at < last + 6; ++at) {
+    if (text[at] == '\n' || text[at] == '=') continue;
+    for (const char other : {'A', 'B', '#'}) {
+      auto changed = text;
+      changed[at] = text[at] == other ? 'C' : other;
+      EXPECT_EQ(judge_openpgp(changed), OpenPgp::kDamaged) << "at " << at;
+    }
+  }
+  EXPECT_EQ(judge_openpgp(kBegin + "\nhQ" + kEnd), OpenPgp::kDamaged);
+}
+
 TEST(OpenPgp, WholeMessages) {
   for (const std::size_t size : {std::size_t{1}, std::size_t{191}, std::size_t{192},
                                  std::size_t{8383}, std::size_t{8384}, std::size_t{70000}}) {
@@ -62,8 +153,6 @@ TEST(OpenPgp, WholeMessages) {
     }
   }
   EXPECT_EQ(judge_openpgp(old_packet(1, kToKey) + new_packet(18, "data") + "\r\n"),
-            OpenPgp::kWhole);
-  EXPECT_EQ(judge_openpgp("-----BEGIN PGP MESSAGE-----\n\nhQ\n-----END PGP MESSAGE-----\n"),
             OpenPgp::kWhole);
 }
 

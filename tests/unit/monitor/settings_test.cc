@@ -199,6 +199,53 @@ TEST_F(SettingsTest, SaysThatACommentNeedsALine) {
                                     "off; a comment needs a line of its own")));
 }
 
+// What is taken with it would be another folder, with no client in it that was disabled.
+TEST_F(SettingsTest, NoValueHasACommentOrQuotesWithIt) {
+  const std::pair<std::string, std::string> values[] = {{"statedir", "/var/lib/mandos"},
+                                                        {"servicename", "Mandos"},
+                                                        {"interface", "eth0"},
+                                                        {"address", "::1"},
+                                                        {"priority", "SECURE128"},
+                                                        {"source_penalty_exempt", "10.0.0.0/8"},
+                                                        {"port", "4711"},
+                                                        {"socket", "3"},
+                                                        {"debuglevel", "INFO"},
+                                                        {"login_grace_time", "15s"},
+                                                        {"restore", "yes"}};
+  constexpr const char* kComment = "a comment needs a line of its own";
+  constexpr const char* kQuotes = "quotes around a value are part of it";
+  for (const auto& [option, value] : values) {
+    EXPECT_THAT(load(concat("[DEFAULT]\n", option, " = ", value, '\n')).problems, IsEmpty());
+    for (const auto& [changed, hint] : {std::pair(value + " # its own", kComment),
+                                        {value + "\t; its own", kComment},
+                                        {concat('"', value, '"'), kQuotes},
+                                        {concat('\'', value, '\''), kQuotes}}) {
+      const auto loaded = load(concat("[DEFAULT]\n", option, " = ", changed, '\n'));
+      EXPECT_THAT(loaded.problems,
+                  ElementsAre(AllOf(HasSubstr(concat("mandos.conf:2: [DEFAULT] ", option, ": ")),
+                                    testing::EndsWith(concat("; ", hint)))))
+          << changed;
+      EXPECT_EQ(loaded.settings.statedir, MANDOS_STATE_DIR);
+    }
+  }
+  // What is meant.
+  for (const char* name : {"Mandos #2", "Mandos;2", "Mandos of \"Bob\"s"}) {
+    const auto loaded = load(concat("[DEFAULT]\nservicename = ", name, '\n'));
+    EXPECT_THAT(loaded.problems, IsEmpty());
+    EXPECT_EQ(loaded.settings.servicename, name);
+  }
+}
+
+TEST_F(SettingsTest, TheStateDirectoryIsAnAbsolutePath) {
+  for (const char* path : {"state", "./state", "~/state", "# the default"}) {
+    EXPECT_THAT(load(concat("[DEFAULT]\nstatedir = ", path, '\n')).problems,
+                ElementsAre(HasSubstr(
+                    concat("statedir: found \"", path, "\", expected an absolute path"))));
+  }
+  EXPECT_THAT(parse({"--statedir", "state"}).error(),
+              HasSubstr("--statedir: found \"state\", expected an absolute path"));
+}
+
 TEST_F(SettingsTest, TellsAllProblemsAtOnce) {
   EXPECT_THAT(load("[DEFAULT]\nport = x\ndebug = x\njunk\n[x]\ny = 1\ny = 2\n").problems,
               SizeIs(4));
@@ -239,6 +286,9 @@ TEST_F(SettingsTest, WithoutZeroconfAPortOrSocketIsNeeded) {
   EXPECT_NE(load("[DEFAULT]\n", {"--no-zeroconf"}).usage_error, "");
   EXPECT_NE(load("[DEFAULT]\nzeroconf = off\nport = 0\n").usage_error, "");
   EXPECT_EQ(load("[DEFAULT]\nport = 1\n", {"--no-zeroconf"}).usage_error, "");
+  // There is one, with an error.
+  EXPECT_EQ(load("[DEFAULT]\nport = abc\n", {"--no-zeroconf"}).usage_error, "");
+  EXPECT_EQ(load("[DEFAULT]\nsocket = 3 # x\nzeroconf = no\n").usage_error, "");
   EXPECT_EQ(load("[DEFAULT]\n", {"--no-zeroconf", "--socket", "0"}).usage_error, "");
 }
 
