@@ -15,7 +15,7 @@ algorithm: all_of any_of clamp copy copy_if copy_n count count_if equal fill fin
   lower_bound upper_bound binary_search includes set_difference partition fold_left
 array: array to_array
 atomic: atomic atomic_flag atomic_ref memory_order_acquire memory_order_relaxed memory_order_release
-bit: bit_cast bit_ceil bit_width countl_one countl_zero countr_one countr_zero popcount
+bit: bit_cast bit_ceil bit_width countl_one countl_zero countr_one countr_zero endian popcount
 bitset: bitset
 cctype: isalnum isalpha isdigit isprint isspace isxdigit tolower toupper
 charconv: from_chars to_chars chars_format
