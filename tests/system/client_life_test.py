@@ -283,7 +283,7 @@ def import_state():
         config.client(name, key_id, name.encode())
     config.write()
     # As "mandos-ctl --dump-json" has it.
-    state = {name: {"Name": name, "Enabled": name != "disabled", "Timeout": 3600000, "Interval": 1800000,
+    state = {name: {"Name": name, "Enabled": name != "disabled", "Timeout": 3600000, "Interval": 600000,
                     "ExtendedTimeout": 900000, "ApprovalDelay": 0, "ApprovalDuration": 1000,
                     "ApprovedByDefault": True, "Host": "", "Checker": "true", "LastCheckedOK": "",
                     "LastEnabled": "2026-11-26T01:02:03.000004", "LastApprovalRequest": "", "Expires": "",

@@ -14,7 +14,7 @@ RUNS = 250
 MOST_SECONDS = 60
 #: How many of them are killed before they are ready to serve.
 EARLY = 0.2
-FILE = {"Timeout": 3_600_000, "ExtendedTimeout": 900_000, "Interval": 1_800_000, "Host": "",
+FILE = {"Timeout": 3_600_000, "ExtendedTimeout": 900_000, "Interval": 600_000, "Host": "",
         "Checker": "true", "ApprovalDelay": 0, "ApprovalDuration": 1000, "ApprovedByDefault": True,
         "Enabled": True}
 KINDS = {"Host": "s", "Checker": "s", "ApprovedByDefault": "b", "Enabled": "b", "Secret": "ay"}

@@ -106,7 +106,7 @@ def _():
 def _():
     config, _ = configuration()
     keys, section = h.real_client()
-    config.clients["real"] = section | {"checker": "true", "timeout": "PT1H", "interval": "PT30M"}
+    config.clients["real"] = section | {"checker": "true", "timeout": "PT1H", "interval": "PT10M"}
     with Bus() as bus:
         server, caller = with_bus(config), Caller()
         h.wait_until(caller.has_server, "the server is on the bus")

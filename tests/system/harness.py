@@ -270,7 +270,7 @@ class Configuration:
     def client(self, name, key_id, secret=None, **options):
         """Adds a section; `secret` is bytes. Checked by `true`, rarely, unless told otherwise."""
         section = {"key_id": key_id, "fingerprint": "00", "checker": "true", "timeout": "PT1H",
-                   "interval": "PT30M"}
+                   "interval": "PT10M"}
         if secret is not None:
             section["secret"] = base64.b64encode(secret).decode()
         self.clients[name] = section | options
