@@ -592,11 +592,25 @@ TEST_F(State, ALookFindsWhatWouldStopAStart) {
 
 TEST_F(State, ADirectoryOpenToOthersIsClosed) {
   fs::create_directory(path_);
-  ASSERT_EQ(chmod(path_.c_str(), 0775), 0);
-  open();
-  struct stat status {};
-  ASSERT_EQ(stat(path_.c_str(), &status), 0);
-  EXPECT_EQ(status.st_mode, S_IFDIR | 0700U);
+  for (const mode_t mode : {0775U, 0755U, 0711U}) {
+    ASSERT_EQ(chmod(path_.c_str(), mode), 0);
+    open();
+    struct stat status {};
+    ASSERT_EQ(stat(path_.c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode, S_IFDIR | 0700U);
+  }
+}
+
+TEST_F(State, ALookBeforeAStartMakesNothingOurs) {
+  fs::create_directory(path_);
+  for (const mode_t mode : {0770U, 0755U}) {
+    ASSERT_EQ(chmod(path_.c_str(), mode), 0);
+    std::vector<std::string> warnings;
+    EXPECT_TRUE(StateStore::open(path_, true, warnings, nullptr, true));
+    struct stat status {};
+    ASSERT_EQ(stat(path_.c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode, S_IFDIR | mode);
+  }
 }
 
 // What others could write is not trusted, although the directory and the files are ours.
