@@ -1325,7 +1325,7 @@ def ten_thousand(count=None):
     config = h.Configuration()
     for number in range(count or many()):
         config.client(f"client{number}", KEY % number, b"\xd2\x01x", host=f"host{number}.example.org",
-                      interval="PT10H", timeout="PT20H")
+                      interval="PT10H", timeout="PT20H", extended_timeout="PT20H")
     return config
 
 

@@ -5,7 +5,7 @@ for events --exec, and what servers that answer nonsense come to.
 
 Needs python3-gi, dbus-daemon, avahi-daemon, curl, python3-prometheus-client and, for what is compared,
 the original server."""
-import contextlib, json, os, pathlib, re, signal, socket, subprocess, threading, time
+import base64, contextlib, json, os, pathlib, re, signal, socket, subprocess, threading, time
 
 import harness as h
 from bus_test import KEY, Avahi, running
@@ -175,7 +175,8 @@ def _():
     other = h.temporary() / "other"
     other.write_bytes(b"secret")
     armored = h.temporary() / "armored"
-    armored.write_text("-----BEGIN PGP MESSAGE-----\n\nabcd\n-----END PGP MESSAGE-----\n")
+    armored.write_text(f"-----BEGIN PGP MESSAGE-----\n\n{base64.b64encode(WHOLE).decode()}\n"
+                       "-----END PGP MESSAGE-----\n")
 
     def says(status, text):
         ran = ctl("verify", "whole")
