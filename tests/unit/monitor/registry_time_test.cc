@@ -2,6 +2,7 @@
 // The registry on virtual time: what it logs and signals when it is asked too much, and what it
 // makes of time in which the process did not run.
 #include <gmock/gmock.h>
+#include <malloc.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -361,6 +362,20 @@ TEST_F(RegistryTimeTest, ItIsSaidWhenEveryCheckOfEveryClientFails) {
   lines();
   EXPECT_EQ(clients_->summary(), "2 enabled, 1 disabled, 0 waiting; 0 checks failing");
   EXPECT_EQ(count(lines(), "every check"), 0);
+}
+
+TEST_F(RegistryTimeTest, TimersThatAreMovedLeaveNothingBehind) {
+  const auto move = [this](int count) {
+    for (int i = 0; i < count; ++i) {
+      clients_->change("good", Set{Property::kInterval, Milliseconds(90'000 + i % 1000)},
+                       [](const Status&) {});
+      lines();
+    }
+  };
+  move(100);
+  const std::size_t before = mallinfo2().uordblks;
+  move(20'000);
+  EXPECT_LT(mallinfo2().uordblks, before + 256 * 1024);
 }
 
 TEST_F(RegistryTimeTest, TheKeyOfADisabledClientFillsNeitherLogNorBus) {
