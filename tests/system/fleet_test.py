@@ -58,7 +58,7 @@ PidFile none
         else:
             configuration = h.Configuration()
             for name, options in clients.items():
-                configuration.client(name, options.pop("key_id"), b"secret", **options)
+                configuration.client(name, options.pop("key_id"), b"\xd2\x01x", **options)
             with running(configuration):
                 caller = Caller()
                 h.wait_until(caller.has_server, "the server is on the bus", 60)
