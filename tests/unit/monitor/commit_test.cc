@@ -170,6 +170,18 @@ TEST_F(CommitTest, OfAClientRemovedBeforeItsChangeIsOnDiskTheRemovalIsSaved) {
   EXPECT_EQ(bus_disk_.begun, 1U);
 }
 
+TEST_F(CommitTest, ARemovalIsConfirmedOnceItIsOnDisk) {
+  add_client("one");
+  ToMonitor removal;
+  removal.mutable_request()->set_serial(1);
+  removal.mutable_request()->set_name("one");
+  removal.mutable_request()->set_remove(true);
+  ASSERT_TRUE(agent_->send(removal));
+  ASSERT_TRUE(replies(1));
+  ASSERT_TRUE(bus_disk_.kept.contains("one"));
+  EXPECT_TRUE(bus_disk_.kept.at("one").client.removed());
+}
+
 TEST_F(CommitTest, ADoorThatIsGoneGetsNoAnswer) {
   add_client("one");
   bool done = false;

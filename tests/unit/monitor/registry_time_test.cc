@@ -364,6 +364,13 @@ TEST_F(RegistryTimeTest, ItIsSaidWhenEveryCheckOfEveryClientFails) {
   EXPECT_EQ(count(lines(), "every check"), 0);
 }
 
+TEST_F(RegistryTimeTest, TimeInWhichWeDidNotRunIsNotServedAndNoOtherIsLeftOut) {
+  pass(seconds(20));
+  const Instant due = *good().next_check;
+  stop(seconds(3600));
+  EXPECT_EQ(clients_->time_served(), due) << "from then on it was too late";
+}
+
 TEST_F(RegistryTimeTest, TimersThatAreMovedLeaveNothingBehind) {
   const auto move = [this](int count) {
     for (int i = 0; i < count; ++i) {
