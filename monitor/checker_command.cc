@@ -103,7 +103,9 @@ std::string attribute(const Client& client, std::string_view name) {
   return std::ranges::find(kAttributes, name, &Attribute::name)->value(client);
 }
 
-std::string to_seconds(WallTime time) { return shown(time).substr(0, 19) + 'Z'; }
+std::string last_answer(const Client& client) {
+  return client.last_checked_ok ? shown(*client.last_checked_ok).substr(0, 19) + 'Z' : "never";
+}
 
 Result<std::string> expand_checker(const Client& client) {
   const auto bad = [&](const auto&... why) {

@@ -27,7 +27,7 @@ std::span<const Attribute> attributes();
 /// Of one that there is.
 std::string attribute(const Client& client, std::string_view name);
 
-/// Such as "2026-11-24 09:10:32Z", in UTC.
-std::string to_seconds(WallTime time);
+/// When its checker last succeeded, such as "2026-11-24 09:10:32Z", in UTC; or "never".
+std::string last_answer(const Client& client);
 
 }  // namespace mandos::monitor

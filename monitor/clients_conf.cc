@@ -256,8 +256,10 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
     ini_.defaults().broken |= !nearest(name, kCommon).empty();
   }
   for (const auto* const limit : {"timeout", "extended_timeout"}) {
-    const auto length = *limit == 't' ? client.timeout : client.extended_timeout;
-    if (at_fault_->broken || length >= client.interval + kCheckTime) continue;
+    if (at_fault_->broken || (*limit == 't' ? client.timeout : client.extended_timeout) >=
+                                 client.interval + kCheckTime) {
+      continue;
+    }
     const auto& timeout = *values.find(limit);
     const auto& interval = *values.find("interval");
     // Where the section itself set one of them, that is the place to look at; never a preset.

@@ -38,10 +38,6 @@ std::string fate_line(std::string_view event, std::string_view client, std::stri
                 escaped(by, kLongestValue), "\"", rest);
 }
 
-std::string last_answer(const Client& client) {
-  return client.last_checked_ok ? to_seconds(*client.last_checked_ok) : "never";
-}
-
 std::string added_line(std::string_view client, bool enabled, std::string_view by) {
   return fate_line("added", client, by, enabled ? "" : " enabled=False");
 }

@@ -20,8 +20,6 @@ inline constexpr std::string_view kFile = "clients.conf";
 std::string fate_line(std::string_view event, std::string_view client, std::string_view by,
                       std::string_view rest = "");
 
-/// When its checker last succeeded, or "never".
-std::string last_answer(const Client& client);
 /// That a client was added; who comes disabled is said to be.
 std::string added_line(std::string_view client, bool enabled, std::string_view by);
 /// That a start disabled a client whose saved state is damaged.

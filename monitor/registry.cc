@@ -18,8 +18,9 @@ constexpr Milliseconds kReport = std::chrono::seconds(10);
 }  // namespace
 
 void Registry::Entry::set_file(const ClientSettings& settings) {
-  const bool apart = !same_settings(settings, client.settings);
-  file_apart = apart ? std::make_unique<ClientSettings>(settings) : nullptr;
+  file_apart = same_settings(settings, client.settings)
+                   ? nullptr
+                   : std::make_unique<ClientSettings>(settings);
 }
 
 Registry::Registry(EventLoop& loop, Log& log, Disk& disk, Outlets outlets)

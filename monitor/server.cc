@@ -5,6 +5,7 @@
 #include <malloc.h>
 #include <net/if.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -195,6 +196,16 @@ void Server::started(const door::supervisor::ToMonitor::Started& message, Unique
 }
 
 void Server::serve(const std::vector<std::string>& readable) {
+  rlimit locked{};
+  std::size_t held = 0;
+  registry_.for_each([&held](const Client& client) {
+    held += client.settings.secret ? client.settings.secret->bytes().size() : 0;
+  });
+  // For a time a reload has the old secrets, the new ones, and the text of the files.
+  if (getrlimit(RLIMIT_MEMLOCK, &locked) == 0 && held > locked.rlim_cur / 4) {
+    log_.warning("a reload may find no memory for secrets: only ", locked.rlim_cur,
+                 " bytes can be locked (RLIMIT_MEMLOCK)");
+  }
   null_.reset(open("/dev/null", O_RDWR | O_CLOEXEC));  // out of reach from here on
   // Before the first byte from another process is read, and for ever.
   auto jailed = jail::enter(monitor_jail(readable, {settings_.statedir}));

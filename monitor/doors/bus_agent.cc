@@ -34,12 +34,12 @@ constexpr std::size_t kMostQueued = kLimits.queue / 2;
 
 std::string clipped(const std::string& text) { return text.substr(0, kMostText); }
 
-std::uint64_t count(Milliseconds duration) { return static_cast<std::uint64_t>(duration.count()); }
-
 std::int64_t on_wire(const std::optional<WallTime>& time) {
   return time ? time->time_since_epoch().count() : 0;
 }
-std::uint64_t on_wire(Milliseconds duration) { return count(duration); }
+std::uint64_t on_wire(Milliseconds duration) {
+  return static_cast<std::uint64_t>(duration.count());
+}
 template <std::integral T>
 T on_wire(T number) {
   return number;
@@ -209,7 +209,7 @@ void BusAgentDoor::effects(const Client& client, std::span<const Effect> effects
       told.set_wait_status(completed->wait_status);
       told.set_command(clipped(completed->command));
     } else if (const auto* need = std::get_if<NeedApproval>(&effect)) {
-      signal.mutable_need_approval()->set_delay(count(need->delay));
+      signal.mutable_need_approval()->set_delay(on_wire(need->delay));
       signal.mutable_need_approval()->set_approved_by_default(need->approved_by_default);
     } else if (std::holds_alternative<GotSecret>(effect)) {
       signal.set_got_secret(true);
@@ -268,7 +268,7 @@ void BusAgentDoor::carry_out(const ToMonitor::Request& request, Registry::Done d
     change(Set{property, std::move(value)});
   };
   const auto set_duration = [&](Property property, std::uint64_t value) {
-    if (value > count(kLongestDuration)) return done(Error{"longer than 90 years"});
+    if (value > on_wire(kLongestDuration)) return done(Error{"longer than 90 years"});
     set(property, Milliseconds(value));
   };
   switch (request.change_case()) {
