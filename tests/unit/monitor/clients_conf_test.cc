@@ -561,14 +561,14 @@ TEST_F(ClientsConfTest, WantsAFileOfClients) {
 
 TEST_F(ClientsConfTest, RefusesAFolderThatOthersMayWrite) {
   write("clients.conf", section(""));
-  for (const mode_t mode : {0777, 0775, 01777}) {
+  for (const mode_t mode : {0777U, 0775U, 01777U}) {
     chmod(folder_.c_str(), mode);
     const auto loaded = load();
     EXPECT_THAT(loaded.problems, ElementsAre(AllOf(testing::StartsWith(folder_ + ": found mode 07"),
                                                    HasSubstr("chmod go-w " + folder_))));
     EXPECT_THAT(loaded.clients, IsEmpty());
   }
-  for (const mode_t mode : {0755, 0711, 0700}) {
+  for (const mode_t mode : {0755U, 0711U, 0700U}) {
     chmod(folder_.c_str(), mode);
     EXPECT_THAT(load().problems, IsEmpty());
   }
