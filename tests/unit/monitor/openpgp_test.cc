@@ -50,7 +50,8 @@ const std::string kToPassphrase =
 /// By the C code of RFC 4880, section 6.1, in other words.
 std::string checksum(const std::string& data) {
   unsigned crc = 0xb704ce;
-  for (const unsigned char octet : data) {
+  for (const char c : data) {
+    const auto octet = static_cast<unsigned char>(c);
     for (unsigned bit = 8; bit-- > 0;) {
       const unsigned out = (crc >> 23U ^ octet >> bit) & 1U;
       crc = (crc << 1U & 0xffffffU) ^ out * 0x864cfbU;
