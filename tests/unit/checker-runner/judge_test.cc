@@ -182,7 +182,7 @@ TEST_F(JudgeTest, ADamagedExecutableIsNamed) {
         << how;
     std::filesystem::remove(folder_ + "/cut");
   };
-  for (const unsigned size : {4, 5, 6, 18, 51, 63, 64, 100}) {
+  for (const unsigned size : {4U, 5U, 6U, 18U, 51U, 63U, 64U, 100U}) {
     std::filesystem::copy_file(folder_ + "/whole", folder_ + "/cut");
     std::filesystem::resize_file(folder_ + "/cut", size);
     expect_damaged(concat(size, " bytes"));
