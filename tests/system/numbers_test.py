@@ -147,10 +147,10 @@ def _():
         for words in ([], ["-j"], ["status"], ["metrics"], ["verify", "whole"], ["-V", "one"]):
             ran = ctl(*words, **as_watch)
             h.expect_equal((ran.returncode, ran.stderr), (0, ""), f"{words}: {ran.stderr}")
+        before = names_on_bus()
         listening = subprocess.Popen([*as_watch["before"], CTL, "wait", "-t", "1m", "asks"],
                                      stdout=subprocess.PIPE, text=True)
-        before = len(names_on_bus())
-        h.wait_until(lambda: len(names_on_bus()) >= 3 or len(names_on_bus()) > before, "it listens")
+        h.wait_until(lambda: set(names_on_bus()) - set(before), "it listens")
         waiting = h.start_fetch(key=key)
         listening.communicate(timeout=60 * h.SLACK)
         h.expect_equal(listening.returncode, 0, "it hears of it")
@@ -397,8 +397,13 @@ def _():
 @h.case("a stream that finds nonsense after the bus was away says so once, and goes on trying")
 def _():
     with Bus(POLICY, MAY_OWN):
-        with Posing():
+        with Posing() as server:
             stream = Stream()
+
+            def granted():
+                server.emit("/clients/one", CLIENT, "GotSecret", None)
+                return [line for line in stream.lines() if "granted client=one" in line]
+            h.wait_until(granted, "it knows the server", 20)
     stream.wait_for("server-gone")
     with Bus(POLICY, MAY_OWN):
         with Posing(objects(Expires=("i", 5))):
@@ -411,8 +416,8 @@ def _():
             h.wait_until(lambda: "connected to the system bus again" in stream.errors.read_text(),
                          "it is connected", 20)
             stream.wait_for("server-back")
-            server.emit("/clients/one", CLIENT, "GotSecret", None)
-            stream.wait_for("granted client=one")
+            before = len(stream.lines())
+            h.wait_until(lambda: granted()[-1] in stream.lines()[before:], "what it tells then", 20)
     stream.process.terminate()
     h.expect_equal(stream.process.wait(20 * h.SLACK), 0, "its end")
 
