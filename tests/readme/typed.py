@@ -244,8 +244,7 @@ class Terminal:
             self.write("\n".join(command) + "\n")
             if during and not lines:
                 during(self)
-                self.write("\x03")
-                self.wait_for_prompt(command[0], 30)
+                self.interrupt(command[0])
                 return self.text()
             builds = re.match(r"(\S+=\S+ )?(apt-get|meson|ninja|dpkg-buildpackage)", command[0])
             status = self.wait_for_prompt(command[0], BUILD_SECONDS if builds else seconds)
@@ -254,6 +253,14 @@ class Terminal:
                 raise Failure(f"status {status} of: {' '.join(command)}\n{self.text()}")
         self.seen = b""
         return printed.decode(errors="replace").replace("\r", "")
+
+    def interrupt(self, what):
+        """As somebody does who sees that it goes on: again after a while."""
+        for _ in range(6):
+            self.write("\x03")
+            with contextlib.suppress(Failure):
+                return self.wait_for_prompt(what, 5)
+        raise Failure(f"{what} cannot be interrupted\n{self.text()}")
 
     def wait_for(self, pattern, seconds=30):
         end = time.monotonic() + seconds
