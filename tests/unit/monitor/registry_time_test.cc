@@ -453,7 +453,7 @@ TEST_F(RegistryTimeTest, StrangersFillNeitherLogNorBus) {
   for (int i = 0; i < 1000; ++i) clients_->proof_refused("2001:db8::1", "nonsense");
   EXPECT_EQ(not_found_, 100);
   const auto logged = lines();
-  EXPECT_EQ(count(logged, "Unknown key"), 100);
+  EXPECT_EQ(count(logged, "audit: verdict=refused client=\"\" key_id="), 100);
   EXPECT_EQ(count(logged, "No proof"), 0);
   pass(seconds(11));
   EXPECT_EQ(count(lines(), "audit: 1900 lines were suppressed"), 1);
