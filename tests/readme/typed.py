@@ -190,6 +190,12 @@ class Asker:
             raise Failure(f"a disabled client got its password: {got}")
 
 
+def take_terminal():
+    """In the new process. A shell that starts us in the background has this signal ignored, for all after us."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 class Terminal:
     """A shell of root's at a terminal. A line is typed when the prompt is there."""
     PROMPT = re.compile(rb"<<(\d+)>> $")
@@ -203,7 +209,7 @@ class Terminal:
         self.shell = subprocess.Popen(
             machine.enter("TERM=dumb", "bash", "--noprofile", "--rcfile", "/root/.typed", "-i"),
             stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+            preexec_fn=take_terminal)
         os.close(slave)
         self.seen = b""
         self.wait_for_prompt("the shell", 30)
@@ -244,7 +250,8 @@ class Terminal:
             self.write("\n".join(command) + "\n")
             if during and not lines:
                 during(self)
-                self.interrupt(command[0])
+                self.write("\x03")
+                self.wait_for_prompt(command[0], 30)
                 return self.text()
             builds = re.match(r"(\S+=\S+ )?(apt-get|meson|ninja|dpkg-buildpackage)", command[0])
             status = self.wait_for_prompt(command[0], BUILD_SECONDS if builds else seconds)
@@ -253,14 +260,6 @@ class Terminal:
                 raise Failure(f"status {status} of: {' '.join(command)}\n{self.text()}")
         self.seen = b""
         return printed.decode(errors="replace").replace("\r", "")
-
-    def interrupt(self, what):
-        """As somebody does who sees that it goes on: again after a while."""
-        for _ in range(6):
-            self.write("\x03")
-            with contextlib.suppress(Failure):
-                return self.wait_for_prompt(what, 5)
-        raise Failure(f"{what} cannot be interrupted\n{self.text()}")
 
     def wait_for(self, pattern, seconds=30):
         end = time.monotonic() + seconds
