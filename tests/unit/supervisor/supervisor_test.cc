@@ -813,6 +813,27 @@ TEST_F(SupervisorTest, AFilterThatKilledIsCalledSo) {
   EXPECT_THAT(log(), HasSubstr("killed by its system call filter (SIGSYS)"));
 }
 
+TEST(Notify, AWatchdogIsForTheProcessThatItNames) {
+  const std::string own = std::to_string(getpid());
+  const struct {
+    const char* usec;
+    const char* pid;
+    std::optional<Milliseconds> wanted;
+  } cases[] = {{"2000000", "", Milliseconds(2000)},
+               {"2000000", own.c_str(), Milliseconds(2000)},
+               {"2000000", "1", std::nullopt},
+               {"2000000", "nobody", std::nullopt},
+               {"0", "", std::nullopt},
+               {"soon", "", std::nullopt}};
+  for (const auto& [usec, pid, wanted] : cases) {
+    setenv("WATCHDOG_USEC", usec, 1);
+    setenv("WATCHDOG_PID", pid, 1);
+    EXPECT_EQ(Notify().watchdog(), wanted) << usec << ' ' << pid;
+    EXPECT_EQ(getenv("WATCHDOG_USEC"), nullptr);
+    EXPECT_EQ(getenv("WATCHDOG_PID"), nullptr);
+  }
+}
+
 }  // namespace
 }  // namespace supervisor
 }  // namespace mandos
