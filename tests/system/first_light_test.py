@@ -632,6 +632,15 @@ def _():
         expect_equal(listening(), {harness.PORT}, "listening ports")
 
 
+@case("what the caller left open is open in no process of the server")
+def _():
+    command = ["sh", "-c", 'exec 9< /etc/hostname; exec "$0" "$@"', harness.PREFIX / "sbin/mandos"]
+    with Server(forgiving(), command=command) as server:
+        for role in ("supervisor", "monitor", "networker", "checker-runner"):
+            leads = {os.readlink(each) for each in pathlib.Path(f"/proc/{server.pid(role)}/fd").iterdir()}
+            expect(len(leads) > 3 and not any("hostname" in each for each in leads), f"{role}: {leads}")
+
+
 @case("--socket serves an inherited socket, also after the monitor has died")
 def _():
     key, key_id = harness.test_key()
