@@ -4,6 +4,7 @@
 #include <nettle/base64.h>
 
 #include <algorithm>
+#include <new>
 
 namespace mandos::monitor {
 namespace {
@@ -33,20 +34,21 @@ std::uint32_t crc24(std::string_view data, std::uint32_t crc) {
 }
 
 /// The text between the armor's lines: headers, an empty line, base64 and perhaps a checksum.
-OpenPgp judge_armored(std::string_view text) {
+OpenPgp judge_armored(std::string_view text) try {
   const auto begin = std::min(text.find("\n\n"), text.find("\n\r\n"));
   if (begin == text.npos) return OpenPgp::kWhole;  // or a line that only looks empty
   // Its line has no padding, unlike one that has nothing else.
   const auto sum = text.rfind("\n=");
   const bool has_sum =
       sum != text.npos && sum > begin && text.substr(sum + 2).find_first_not_of("=\r\n") == 0;
-  SecretString data(&secret_memory());
-  SecretString crc(&secret_memory());
+  SecretString data(&secret_memory()), crc(&secret_memory());
   return decode_base64(text.substr(begin, has_sum ? sum - begin : text.npos), data) ||
                  (has_sum && (decode_base64(text.substr(sum + 2), crc) ||
                               crc24(crc, crc24(data, 0xb704ce)) != 0))
              ? OpenPgp::kDamaged
              : judge_openpgp(data);
+} catch (const std::bad_alloc&) {
+  return OpenPgp::kWhole;  // for want of locked memory; nobody's death
 }
 
 }  // namespace
@@ -98,7 +100,7 @@ OpenPgp judge_openpgp(std::string_view content) {
     if (is_old) {
       const std::size_t octets = std::size_t{1} << (first & 3U);
       body += octets;
-      at = octets == 8 ? content.size() : body + number(at, octets);
+      at = octets == 8 ? content.size() : body + std::min(number(at, octets), content.size());
     } else {
       bool is_part = false;
       do {
@@ -108,7 +110,7 @@ OpenPgp judge_openpgp(std::string_view content) {
         at = body + (is_part        ? std::size_t{1} << (length & 0x1fU)
                      : length < 192 ? length
                      : length < 224 ? ((length - 192) << 8U) + number(at + 1, 1) + 192
-                                    : number(at + 1, 4));
+                                    : std::min(number(at + 1, 4), content.size()));
       } while (is_part);
     }
     has_key |= is_key(type, body);

@@ -247,7 +247,7 @@ def _():
         terminal.expect_restored()
 
 
-@h.case("who waits is on top with a countdown, and is approved and denied by keys")
+@h.case("waiting clients are listed first with a countdown; keys approve and deny them")
 def _():
     config, key = asking()
     config.clients["zeta"] = dict(config.clients.pop("asks"))
