@@ -16,6 +16,7 @@
 #include <cstdio>
 #include <deque>
 #include <map>
+#include <optional>
 
 #include "common/event_loop.h"
 #include "common/result.h"
@@ -83,8 +84,7 @@ class Running {
   std::vector<Answer> run(const std::function<int()>& work) {
     // Before there is a loop, whose signal mask the children would inherit.
     for (const auto& server : servers_.list) start(server, work);
-    EventLoop loop;
-    loop_ = &loop;
+    EventLoop& loop = loop_.emplace();
     for (auto& child : children_) follow(child);
     loop.on_signals({SIGCHLD, SIGINT, SIGTERM, SIGHUP}, [this](int number) {
       if (number == SIGCHLD) {
@@ -195,7 +195,7 @@ class Running {
 
   const Servers& servers_;
   bool debug_;
-  EventLoop* loop_ = nullptr;
+  std::optional<EventLoop> loop_;
   std::deque<Child> children_;  // they do not move
 };
 
