@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
+#include <chrono>
 #include <string_view>
 
 #include "common/clock.h"
@@ -13,5 +14,9 @@ namespace mandos {
 /// them), or the older sums of whole numbers with a unit of s, m, h, d or w ("1d 12h"). Whole
 /// seconds, never negative, less than 10^9 days. The Error says what was expected.
 Result<Milliseconds> parse_duration(std::string_view text);
+
+/// What one check may take: fping gives up after 4 s. A client's timeout should be no shorter than
+/// its interval and this.
+inline constexpr Milliseconds kCheckTime = std::chrono::seconds(5);
 
 }  // namespace mandos

@@ -24,6 +24,8 @@ int complain(int status, std::string_view text) {
   return status;
 }
 
+void warn(std::string_view text) { complain(kSuccess, concat("warning: ", text)); }
+
 int wrong_usage(std::string_view command, std::string_view text, int status) {
   return complain(
       status, concat(text, "\nTry: mandos-ctl ", command, command.empty() ? "" : " ", "--help"));

@@ -26,6 +26,8 @@ using Words = std::span<const std::string_view>;
 bool write_out(std::string_view text);
 /// "mandos-ctl: TEXT" on standard error; returns `status`.
 int complain(int status, std::string_view text);
+/// "mandos-ctl: warning: TEXT" on standard error.
+void warn(std::string_view text);
 /// The same for a wrong command line; names the command whose help to read, empty for none.
 int wrong_usage(std::string_view command, std::string_view text, int status = kUsage);
 

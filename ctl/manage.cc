@@ -28,6 +28,8 @@
 #include "ctl/fleet.h"
 #include "ctl/json.h"
 #include "ctl/servers.h"
+#include "ctl/times.h"
+#include "ctl/warnings.h"
 
 namespace mandos::ctl {
 namespace {
@@ -224,12 +226,24 @@ std::string conflict(const Arguments& arguments, const std::vector<Step>& steps)
   return {};
 }
 
+/// Only the server can read a secret's form. It has the new one when it says what that is.
+Status set_secret(Bus& bus, const Secret& secret, const Client& client) {
+  if (const auto done = bus.set_secret(client.path, secret.bytes()); !done) return done;
+  const auto form = bus.secret_form(client.path);
+  if (form && *form && **form != "OpenPGP") {
+    warn(concat(printable(client.name()), ": the new secret is ",
+                **form == "damaged OpenPGP" ? "a damaged" : "not an",
+                " OpenPGP message: the client could not decrypt it"));
+  }
+  return Ok{};
+}
+
 Status carry_out(Bus& bus, const Step& step, const Client& client) {
   switch (step.what) {
     case Step::kSet:
       return bus.set(client.path, step.property, step.value);
     case Step::kSecret:
-      return bus.set_secret(client.path, step.secret->bytes());
+      return set_secret(bus, *step.secret, client);
     case Step::kApprove:
     case Step::kDeny:
       return bus.approve(client.path, step.what == Step::kApprove);
@@ -244,9 +258,21 @@ Status carry_out(Bus& bus, const Step& step, const Client& client) {
 // The answer "no" to --is-enabled, told apart from a failure where several servers are asked.
 constexpr int kNotEnabled = 4;
 
+/// Says what the settings among `steps` would do to a client, before any of them is made.
+void warn_before(const std::vector<Step>& steps, const std::vector<Client>& clients) {
+  std::vector<Change> changes;
+  for (const auto& step : steps) {
+    if (step.what == Step::kSet) changes.push_back({step.property, step.value});
+  }
+  for (const auto& client : clients) {
+    for (const auto& text : warnings(client, changes, wall_now())) warn(text);
+  }
+}
+
 /// Applies each step to each client. If one fails, the rest are still attempted.
 int carry_out_all(Bus& bus, const std::vector<Step>& steps, const std::vector<Client>& clients) {
   int status = kSuccess;
+  warn_before(steps, clients);
   for (const auto& step : steps) {
     if (step.what == Step::kIsEnabled) {
       const bool enabled =

@@ -21,6 +21,8 @@
 #include "ctl/command.h"
 #include "ctl/json.h"
 #include "ctl/servers.h"
+#include "ctl/times.h"
+#include "ctl/warnings.h"
 
 namespace mandos::ctl {
 namespace {
@@ -137,7 +139,11 @@ class Restoring {
     if (!same_key(saved, now)) {
       return left(concat(name, ": has another key than in the file; left alone"));
     }
-    for (const auto property : differences(saved, now)) {
+    const auto changed = differences(saved, now);
+    std::vector<Change> changes;
+    for (const auto property : changed) changes.push_back({property, saved.value(property)});
+    for (const auto& text : warnings(now, changes, wall_now())) warn(text);
+    for (const auto property : changed) {
       const Value& wanted = saved.value(property);
       if (property == "Enabled" && wanted == Value(true) && !enable_) {
         left(concat(name, ": enabled in the file, and left disabled without --enable"));

@@ -65,9 +65,6 @@ constexpr Field kFields[] = {
     {"timeout", "PT5M", set_duration<&ClientSettings::timeout>},
 };
 
-// What one check may take: fping gives up after 4 s.
-constexpr Milliseconds kCheckTime = std::chrono::seconds(5);
-
 // Whether, and when, a client gets its secret depends on these.
 constexpr std::string_view kGuards[] = {"approval_delay", "approved_by_default", "enabled"};
 
