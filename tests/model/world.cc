@@ -792,6 +792,15 @@ void World::apply(const Happening& event) {
         // It may not have been saved.
         if (told.secrets.contains(kOwnSecret)) told.secrets = kAnySecret;
       }
+      // Nor what a reload has put in its place, if the file has become what it was again.
+      for (const auto& [name, settings] : file()) {
+        const auto found = kept_.find(name);
+        if (found == kept_.end() || !found->second.client.own_secret()) continue;
+        const auto hash = monitor::sha256({settings.secret->bytes()});
+        if (found->second.client.file().secret_sha256() == std::string(hash.begin(), hash.end())) {
+          told_[name].secrets = kAnySecret;
+        }
+      }
       now += std::chrono::seconds(1);
       live();
       // The state of one that a reload took away may not have been deleted yet.
