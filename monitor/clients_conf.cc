@@ -318,8 +318,7 @@ LoadedClients Loader::load(const std::string& configdir) {
     if (field.preset != nullptr) ini_.add_default(field.name, field.preset);
   }
   const auto main_file = configdir + "/clients.conf";
-  const auto folder = configdir + "/clients.d";
-  out_.folders.insert(folder);
+  const auto& folder = *out_.folders.insert(configdir + "/clients.d").first;
   bool denied = false;
   // Who may write there replaces any file in it.
   if (const auto usable = read_file(configdir, {.is_folder = true}, &denied); !usable) {
@@ -335,7 +334,13 @@ LoadedClients Loader::load(const std::string& configdir) {
     std::filesystem::directory_iterator entry(folder, failed);
     for (; !failed && entry != std::filesystem::directory_iterator(); entry.increment(failed)) {
       const auto name = entry->path().filename().string();
-      if (name.ends_with(".conf") && name.front() != '.') files.insert(entry->path().string());
+      if (name.ends_with(".conf") && name.front() != '.') {
+        files.insert(entry->path().string());
+      } else if (name.front() != '.' && name.find(".conf") == name.npos &&
+                 !name.starts_with("README")) {
+        tell(out_.warnings, concat(escaped(entry->path().string()),
+                                   ": not read, expected a name that ends in .conf"));
+      }
     }
     if (failed) refuse(concat(folder, ": ", failed.message()));
     for (const auto& file : files) any = read(file, true) || any;

@@ -538,11 +538,24 @@ TEST_F(ClientsConfTest, ReadsTheFolderInOrderOfName) {
   write("clients.d/10.conf", "[DEFAULT]\ntown = here\n");
   write("clients.d/30.conf~", "junk");
   write("clients.d/.40.conf", "junk");
-  const auto loaded = load();
+  write("clients.d/.web", "junk");
+  write("clients.d/README", "junk");
+  write("clients.d/web.conf.disabled", "junk");
+  auto loaded = load();
   EXPECT_THAT(loaded.problems, IsEmpty());
+  EXPECT_THAT(loaded.warnings, IsEmpty());
   EXPECT_EQ(loaded.clients.size(), 2U);
   EXPECT_EQ(loaded.clients.at("second").interval, 7s);
   EXPECT_EQ(loaded.clients.at("second").host, "here");
+
+  write("clients.d/web", "[web]\n");
+  write("clients.d/mail.cfg", "[mail]\n");
+  loaded = load();
+  EXPECT_THAT(loaded.problems, IsEmpty());
+  EXPECT_THAT(loaded.warnings,
+              testing::UnorderedElementsAre(
+                  HasSubstr("clients.d/web: not read, expected a name that ends in .conf"),
+                  HasSubstr("clients.d/mail.cfg: not read")));
 
   write("clients.d/50.conf", section(""));
   write("clients.d/60.conf", "junk", 0604);
