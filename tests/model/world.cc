@@ -792,15 +792,7 @@ void World::apply(const Happening& event) {
         // It may not have been saved.
         if (told.secrets.contains(kOwnSecret)) told.secrets = kAnySecret;
       }
-      // Nor what a reload has put in its place, if the file has become what it was again.
-      for (const auto& [name, settings] : file()) {
-        const auto found = kept_.find(name);
-        if (found == kept_.end() || !found->second.client.own_secret()) continue;
-        const auto hash = monitor::sha256({settings.secret->bytes()});
-        if (found->second.client.file().secret_sha256() == std::string(hash.begin(), hash.end())) {
-          told_[name].secrets = kAnySecret;
-        }
-      }
+      expect_kept_secrets();
       now += std::chrono::seconds(1);
       live();
       // The state of one that a reload took away may not have been deleted yet.
@@ -814,6 +806,19 @@ void World::apply(const Happening& event) {
       told_[name_of(a)].section = sections_.at(event.a);
       sections_.at(event.a) = kAbsent;
       return live();
+  }
+}
+
+// Where the file has what it had when the state was written, a secret of the client's own is in
+// force again: a reload that took it away may not have been saved.
+void World::expect_kept_secrets() {
+  for (const auto& [name, settings] : file()) {
+    const auto found = kept_.find(name);
+    if (found == kept_.end() || !found->second.client.own_secret()) continue;
+    const auto hash = monitor::sha256({settings.secret->bytes()});
+    if (found->second.client.file().secret_sha256() == std::string(hash.begin(), hash.end())) {
+      told_[name].secrets = kAnySecret;
+    }
   }
 }
 
@@ -861,6 +866,7 @@ void World::reload(const std::map<std::string, ClientSettings>& before,
     if (another(asked.name)) asked.what = What::kReload;
   if (std::ranges::any_of(absent_, [&](const auto& name) { return after.contains(name); })) {
     stop();  // a fresh monitor is to read what was kept
+    expect_kept_secrets();
     return live();
   }
   registry_->reload(after, monitor::merge);

@@ -153,6 +153,7 @@ class World {
   Port& port(const void* room);
   void say(const door::networker::ToMonitor& message, bool must_break);
   void ask(What what, int client, std::uint8_t setting = 0);
+  void expect_kept_secrets();
   void stop();
   void reload(const std::map<std::string, monitor::ClientSettings>& before,
               const std::array<std::uint8_t, kClients>& sections);
