@@ -21,7 +21,7 @@
 #include <vector>
 
 #include "monitor/doors/bus_agent.h"
-#include "tests/hostile/monitor_fixture.h"
+#include "tests/support/monitor_fixture.h"
 #include "tests/support/sanitized.h"
 
 namespace mandos::monitor::test {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "monitor/doors/checker_runner.h"
-#include "tests/hostile/monitor_fixture.h"
+#include "tests/support/monitor_fixture.h"
 
 namespace mandos::monitor::test {
 namespace {

@@ -22,8 +22,8 @@
 
 #include "monitor/doors/networker.h"
 #include "monitor/merge.h"
-#include "tests/hostile/monitor_fixture.h"
 #include "tests/support/datagram.h"
+#include "tests/support/monitor_fixture.h"
 
 namespace mandos {
 namespace {

@@ -22,7 +22,7 @@
 #include <vector>
 
 #include "monitor/merge.h"
-#include "tests/hostile/monitor_fixture.h"
+#include "tests/support/monitor_fixture.h"
 
 namespace mandos {
 namespace {
