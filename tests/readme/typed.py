@@ -425,7 +425,10 @@ class Scenario:
                 holds()
             with self.step(f"{title}; the state is as it was"):
                 self.as_it_was(web, db)
-                if holds == self.ours:  # the Python server may lose its state when it is stopped
+                if holds == self.ours:
+                    differ = self.machine.run("mandos-ctl", "diff", "/root/mandos.json")
+                    self.expect(differ.stdout == "", differ.stdout)
+                    # The Python server may lose its state when it is stopped.
                     self.machine.run("systemctl", "restart", "mandos")
                     self.as_it_was(web, db)
 
