@@ -78,10 +78,11 @@ inside() {
 leave_roots() { umount -R "$work"/*/root 2> /dev/null; }
 
 # remove_old: what interrupted runs have left in $images, and systems of other days, but for what a
-# run still uses (it holds a lock).
+# run still uses (it holds a lock). Six characters from mktemp tell a run's folder from the systems
+# run-RELEASE of tests/package/run, which are kept without a lock.
 remove_old() {
   local place lock
-  for place in "$images"/run-* "$images"/{full,minimal,readme}-*-????-??-??; do
+  for place in "$images"/run-*.?????? "$images"/{full,minimal,readme,cross,machine}-*-????-??-??; do
     [ -d "$place" ] || continue
     case $place in
       *-"$(date -u +%F)") continue ;;
