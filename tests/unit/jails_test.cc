@@ -196,7 +196,9 @@ const std::vector<Act> kActs{
   {"type_into_a_terminal", {ENOTTY, K, K, EPERM, EACCES},
    [](const Place& p) { return errno_of(ioctl(p.file, TIOCSTI, "x")); }},
   {"type_into_a_terminal_by_a_number_with_upper_bits", {ENOTTY, K, K, EPERM, EACCES},
-   [](const Place& p) { return call(SYS_ioctl, p.file, 1L << 32 | TIOCSTI, at("x")); }},
+   [](const Place& p) {
+     return call(SYS_ioctl, p.file, static_cast<long>(1ULL << 32 | TIOCSTI), at("x"));
+   }},
   // Files.
   {"read_the_configuration", {0, 0, EACCES, EACCES, EACCES},
    [](const Place& p) { return opened(p.in("config/clients.conf"), O_RDONLY); }},

@@ -446,7 +446,7 @@ TEST_F(State, TooSmallAndTooLarge) {
   fs::remove(file("one"));
   fs::remove(aside("one"));
   write_file(file("one"), "");
-  ASSERT_EQ(truncate(file("one").c_str(), 1L << 40), 0);  // sparse
+  ASSERT_EQ(truncate(file("one").c_str(), off_t{1} << 40), 0);  // sparse
   expect_stop("one", "1099511627776 bytes, expected at most");
   auto large = saved("large");
   large.client.mutable_current()->set_checker(std::string(17 << 20, 'x'));

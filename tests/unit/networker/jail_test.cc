@@ -172,7 +172,9 @@ const std::vector<Act> kKilledActs{
     Act{"write_to_standard_error", [](const Place&) { return errno_of(write(2, "x", 1)); }},
     Act{"read_standard_input", [](const Place&) { return errno_of(read(0, some_room, 1)); }},
     Act{"read_standard_input_by_a_number_with_upper_bits",
-        [](const Place&) { return call(SYS_read, 1L << 32, at(some_room), 1); }},
+        [](const Place&) {
+          return call(SYS_read, static_cast<long>(1ULL << 32), at(some_room), 1);
+        }},
     Act{"read_file", [](const Place& p) { return errno_of(read(p.file, some_room, 1)); }},
     Act{"executable_memory",
         [](const Place&) {
