@@ -103,8 +103,8 @@ void EventLoop::notice_gap(Instant now) {
 
 void EventLoop::run_due() {
   const Instant now = BootClock::now();
-  notice_gap(now);  // one that came while descriptors were served
-  while (!timers_.empty() && timers_.begin()->first.first <= now && !stopped_) {
+  for (notice_gap(now); !timers_.empty() && timers_.begin()->first.first <= now && !stopped_;
+       notice_gap(BootClock::now())) {
     const auto due = std::move(timers_.begin()->second);
     timers_.erase(timers_.begin());
     due();
@@ -117,8 +117,10 @@ void EventLoop::run_once(Milliseconds longest) {
   const int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
                                static_cast<int>(longest.count()));
   if (count < 0 && errno != EINTR) fail("epoll_wait");
-  notice_gap(BootClock::now());
   for (const auto& event : std::span(events).first(static_cast<std::size_t>(std::max(count, 0)))) {
+    // Before each, not once a round: any callback may have blocked, and any moment be that of a
+    // stop.
+    notice_gap(BootClock::now());
     auto* entry = static_cast<Watch*>(event.data.ptr);
     if (entry->fd >= 0 && !stopped_) entry->ready(event.events);
   }

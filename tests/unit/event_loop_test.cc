@@ -91,6 +91,54 @@ TEST(EventLoopGap, OneWhileDescriptorsAreServedIsReportedBeforeTimersAndOnce) {
   close(ends[1]);
 }
 
+// A callback that blocks, or a stop in the middle of a round: whoever is served next must know.
+TEST(EventLoopGap, IsReportedBeforeTheNextDescriptorAndTheNextTimerOfARound) {
+  EventLoop loop;
+  std::vector<std::string> order;
+  std::array<std::array<int, 2>, 2> pipes{};
+  for (auto& ends : pipes) {
+    ASSERT_EQ(pipe(ends.data()), 0);
+    loop.watch(ends[0], EPOLLIN, [&](std::uint32_t) {
+      order.push_back("descriptor");
+      virtual_now += seconds(90);
+      loop.unwatch(ends[0]);
+    });
+    ASSERT_EQ(write(ends[1], "x", 1), 1);
+  }
+  loop.on_gap(
+      [&](Milliseconds late) { order.push_back("gap of " + std::to_string(late.count())); });
+  for (int i = 0; i < 2; ++i) {
+    loop.after(Milliseconds(0), [&] {
+      order.push_back("timer");
+      virtual_now += seconds(30);
+    });
+  }
+  loop.run_once(Milliseconds(0));
+  EXPECT_EQ(order, (std::vector<std::string>{"descriptor", "gap of 90000", "descriptor",
+                                             "gap of 90000", "timer", "gap of 30000", "timer"}));
+  for (const auto& ends : pipes) {
+    close(ends[0]);
+    close(ends[1]);
+  }
+}
+
+// Who hears of a gap moves deadlines that were due, or takes them back.
+TEST(EventLoopGap, ATimerThatIsMovedForItDoesNotFire) {
+  EventLoop loop;
+  int fired = 0;
+  const auto early = loop.after(seconds(5), [&] { ++fired; });
+  loop.on_gap([&](Milliseconds late) {
+    loop.cancel(early);
+    loop.after(late, [&] { ++fired; });
+  });
+  virtual_now += seconds(95);
+  loop.run_once(Milliseconds(0));
+  EXPECT_EQ(fired, 0);
+  virtual_now += seconds(90);
+  loop.run_once(Milliseconds(0));
+  EXPECT_EQ(fired, 1);
+}
+
 TEST(EventLoopGap, ALoopThatOnlyWaitedLongHadNone) {
   EventLoop loop;
   int gaps = 0;

@@ -3,7 +3,9 @@
 // makes of time in which the process did not run.
 #include <gmock/gmock.h>
 #include <malloc.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -267,6 +269,33 @@ TEST_F(RegistryTimeTest, AReloadsDoingIsTheFilesAndATimeoutsIsNot) {
                   "audit: event=changed client=\"good\" by=\"clients.conf\" setting=host "
                   "from=\"\" to=\"elsewhere\""),
             1);
+}
+
+// A callback that blocks, such as one that waits for a frozen file system, or a stop in the middle
+// of a round of the loop: what was in the same round is served next, at a time that nobody was
+// awake.
+TEST_F(RegistryTimeTest, WhatABlockedRoundHoldsIsHeldAgainstNobody) {
+  pass(seconds(100));
+  ASSERT_FALSE(started_.empty());
+  clients_->checker_finished(started_.back(), 0);
+  pass(seconds(100));
+  std::array<int, 2> blocks{}, answer{};
+  ASSERT_EQ(pipe(blocks.data()), 0);
+  ASSERT_EQ(pipe(answer.data()), 0);
+  loop_.watch(blocks[0], EPOLLIN, [&](std::uint32_t) {
+    virtual_now += seconds(600);
+    loop_.unwatch(blocks[0]);
+  });
+  loop_.watch(answer[0], EPOLLIN, [&](std::uint32_t) {
+    clients_->checker_finished(started_.back(), 0);
+    loop_.unwatch(answer[0]);
+  });
+  ASSERT_EQ(write(blocks[1], "x", 1), 1);
+  ASSERT_EQ(write(answer[1], "x", 1), 1);
+  loop_.run_once(Milliseconds(0));
+  EXPECT_TRUE(good().enabled());
+  EXPECT_EQ(good().expires, virtual_now + seconds(250));
+  for (const int fd : {blocks[0], blocks[1], answer[0], answer[1]}) close(fd);
 }
 
 TEST_F(RegistryTimeTest, WhoExpiresIsDisabledOnDiskAtOnce) {
