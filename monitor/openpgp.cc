@@ -9,7 +9,11 @@
 namespace mandos::monitor {
 namespace {
 
-constexpr bool is_in(std::size_t number, std::uint32_t set) {
+/// A place in a message, or a length. Of 32 bits everywhere, so that what could wrap on some
+/// machines is tested on all; no secret is nearly as long.
+using Place = std::uint32_t;
+
+constexpr bool is_in(Place number, std::uint32_t set) {
   return number < 32 && (set >> number & 1U) != 0;
 }
 template <class... Numbers>
@@ -73,20 +77,21 @@ OpenPgp judge_openpgp(std::string_view content) {
     const auto end = content.find("\n-----END PGP MESSAGE-----");
     return end == content.npos ? OpenPgp::kDamaged : judge_armored(content.substr(0, end));
   }
-  const auto number = [content](std::size_t at, std::size_t octets) {
-    std::size_t value = 0;
-    for (const std::size_t end = at + octets; at < end; ++at) {
+  const auto whole_size = static_cast<Place>(content.size());
+  const auto number = [content](Place at, Place octets) {
+    Place value = 0;
+    for (const Place end = at + octets; at < end; ++at) {
       value = value << 8U | (at < content.size() ? static_cast<unsigned char>(content[at]) : 0U);
     }
     return value;
   };
   // Bytes that only look like a key packet are not called damaged.
-  const auto is_key = [&](std::size_t type, std::size_t body) {
+  const auto is_key = [&](Place type, Place body) {
     return type == 1 ? number(body, 1) == 3 && is_in(number(body + 9, 1), kPublicKey)
                      : type == 3 && number(body, 1) == 4 && is_in(number(body + 1, 1), kCiphers);
   };
-  std::size_t at = 0;
-  std::size_t type = 0;
+  Place at = 0;
+  Place type = 0;
   bool has_key = false;
   do {
     const auto first = number(at++, 1);
@@ -96,26 +101,26 @@ OpenPgp judge_openpgp(std::string_view content) {
       type = 0;
       break;
     }
-    std::size_t body = at;
+    Place body = at;
     if (is_old) {
-      const std::size_t octets = std::size_t{1} << (first & 3U);
+      const Place octets = Place{1} << (first & 3U);
       body += octets;
-      at = octets == 8 ? content.size() : body + std::min(number(at, octets), content.size());
+      at = octets == 8 ? whole_size : body + std::min(number(at, octets), whole_size);
     } else {
       bool is_part = false;
       do {
         const auto length = number(at, 1);
         is_part = length >= 224 && length < 255;
         body = at + (length < 192 || is_part ? 1 : length < 224 ? 2 : 5);
-        at = body + (is_part        ? std::size_t{1} << (length & 0x1fU)
+        at = body + (is_part        ? Place{1} << (length & 0x1fU)
                      : length < 192 ? length
                      : length < 224 ? ((length - 192) << 8U) + number(at + 1, 1) + 192
-                                    : std::min(number(at + 1, 4), content.size()));
+                                    : std::min(number(at + 1, 4), whole_size));
       } while (is_part);
     }
     has_key |= is_key(type, body);
-  } while (at < content.size() && is_in(type, kKeys));
-  const bool whole = at <= content.size() && is_in(type, kData) &&
+  } while (at < whole_size && is_in(type, kKeys));
+  const bool whole = at <= whole_size && is_in(type, kData) &&
                      content.find_first_not_of(" \t\r\n", at) == content.npos;
   return whole ? OpenPgp::kWhole : has_key ? OpenPgp::kDamaged : OpenPgp::kOther;
 }

@@ -4,6 +4,9 @@
 #include "monitor/openpgp.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -11,6 +14,7 @@
 #include <string_view>
 
 #include "common/text.h"
+#include "tests/support/sanitized.h"
 
 namespace mandos::monitor {
 namespace {
@@ -177,6 +181,48 @@ TEST(OpenPgp, WhatIsMissingOrTooMuch) {
   }
   EXPECT_EQ(judge_openpgp("-----BEGIN PGP MESSAGE-----\n\nhQ\n"), OpenPgp::kDamaged);
 }
+
+/// In a process of its own, which a judge that never ends, or throws, does not outlive.
+int judge_in_a_process(const std::string& content, bool without_locked_memory = false) {
+  const pid_t child = fork();
+  if (child == 0) {
+    const auto judge = [&]() noexcept { return static_cast<int>(judge_openpgp(content)); };
+    const rlimit none{0, 0};
+    alarm(5);
+    // Root may lock without a limit.
+    if (without_locked_memory &&
+        (setrlimit(RLIMIT_MEMLOCK, &none) != 0 || setresuid(65534, 65534, 65534) != 0)) {
+      _exit(100);
+    }
+    _exit(judge());
+  }
+  int status = -1;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + status;
+}
+
+// Each of these lengths, in a number of 32 bits, leads back to the packet that has it.
+TEST(OpenPgp, ALengthThatWrapsLeadsNowhere) {
+  for (const unsigned type : {1U, 3U, 10U}) {
+    for (std::size_t back = 1; back < 8; ++back) {
+      const auto length = bytes(0x100000000U - back, 4);
+      ASSERT_EQ(judge_in_a_process(bytes(0x80U | type << 2U | 2U, 1) + length),
+                static_cast<int>(OpenPgp::kOther));
+      ASSERT_EQ(judge_in_a_process(bytes(0xc0U | type, 1) + "\xff" + length),
+                static_cast<int>(OpenPgp::kOther));
+    }
+  }
+}
+
+#ifndef MANDOS_SANITIZED  // for which mlock(2) does nothing
+// A new secret is judged while the monitor serves, which must not end for that.
+TEST(OpenPgp, WithoutMemoryThatCanBeLockedAnArmoredMessageIsNotJudged) {
+  // Too long for what other cases have left in the pools of secret_memory().
+  const auto damaged = concat(kBegin, '\n', std::string(200'000, '#'), kEnd);
+  EXPECT_EQ(judge_in_a_process(damaged), static_cast<int>(OpenPgp::kDamaged));
+  EXPECT_EQ(judge_in_a_process(damaged, true), static_cast<int>(OpenPgp::kWhole));
+}
+#endif
 
 TEST(OpenPgp, SomethingElse) {
   for (const char* text : {"", "%", "a passphrase", "-----BEGIN PGP PUBLIC KEY BLOCK-----\n",
