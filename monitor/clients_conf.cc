@@ -132,7 +132,6 @@ class Loader {
     tell(out_.warnings, about(value, what));
   }
   bool read(const std::string& path, bool listed);
-  void lies(const std::string& path);
   void read_client(std::string_view name, Ini::Section& section);
   SecretPtr read_secret(const Values& values);
 
@@ -166,9 +165,12 @@ SecretPtr Loader::read_secret(const Values& values) {
     }
   } else {
     const auto path = expand_path(*source.second.text);
-    lies(path);
+    out_.files.insert(path);
     bool denied = false;
     auto read = read_file(path, {.is_private = true, .limit = kLargestSecret}, &denied);
+    // Whose home it is stands in /etc/passwd, which is another file after each change of an
+    // account.
+    if (path.starts_with('~')) static_cast<void>(read_file("/etc/passwd", {}, &denied));
     if (!read || !*read) {
       refuse(about(source, path.empty() ? "found nothing, expected the path of a file"
                            : read ? concat("found no file ", path, ", expected the secret in it")
@@ -292,17 +294,8 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
   out_.clients.emplace(name, std::move(client));
 }
 
-/// Notes the folder of a file and, since that may be a link, of what it leads to.
-void Loader::lies(const std::string& path) {
-  const auto slash = path.rfind('/');
-  out_.folders.insert(slash == path.npos ? "." : path.substr(0, slash + 1));
-  std::error_code failed;
-  const auto target = std::filesystem::canonical(path, failed);
-  if (!failed) out_.folders.insert(target.parent_path().string());
-}
-
 bool Loader::read(const std::string& path, bool listed) {
-  lies(path);
+  out_.files.insert(path);
   bool denied = false;
   auto content = read_file(path, {.is_private = true, .must_exist = listed}, &denied);
   if (!content) {
@@ -318,7 +311,7 @@ LoadedClients Loader::load(const std::string& configdir) {
     if (field.preset != nullptr) ini_.add_default(field.name, field.preset);
   }
   const auto main_file = configdir + "/clients.conf";
-  const auto& folder = *out_.folders.insert(configdir + "/clients.d").first;
+  const auto folder = configdir + "/clients.d";
   bool denied = false;
   // Who may write there replaces any file in it.
   if (const auto usable = read_file(configdir, {.is_folder = true}, &denied); !usable) {
@@ -382,6 +375,17 @@ LoadedClients load_clients(const std::string& configdir) try {
   LoadedClients out;
   out.problems.emplace_back(kNoSecretMemory);
   return out;
+}
+
+std::set<std::string> folders_of(const std::set<std::string>& files) {
+  std::set<std::string> folders;
+  for (const auto& path : files) {
+    const auto slash = path.rfind('/');
+    folders.insert(slash == path.npos ? "." : path.substr(0, slash + 1));
+    std::error_code failed;  // then there is no target, whose folder no jail looks for
+    folders.insert(std::filesystem::canonical(path, failed).parent_path().string());
+  }
+  return folders;
 }
 
 }  // namespace mandos::monitor

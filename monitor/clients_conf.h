@@ -28,8 +28,8 @@ struct LoadedClients {
   };
   /// Who has each command of a checker.
   std::map<std::string, Users> checkers;
-  /// Where the files lie that were read: what a jail must reach for reading them again.
-  std::set<std::string> folders;
+  /// The files that were read, or would have been.
+  std::set<std::string> files;
 };
 
 /// Reads CONFIGDIR/clients.conf and then CONFIGDIR/clients.d/*.conf by order of name, as though
@@ -37,5 +37,10 @@ struct LoadedClients {
 /// never leave secret_memory(). The folder may be absent; clients.conf only if the folder holds
 /// files.
 LoadedClients load_clients(const std::string& configdir);
+
+/// Where files lie and, since any may be a link, where what they lead to does: what a jail must
+/// reach for reading them again. To be asked before that jail, in which looking for the working
+/// folder, as it takes for a relative path, is death.
+std::set<std::string> folders_of(const std::set<std::string>& files);
 
 }  // namespace mandos::monitor

@@ -95,11 +95,10 @@ std::string_view nearest(std::string_view name, std::span<const std::string_view
 std::optional<std::string> find_account(char* passwd::*field,
                                         const std::function<bool(const passwd&)>& matches) {
   const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/etc/passwd", "re"), &std::fclose);
-  const passwd* entry = nullptr;
-  do {
-    entry = file == nullptr ? nullptr : fgetpwent(file.get());
-  } while (entry != nullptr && !matches(*entry));
-  return entry == nullptr ? std::nullopt : std::optional<std::string>(entry->*field);
+  while (const passwd* entry = file == nullptr ? nullptr : fgetpwent(file.get())) {
+    if (matches(*entry)) return entry->*field;
+  }
+  return std::nullopt;
 }
 
 std::string user_name(uid_t user) {

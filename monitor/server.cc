@@ -225,7 +225,7 @@ void Server::serve(const std::vector<std::string>& readable) {
   serving_ = true;
   // Before there is a bus-agent, which would tell the bus of each how it came to be as it begins.
   registry_.start();
-  if (renewed_ && !clients_are_missing_) forget_absent();  // as the reload would have
+  if (renewed_ && errors_.empty()) forget_absent();  // as the reload would have
   for (auto& arrival : std::exchange(arrivals_, {})) open_door(std::move(arrival));
   tick();
 }
@@ -272,10 +272,9 @@ void Server::load_and_serve() {
     kept->clients.erase(name);
     registry_.add(std::move(entry));
   }
-  clients_are_missing_ = !loaded.problems.empty();
   // The state of a client whose section is missing is for the monitor that finds it again: its file
   // may be on a file system that is not mounted yet.
-  if (clients_are_missing_) errors_ = "; others have errors in clients.conf, see the log";
+  if (!loaded.problems.empty()) errors_ = "; others have errors in clients.conf, see the log";
   for (const auto& [name, client] : kept->clients) absent_.insert(name);
   damaged_ = std::move(kept->damaged);
   if (!absent_.empty()) {
@@ -285,8 +284,9 @@ void Server::load_and_serve() {
   }
   // A reload finds the files where they lay at start. Where they lie elsewhere, it fails and is
   // left to a fresh monitor.
-  loaded.folders.insert({settings_.configdir, "/etc/passwd"});
-  serve({loaded.folders.begin(), loaded.folders.end()});
+  auto folders = folders_of(loaded.files);
+  folders.insert({settings_.configdir, settings_.configdir + "/clients.d", "/etc/passwd"});
+  serve({folders.begin(), folders.end()});
 }
 
 // What this server saved after a start without restoring is restored when only the monitor is
@@ -456,7 +456,6 @@ void Server::reload(std::uint64_t serial) {
   warn_of_new_settings(own);
   loaded.warnings.insert(loaded.warnings.end(), own.begin(), own.end());
   for (const auto& warning : loaded.warnings) log_.warning(warning);
-  clients_are_missing_ = false;
   registry_.reload(loaded.clients, merge);
   forget_absent();
   if (checker_runner_) checker_runner_->judge();

@@ -102,7 +102,7 @@ class Server {
   Instant looked_{};
   unsigned looks_due_ = 0;
   std::string status_;
-  std::string errors_;             // in the files that were read at the start
+  std::string errors_;             // in the files of the start, so that clients are missing
   std::vector<std::string> said_;  // of errors and warnings at the start
   bool restarted_ = false;
   bool renewed_ = false;  // for a reload
@@ -110,7 +110,6 @@ class Server {
   bool unsaved_ = false;          // started without restoring, and could not set the state aside
   std::set<std::string> absent_;  // clients without a section whose state is kept
   decltype(StateStore::Loaded::damaged) damaged_;  // the state files of others without a section
-  bool clients_are_missing_ = false;               // their sections have errors
   bool serving_ = false;
   bool ready_ = false;
   bool stopping_ = false;

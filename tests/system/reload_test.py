@@ -212,6 +212,23 @@ def exchanged(server, exchange, what):
     expect(not server.log.find(r"\bended\b"), "nobody died")
 
 
+@case("a program that is missing is no error of the configuration")
+def _():
+    exchange = Exchange()
+    programs = harness.PREFIX / "libexec/mandos"
+    with exchange.server(exchange.before) as server:
+        harness.mount("tmpfs", programs, "tmpfs")  # as in the middle of an upgrade
+        try:
+            server.process.send_signal(signal.SIGUSR1)
+            server.log.wait_for("nothing was changed: the configuration could not be judged")
+            expect(server.log.find("mandos-monitor: No such file"), "the log says why")
+        finally:
+            subprocess.run(["umount", programs], check=True)
+        expect_equal(server.notices.find("^STATUS=.*configuration has errors"), None, "STATUS")
+        expect_reloaded()
+        exchange.expect_before()
+
+
 @case("the configuration folder replaced by mv")
 def _():
     exchange = Exchange()
@@ -574,6 +591,40 @@ def _():
         config.client("filed", filed_id, secfile=secrets / "missing").write()
         expect_refused("secfile.*no file", "nothing was changed")
         expect_served(filed, b"filed")
+
+
+@case("a secfile by a relative path, and one in a user's home while accounts change")
+def _():
+    home = pathlib.Path(tempfile.mkdtemp(prefix="home-", dir=temporary()))
+    for name in ("near", "home"):
+        (home / name).write_bytes(name.encode())
+        (home / name).chmod(0o600)
+    near, near_id = harness.test_key()
+    homely, homely_id = harness.test_key()
+    config = Configuration().client("near", near_id, secfile="near")
+
+    def add_account(name):
+        """As useradd(8) does it: the file is another one."""
+        accounts = temporary() / f"passwd-with-{name}"
+        accounts.write_text(pathlib.Path("/etc/passwd").read_text() + f"{name}:x:64999:64999::{home}:/\n")
+        harness.bind(accounts, "/etc/passwd")
+        cleanup.callback(subprocess.run, ["umount", "/etc/passwd"], check=True)
+
+    with contextlib.ExitStack() as cleanup:
+        add_account("alice")
+        server = cleanup.enter_context(Server(config, cwd=home))
+        monitor = server.pid("monitor")
+        expect_reloaded()
+        expect_served(near, b"near")
+        config.client("home", homely_id, secfile="~alice/home").write()
+        expect_reloaded()
+        expect_served(homely, b"home")
+        expect_equal(server.pid("monitor"), monitor, "nobody needed a fresh monitor")
+        add_account("bob")
+        expect_reloaded()
+        expect_served(homely, b"home")
+        expect_served(near, b"near")
+        server.log.wait_for("a fresh monitor takes over")
 
 
 @case("a fresh monitor keeps what was changed at run time, and the port")
