@@ -12,6 +12,10 @@
 namespace mandos::monitor {
 namespace {
 
+/// A quarter of the places that the networker has by default for those of one source who wait or
+/// are served: whoever holds one key does not keep others out, be it from one source or from many.
+constexpr std::size_t kMostWaiting = 32;
+
 Milliseconds bounded(Milliseconds duration) {
   return std::clamp(duration, Milliseconds(0), kLongestDuration);
 }
@@ -41,8 +45,7 @@ class Reaction {
     forget_waiting([&](const auto& waiting) { return waiting.deadline <= now_.boot; });
     if (c_.next_check && *c_.next_check <= now_.boot) {
       // Whole intervals, so that clients which were spread out stay so when all are late.
-      const auto missed = (now_.boot - *c_.next_check) / step();
-      *c_.next_check += (missed + 1) * step();
+      *c_.next_check += ((now_.boot - *c_.next_check) / step() + 1) * step();
       // Whoever does not end in time does not answer, which the exit status will say later, if
       // ever.
       if (c_.checker && !c_.checker->killed) count_failure();
@@ -73,14 +76,11 @@ class Reaction {
   void operator()(const CheckerFinished& event) {
     if (!c_.checker || c_.checker->id != event.checker) return;
     const Client::Checker done = *std::exchange(c_.checker, std::nullopt);
+    if (!done.killed || done.start_again) touch(Property::kCheckerRunning);
     if (done.killed) {
-      if (done.start_again) {
-        touch(Property::kCheckerRunning);
-        start_checker();
-      }
+      if (done.start_again) start_checker();
       return;
     }
-    touch(Property::kCheckerRunning);
     const int status = event.wait_status;
     const auto exit_code = static_cast<std::int16_t>(WIFEXITED(status) ? WEXITSTATUS(status) : -1);
     if (exit_code != 0 && done.stopped) {
@@ -124,6 +124,10 @@ class Reaction {
     if (c_.settings.approval_delay <= Milliseconds(0)) return decide(Verdict::kNoApprovalNeeded);
     stamp(c_.last_approval_request, Property::kLastApprovalRequest);
     if (c_.waiting.empty()) touch(Property::kApprovalPending);
+    if (c_.waiting.size() >= kMostWaiting) {
+      out_.emplace_back(Decided{c_.waiting.front().connection, Verdict::kApprovalTimedOut});
+      c_.waiting.erase(c_.waiting.begin());
+    }
     c_.waiting.push_back({event.connection, from_now(c_.settings.approval_delay)});
     out_.emplace_back(NeedApproval{c_.settings.approval_delay, c_.settings.approved_by_default});
   }

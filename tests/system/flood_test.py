@@ -60,6 +60,26 @@ def _():
         h.expect(real["max_ms"] < 1000 * h.SLACK, f"they were served at once: {real}")
 
 
+@h.case("whoever waits with one key, again and again, keeps nobody behind the same address out")
+def _():
+    thief, thief_id = h.test_key()
+    good, good_id = h.test_key()
+    config = h.Configuration().client("good", good_id, b"good")
+    config.client("stolen", thief_id, b"stolen", approval_delay="PT10M", approved_by_default="False")
+    with h.Server(config) as server:
+        # As many as may be served at a time from one address, and more.
+        waiting = [h.start_fetch("--timeout", 60 * h.SLACK, key=thief) for _ in range(140)]
+        over = lambda: sum(each.poll() is not None for each in waiting)
+        h.wait_until(lambda: over() >= 140 - 32, "all but 32 are turned away", 30)
+        h.expect_equal(over(), 140 - 32, "those who do not wait")
+        for _ in range(5):
+            h.expect_equal(h.fetch(key=good).blob, b"good", "what a good neighbor got")
+        server.log.wait_for('verdict=refused client="stolen" .*reason="Approval timed out"')
+        for each in waiting:
+            each.kill()
+            each.communicate()
+
+
 @h.case("a source that is refused keeps nobody waiting, however fast it comes")
 def _():
     config, file = eight_clients()

@@ -564,6 +564,32 @@ TEST(Client, Approval) {
   });
 }
 
+// Else whoever holds one key could take every place that there is for those who wait.
+TEST(Client, NoMoreThan32ConnectionsWait) {
+  Client client;
+  client.settings = with_approval(Milliseconds(10000), false, Milliseconds(0));
+  client.settings.enabled = true;
+  client.expires = Instant(std::chrono::hours(1));
+  client.next_check = Instant(std::chrono::hours(1));
+  std::vector<Effect> effects;
+  for (ConnectionId id = 1; id <= 40; ++id) {
+    react(client, Requested{id}, {Instant(Milliseconds(id)), {}}, effects);
+  }
+  EXPECT_EQ(client.waiting.size(), 32U);
+  EXPECT_EQ(client.waiting.front().connection, 9U);
+  ConnectionId next = 1;
+  for (const auto& effect : effects) {
+    if (const auto* decided = std::get_if<Decided>(&effect)) {
+      EXPECT_EQ(decided->connection, next++) << "who has waited the longest gives way";
+      EXPECT_EQ(decided->verdict, Verdict::kApprovalTimedOut);
+    }
+  }
+  EXPECT_EQ(next, 9U);
+  effects.clear();
+  react(client, Approve{true}, {Instant(Milliseconds(100)), {}}, effects);
+  EXPECT_EQ(std::ranges::count_if(effects, [](const Effect& e) { return e.index() == 0; }), 32);
+}
+
 TEST(Client, Reload) {
   const ClientSettings approval = with_approval(Milliseconds(10000), true, Milliseconds(0));
   ClientSettings keyed = usual();
