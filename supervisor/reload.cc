@@ -245,7 +245,14 @@ bool Reloads::ended(pid_t pid, int wait_status) {
   if (left_out_ > 0) {
     append(reported_, concat("and ", left_out_, " more, which mandos --check prints\n"));
   }
-  if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == EXIT_SUCCESS) {
+  if (WIFSIGNALED(wait_status) || WEXITSTATUS(wait_status) > 2) {
+    // Its own statuses are 0 to 2. Its program may be missing, such as during an upgrade.
+    finish(false,
+           concat(reported_, "nothing was changed: the configuration could not be judged (",
+                  WIFSIGNALED(wait_status) ? concat("killed by signal ", WTERMSIG(wait_status))
+                                           : concat("exit status ", WEXITSTATUS(wait_status)),
+                  ")\n"));
+  } else if (WEXITSTATUS(wait_status) == EXIT_SUCCESS) {
     errors_.clear();
     hooks_.on_errors();
     state_ = State::kReading;

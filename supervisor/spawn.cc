@@ -90,7 +90,8 @@ Result<pid_t> spawn(const Program& program, const std::vector<std::string>& argu
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  const int complaints = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, kLog + 1);
+  const int complaints =
+      fcntl(descriptors.output < 0 ? STDERR_FILENO : descriptors.output, F_DUPFD_CLOEXEC, kLog + 1);
   place(program, descriptors, complaints);
   if (program.capabilities != nullptr) drop(program, complaints);
   // After the change of user, which would take it away again.

@@ -163,6 +163,29 @@ TEST_F(ReloadsTest, AnInspectionThatIsKilledChangesNothing) {
   EXPECT_TRUE(reloads_.ended(kInspector, SIGKILL));
   EXPECT_THAT(asked_, IsEmpty());
   EXPECT_EQ(renewals_, 0);
+  // Nobody has judged the files.
+  EXPECT_THAT(log(), ElementsAre("nothing was changed: the configuration could not be judged "
+                                 "(killed by signal 9)"));
+  EXPECT_EQ(shown_, "not yet");
+}
+
+// Its program is missing, such as during an upgrade.
+TEST_F(ReloadsTest, AnInspectionThatDoesNotBeginSaysNothingOfTheFiles) {
+  report_ = "mandos: its program: No such file or directory\n";
+  reloads_.request();
+  EXPECT_TRUE(reloads_.ended(kInspector, 127 << 8));
+  EXPECT_THAT(asked_, IsEmpty());
+  EXPECT_THAT(log(), ElementsAre("mandos: its program: No such file or directory",
+                                 "nothing was changed: the configuration could not be judged "
+                                 "(exit status 127)"));
+  EXPECT_EQ(shown_, "not yet");
+}
+
+// An error in the settings that is not one of a file, such as a missing port.
+TEST_F(ReloadsTest, AnInspectionThatFindsTheUsageWrongHasJudged) {
+  reloads_.request();
+  EXPECT_TRUE(reloads_.ended(kInspector, 2 << 8));
+  EXPECT_THAT(shown_, HasSubstr("configuration has errors since 20"));
 }
 
 TEST_F(ReloadsTest, AnInspectionThatCannotBeStartedChangesNothing) {
