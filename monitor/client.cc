@@ -81,8 +81,8 @@ class Reaction {
       if (done.start_again) start_checker();
       return;
     }
-    const int status = event.wait_status;
-    const auto exit_code = static_cast<std::int16_t>(WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+    const auto exit_code = static_cast<std::int16_t>(
+        WIFEXITED(event.wait_status) ? WEXITSTATUS(event.wait_status) : -1);
     if (exit_code != 0 && done.stopped) {
       grace();
       return start_checker();
@@ -92,7 +92,7 @@ class Reaction {
     } else {
       checker_status(exit_code);
     }
-    out_.emplace_back(CheckerCompleted{exit_code, status, done.command});
+    out_.emplace_back(CheckerCompleted{exit_code, event.wait_status, done.command});
   }
 
   void operator()(const CheckerLost& event) {
@@ -230,9 +230,9 @@ class Reaction {
   }
   void expire_at(std::optional<Instant> when) {
     c_.expires = when;
-    c_.expires_shown.reset();
-    if (when)
-      c_.expires_shown = now_.wall + std::chrono::floor<WallTime::duration>(*when - now_.boot);
+    c_.expires_shown =
+        when ? std::optional(now_.wall + std::chrono::floor<WallTime::duration>(*when - now_.boot))
+             : std::nullopt;
     touch(Property::kExpires);
     save_ = true;
   }

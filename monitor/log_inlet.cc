@@ -52,8 +52,9 @@ void LogInlet::ready() {
       ++suppressed_;
       continue;
     }
-    if (suppressed_ > 0) log_.warning(label_, suppressed_, " log lines were suppressed");
-    suppressed_ = 0;
+    if (suppressed_ > 0) {
+      log_.warning(label_, std::exchange(suppressed_, 0), " log lines were suppressed");
+    }
     const int digit = line[0] - '0';
     const LogLevel level = digit >= static_cast<int>(LogLevel::kCritical) &&
                                    digit <= static_cast<int>(LogLevel::kDebug)

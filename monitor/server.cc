@@ -150,7 +150,13 @@ void Server::begin(const Begin& message, std::vector<UniqueFd> kept) {
   if (!message.jail().empty()) log_.info("supervisor: jail: ", escaped(message.jail(), 400));
   renewed_ = message.renewed();
   restarted_ = message.restarted() || renewed_;
-  unsaved_ = message.unsaved();
+  unsaved_ = message.restarted() && message.state().empty();
+  // In another one, or one that is made anew, nobody is known to be disabled.
+  if (message.restarted() && !unsaved_ && message.state() != directory_at(settings_.statedir)) {
+    return fail(concat(settings_.statedir,
+                       ": found nothing, or what is not the directory that this ",
+                       "server has its state in; bring that back, or restart the server"));
+  }
   if (message.restarted() && !renewed_) {
     log_.warning("started again after the monitor had ended");
   }
@@ -400,7 +406,8 @@ void Server::greeted(Role role, const std::string& problem) {
   if (ready_ || --greetings_awaited_ > 0) return;
   ready_ = true;
   tell_status();
-  supervisor_.ready(unsaved_, errors_.empty(), std::exchange(said_, {}));
+  supervisor_.ready(unsaved_ ? "" : directory_at(settings_.statedir), errors_.empty(),
+                    std::exchange(said_, {}));
   announce();
   if (!settings_.foreground) {
     dup2(null_.get(), STDOUT_FILENO);

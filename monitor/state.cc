@@ -65,6 +65,11 @@ std::string state_file_name(std::string_view client) {
   return name + std::string(kSuffix);
 }
 
+std::string directory_at(const std::string& path) {
+  struct stat status {};
+  return lstat(path.c_str(), &status) == 0 ? concat(status.st_dev, ":", status.st_ino) : "";
+}
+
 Error StateStore::file_error(int errno_value, std::string_view file) const {
   return errno_error(errno_value, path_, "/", escaped(file));
 }

@@ -39,6 +39,9 @@ struct Saved {
 /// A file's name for a client: another one for each, whatever its name.
 std::string state_file_name(std::string_view client);
 
+/// Which directory a path leads to, no link followed: another text for each. Empty: to none.
+std::string directory_at(const std::string& path);
+
 class StateStore {
  public:
   /// One without a directory: write() and remove() say `why`.

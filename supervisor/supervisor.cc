@@ -185,7 +185,7 @@ void Supervisor::adopt_monitor(pid_t pid, UniqueFd door) {
   begin.mutable_begin()->set_restarted(was_ready_);
   begin.mutable_begin()->set_renewed(std::exchange(renewing_, false));
   begin.mutable_begin()->set_inherited(listeners_inherited_);
-  begin.mutable_begin()->set_unsaved(unsaved_);
+  begin.mutable_begin()->set_state(state_);
   if (settings_) begin.mutable_begin()->set_settings(*settings_);
   begin.mutable_begin()->set_jail(options_.jail);
   std::vector<int> descriptors;
@@ -387,7 +387,7 @@ void Supervisor::from_monitor(Channel::Datagram datagram) {
     case ToSupervisor::kReady:
       monitor_process_.serves = true;
       if (std::exchange(monitor_process_.failing_since, std::nullopt)) tell_status();
-      unsaved_ = message.ready().unsaved();
+      state_ = message.ready().state();
       heartbeat_ = Heartbeat(ticks(kHung), ticks(kHung));
       if (!was_ready_) {
         was_ready_ = true;

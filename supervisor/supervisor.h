@@ -137,7 +137,7 @@ class Supervisor {
   Heartbeat heartbeat_;                          // of the monitor
   std::optional<unsigned long> end_monitor_at_;  // a tick: it has been told to end, or must have
   bool was_ready_ = false;
-  bool unsaved_ = false;  // the monitor said so
+  std::string state_;  // in which directory it is, as the monitor said
   bool stopping_ = false;
   std::set<pid_t> orphans_;  // of a checker-runner, that were killed and have not ended yet
   bool orphan_ended_ = false;

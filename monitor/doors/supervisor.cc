@@ -26,6 +26,13 @@ std::string text_of(const std::vector<std::string>& lines) {
   return text;
 }
 
+/// Which process it is about.
+void fill(auto& about, Role role, std::uint32_t index, pid_t pid) {
+  about.set_role(role);
+  about.set_index(index);
+  about.set_pid(pid);
+}
+
 }  // namespace
 
 // The supervisor is trusted with more than we are, so this door has no table of states.
@@ -69,19 +76,13 @@ void SupervisorDoor::start(Role role, std::uint32_t index) {
 
 void SupervisorDoor::restart(Role role, std::uint32_t index, pid_t pid, bool hangs) {
   tell([&](auto& message) {
-    message.mutable_restart()->set_role(role);
-    message.mutable_restart()->set_index(index);
-    message.mutable_restart()->set_pid(pid);
+    fill(*message.mutable_restart(), role, index, pid);
     message.mutable_restart()->set_hangs(hangs);
   });
 }
 
 void SupervisorDoor::serves(Role role, std::uint32_t index, pid_t pid) {
-  tell([&](auto& message) {
-    message.mutable_serves()->set_role(role);
-    message.mutable_serves()->set_index(index);
-    message.mutable_serves()->set_pid(pid);
-  });
+  tell([&](auto& message) { fill(*message.mutable_serves(), role, index, pid); });
 }
 
 void SupervisorDoor::keep(const std::vector<int>& listeners, bool inherited,
@@ -94,9 +95,10 @@ void SupervisorDoor::keep(const std::vector<int>& listeners, bool inherited,
       listeners);
 }
 
-void SupervisorDoor::ready(bool unsaved, bool complete, const std::vector<std::string>& lines) {
+void SupervisorDoor::ready(const std::string& state, bool complete,
+                           const std::vector<std::string>& lines) {
   tell([&](auto& message) {
-    message.mutable_ready()->set_unsaved(unsaved);
+    message.mutable_ready()->set_state(state);
     message.mutable_ready()->set_complete(complete);
     message.mutable_ready()->set_text(text_of(lines));
   });

@@ -49,7 +49,8 @@ class SupervisorDoor {
   void status_text(const std::string& text) {
     tell([&](auto& message) { message.mutable_status_text()->set_text(text); });
   }
-  void ready(bool unsaved, bool complete, const std::vector<std::string>& lines);
+  /// `state`: in which directory it is; empty: in none.
+  void ready(const std::string& state, bool complete, const std::vector<std::string>& lines);
   /// `yields`: everything is on disk, and a fresh monitor may take over.
   void reloaded(std::uint64_t serial, bool ok, const std::vector<std::string>& lines,
                 bool yields = false);

@@ -520,6 +520,41 @@ def no_restore_unusable_and_restart():
         wait_until(lambda: fetch(key=key).outcome == "blob", "it serves, as at its start", 20)
 
 
+@case("a monitor that is started again enables nobody where another directory took the state's place")
+def another_directory():
+    config = Configuration()
+    key, key_id = test_key()
+    good, good_id = test_key()
+    config.client("stolen", key_id, b"secret", checker="false", **SHORT)
+    config.client("good", good_id, b"good")
+    aside = config.state.with_name("aside")
+
+    def expect_stop(server, monitor, start):
+        os.kill(monitor, signal.SIGKILL)
+        server.log.wait_for("not the directory that this server has its state in", start=start)
+        expect(fetch("--timeout", 1, key=key).outcome != "blob", "who has expired gets nothing")
+        expect(server.log.find("mandos-monitor cannot be started", start), "it is told")
+
+    with Server(config) as server:
+        server.log.wait_for('event=disabled client="stolen"')
+        # Of what is new, nothing is saved in the first five seconds but that.
+        wait_until((config.state / "stolen.client").exists, "it is on disk")
+        for instead in (lambda: None, config.state.mkdir, lambda: config.state.symlink_to(aside)):
+            monitor, start = server.pid("monitor"), len(server.log.lines)
+            config.state.rename(aside)  # or its file system is not mounted any more
+            instead()
+            expect_stop(server, monitor, start)
+            expect(config.state.is_symlink() or not config.state.exists() or
+                   not list(config.state.iterdir()), "nothing is made there")
+            if config.state.is_symlink():
+                config.state.unlink()
+            elif config.state.exists():
+                config.state.rmdir()
+            aside.rename(config.state)
+            wait_until(lambda: fetch("--timeout", 1, key=good).blob == b"good", "all goes on", 30)
+            expect(fetch(key=key).outcome != "blob", "who has expired gets nothing")
+
+
 @case("the state of a client whose file is missing at a start is in force again with the file")
 def missing_section():
     config = Configuration()
