@@ -207,7 +207,11 @@ void Checkers::reap() {
       finished_(ended.checker, status);
       if (!search_) search_ = loop_.after(kSearchDelay, [this] { kill_orphans(); });
     }
-    orphans |= !leader;
+    if (info.si_pid == helper_) {
+      helper_ = -1;
+    } else {
+      orphans |= !leader;
+    }
     info.si_pid = 0;
   }
   // Where there was one there may be more, and those that it leaves.
@@ -229,7 +233,7 @@ void Checkers::kill_orphans() {
   search_.reset();
   for (const pid_t pid : children()) {
     rlimit limit{};
-    if (running_.contains(pid)) continue;
+    if (running_.contains(pid) || pid == helper_) continue;
     if (prlimit(pid, RLIMIT_LOCKS, nullptr, &limit) != 0 || !tags_.contains(limit.rlim_max)) {
       ::kill(pid, SIGKILL);
     }
@@ -246,6 +250,7 @@ void Checkers::end_all() {
   running_.clear();
   pids_.clear();
   tags_.clear();
+  helper_ = -1;
   pid_t pid = 0;
   while (BootClock::now() < deadline) {
     kill_orphans();

@@ -61,6 +61,9 @@ class Checkers {
   void kill(std::uint64_t checker);
   /// To be called at SIGCHLD.
   void reap();
+  /// A child of ours that is no checker, and no orphan, until it ends; one at a time.
+  void spare(pid_t helper) { helper_ = helper; }
+  bool spares_one() const { return helper_ > 0; }
   /// Ends every checker and every descendant of ours and waits for them, for seconds at most. Does
   /// not call `finished`. SIGCHLD must be blocked.
   void end_all();
@@ -99,6 +102,7 @@ class Checkers {
   std::unordered_map<std::uint64_t, pid_t> pids_;
   std::unordered_map<std::uint64_t, Output> outputs_;
   std::set<rlim_t> tags_;  // of the running ones
+  pid_t helper_ = -1;
 };
 
 }  // namespace mandos::checker_runner

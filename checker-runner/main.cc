@@ -19,6 +19,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "checker-runner/checker.h"
 #include "checker-runner/jail.h"
@@ -44,7 +45,7 @@ constexpr std::size_t kLongestMessage = 128 * 1024 + 64;
 constexpr std::size_t kQueue = Checkers::kMost * 64;
 // Of checkers that lack the same program, so many are named by --check.
 constexpr std::size_t kMostPlaces = 10;
-// The monitor has them all judged when it starts.
+// In which the monitor hands over all that are to be judged.
 constexpr Milliseconds kAllJudged(500);
 
 Status prepare_process() {
@@ -69,20 +70,45 @@ Status prepare_process() {
   return Ok{};
 }
 
-/// Warnings of clients that the monitor has judged one by one, with one line for each warning.
-class Warnings {
+/// Judges the commands that the monitor hands over, all that come together, with one line for each
+/// warning. In a process of its own: whoever looks for a program may wait for a file system that
+/// hangs, and no check waits for that.
+class Judge {
  public:
-  Warnings(EventLoop& loop, Log& log) : loop_(loop), log_(log) {}
-  void add(const std::string& warning, const ToCheckerRunner::Judge& judged) {
-    const auto [known, is_new] = clients_.try_emplace(warning, judged.client(), judged.others());
-    if (!is_new) known->second.second += 1 + judged.others();
-    if (clients_.size() == 1 && is_new) loop_.after(kAllJudged, [this] { tell(); });
+  Judge(EventLoop& loop, Log& log, Checkers& checkers)
+      : loop_(loop), log_(log), checkers_(checkers) {}
+  void add(const ToCheckerRunner::Judge& judged) {
+    waiting_.push_back(judged);
+    if (waiting_.size() == 1) loop_.after(kAllJudged, [this] { begin(); });
   }
 
  private:
-  void tell() {
-    for (const auto& [warning, clients] : std::exchange(clients_, {})) {
-      const auto& [client, others] = clients;
+  void begin() {
+    const auto all = std::exchange(waiting_, {});
+    if (checkers_.spares_one()) {
+      return log_.warning(
+          "checkers are not judged: their programs are still looked for since the last time, "
+          "perhaps in a file system that hangs");
+    }
+    const pid_t child = fork();
+    if (child < 0) return log_.warning(errno_error(errno, "checkers are not judged").text);
+    if (child > 0) return checkers_.spare(child);
+    // The door is closed when the checker-runner ends, whatever becomes of this process.
+    close(kDoor);
+    close_descriptors(kLogSocket + 1);
+    judge(all);
+    _exit(EXIT_SUCCESS);
+  }
+  void judge(const std::vector<ToCheckerRunner::Judge>& all) {
+    std::map<std::string, std::pair<std::string, unsigned>> clients;  // one, and how many others
+    for (const auto& judged : all) {
+      const auto warning = judge_command(judged.command());
+      if (!warning) continue;
+      const auto [known, is_new] = clients.try_emplace(*warning, judged.client(), judged.others());
+      if (!is_new) known->second.second += 1 + judged.others();
+    }
+    for (const auto& [warning, known] : clients) {
+      const auto& [client, others] = known;
       log_.warning("checker of client ", escaped(client),
                    others == 0 ? "" : concat(" and ", others, " more"), ": ", warning);
     }
@@ -90,11 +116,12 @@ class Warnings {
 
   EventLoop& loop_;
   Log& log_;
-  std::map<std::string, std::pair<std::string, unsigned>> clients_;  // one, and how many others
+  Checkers& checkers_;
+  std::vector<ToCheckerRunner::Judge> waiting_;
 };
 
 /// False when the message breaks the rules of the door.
-bool obey(const ToCheckerRunner& message, Checkers& checkers, Warnings& warnings, Log& log,
+bool obey(const ToCheckerRunner& message, Checkers& checkers, Judge& judge, Log& log,
           Door& monitor) {
   switch (message.message_case()) {
     case ToCheckerRunner::kSettings:
@@ -115,9 +142,7 @@ bool obey(const ToCheckerRunner& message, Checkers& checkers, Warnings& warnings
       return true;
     }
     case ToCheckerRunner::kJudge:
-      if (const auto warning = judge_command(message.judge().command())) {
-        warnings.add(*warning, message.judge());
-      }
+      judge.add(message.judge());
       return true;
     case ToCheckerRunner::MESSAGE_NOT_SET:
       break;
@@ -143,14 +168,14 @@ int serve(Log& log) {
     if (signal == SIGCHLD) checkers.reap();
     if (signal == SIGTERM) loop.stop(EXIT_SUCCESS);
   });
-  Warnings warnings(loop, log);
+  Judge judge(loop, log, checkers);
   monitor = std::make_unique<Door>(
       loop, UniqueFd(kDoor), Channel::Limits{.receive = kLongestMessage, .queue = kQueue},
       [&](const Channel::Datagram& datagram) {
         ToCheckerRunner message;
         if (!message.ParseFromArray(datagram.bytes.data(),
                                     static_cast<int>(datagram.bytes.size())) ||
-            !obey(message, checkers, warnings, log, *monitor)) {
+            !obey(message, checkers, judge, log, *monitor)) {
           log.critical("the monitor sends what it must not");
           loop.stop(EXIT_FAILURE);
         }

@@ -60,13 +60,14 @@ constexpr std::uint64_t kScopeAbstractUnixAndSignal = 3;
 Status landlock_add(int ruleset, const std::vector<std::string>& paths, std::uint64_t access) {
   for (const auto& path : paths) {
     const UniqueFd fd(open(path.c_str(), O_PATH | O_CLOEXEC));
-    struct stat status {};
-    if (!fd || fstat(fd.get(), &status) != 0) {
+    struct statx status {};
+    // Without a word to the file system, which may hang: only the kind is of interest.
+    if (!fd || statx(fd.get(), "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &status) != 0) {
       // What cannot be reached, or may not even be looked at (SELinux), needs no rule.
       if (errno == ENOENT || errno == EACCES) continue;
       return errno_error(errno, "Landlock: open ", path);
     }
-    const LandlockPath rule{S_ISDIR(status.st_mode) ? access : access & kOfFile, fd.get()};
+    const LandlockPath rule{S_ISDIR(status.stx_mode) ? access : access & kOfFile, fd.get()};
     if (syscall(SYS_landlock_add_rule, ruleset, 1, &rule, 0) != 0) {
       return errno_error(errno, "Landlock: add rule for ", path);
     }

@@ -16,17 +16,18 @@ SILENT = (FORGET, INTERRUPT, BATCH_FORGET)
 class SlowDisk:
     """Mounted on a folder. After stall() no sync ends until release(); or none of other calls."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, others=False):
         self.folder = os.fspath(folder)
-        # The harness has a /dev of its own.
-        device = f"{self.folder}.fuse"
+        # The harness has a /dev and a /run of its own.
+        device = f"/run/fuse-of-{id(self)}" if others else f"{self.folder}.fuse"
         os.mknod(device, stat.S_IFCHR | 0o600, os.makedev(10, 229))
         self.device = os.open(device, os.O_RDWR | os.O_CLOEXEC)
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.mount(b"slow", self.folder.encode(), b"fuse", 0,
-                      b"fd=%d,rootmode=40000,user_id=0,group_id=0,default_permissions" % self.device):
+                      b"fd=%d,rootmode=40000,user_id=0,group_id=0,default_permissions%s"
+                      % (self.device, b",allow_other" if others else b"")):
             raise OSError(ctypes.get_errno(), "mount fuse")
-        self.nodes = {1: [stat.S_IFDIR | 0o700, 0, b""]}  # number: mode, owner, content
+        self.nodes = {1: [stat.S_IFDIR | (0o755 if others else 0o700), 0, b""]}  # number: mode, owner, content
         self.names = {}
         self.next = 2
         self.stalled, self.held, self.lock = (), [], threading.Lock()

@@ -5,7 +5,7 @@ import os, subprocess, sys, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import *
-from slow_disk import OPEN, SlowDisk
+from slow_disk import ACCESS, GETATTR, LOOKUP, OPEN, OPENDIR, READ, SlowDisk
 
 
 def configuration():
@@ -107,6 +107,31 @@ def gathered():
         expect(not (config.state / "a.client").exists(), "it is gathered for some seconds")
         expect_equal(server.stop(), 0, "exit status")
     expect((config.state / "a.client").exists(), "the state is on disk")
+
+
+@case("a file system that hangs, even with one client's checker on it, keeps no other check waiting")
+def checkers():
+    config = Configuration()
+    key, key_id = test_key()
+    config.client("near", key_id, b"near", checker="true", timeout="PT8S", interval="PT1S")
+    config.client("far", test_key()[1], b"far", checker="/mnt/check")
+    disk = SlowDisk("/mnt", others=True)  # where a checker-runner that starts meets it, too
+    with Server(config) as server:
+        runner = server.pid("checker-runner")
+        disk.stall(ACCESS, GETATTR, LOOKUP, OPEN, OPENDIR, READ)
+        server.process.send_signal(signal.SIGUSR1)  # has them judged again
+        wait_until(lambda: disk.held, "the program is looked for")
+        os.kill(runner, signal.SIGKILL)
+        fresh, start = server.pid("checker-runner", other_than=runner), len(server.log.lines)
+        # Longer than a child is waited for that hangs, and than the client's timeout.
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            expect(not server.log.find("event=disabled|it does not answer", start), "checks go on")
+            time.sleep(0.1)
+        expect_equal(server.pid("checker-runner"), fresh, "the checker-runner is the same")
+        expect_equal(fetch(key=key).blob, b"near", "who is checked is served")
+        disk.release()
+    subprocess.run(["umount", "-l", "/mnt"], check=True)
 
 
 main()
