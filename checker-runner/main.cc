@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <map>
 #include <memory>
 #include <optional>
@@ -47,6 +48,8 @@ constexpr std::size_t kQueue = Checkers::kMost * 64;
 constexpr std::size_t kMostPlaces = 10;
 // In which the monitor hands over all that are to be judged.
 constexpr Milliseconds kAllJudged(500);
+// A reload's inspection has 12 s in all.
+constexpr timespec kLongestLook{.tv_sec = 5, .tv_nsec = 0};
 
 Status prepare_process() {
   for (const int fd : {kDoor, kLogSocket}) {
@@ -204,6 +207,24 @@ int start() {
   return serve(log);
 }
 
+/// Whether this is the process that looks: a child. Its parent, which ends when the child does,
+/// waits no longer than a reload can, and says so: the child may wait for a file system that hangs.
+bool looks_for_programs() {
+  sigset_t ended;
+  sigemptyset(&ended);
+  sigaddset(&ended, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &ended, nullptr);
+  const pid_t child = fork();
+  if (child <= 0) return true;
+  if (sigtimedwait(&ended, nullptr, &kLongestLook) < 0) {
+    kill(child, SIGKILL);
+    std::puts(
+        "warning: not all checkers' programs were looked for: one may be in a file system that "
+        "hangs");
+  }
+  return false;
+}
+
 /// Places, each before its command. As the checkers' user, if we may become it.
 int judge(std::span<char* const> checkers) {
   const passwd* user = getpwnam(MANDOS_CHECKER_USER);  // NOLINT(concurrency-mt-unsafe): no threads
@@ -213,6 +234,7 @@ int judge(std::span<char* const> checkers) {
       (setgroups(0, nullptr) != 0 || setgid(user->pw_gid) != 0 || setuid(user->pw_uid) != 0)) {
     return EXIT_SUCCESS;
   }
+  if (!looks_for_programs()) return EXIT_SUCCESS;
   const Judging judging{.as_checker_user = geteuid() == user->pw_uid};
   std::map<std::string, std::size_t> said;  // how often
   for (; checkers.size() >= 2; checkers = checkers.subspan(2)) {

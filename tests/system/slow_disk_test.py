@@ -129,6 +129,9 @@ def checkers():
             expect(not server.log.find("event=disabled|it does not answer", start), "checks go on")
             time.sleep(0.1)
         expect_equal(server.pid("checker-runner"), fresh, "the checker-runner is the same")
+        done = subprocess.run([PREFIX / "sbin/mandos", "--reload"], capture_output=True, text=True)
+        expect(done.returncode == 0 and "not all checkers' programs were looked for" in done.stdout,
+               f"a reload warns of it: {done.stdout}{done.stderr}")
         expect_equal(fetch(key=key).blob, b"near", "who is checked is served")
         disk.release()
     subprocess.run(["umount", "-l", "/mnt"], check=True)
