@@ -175,8 +175,7 @@ std::optional<bool> parse_boolean(std::string_view text) {
   const auto* word = std::find_if(std::begin(kWords), std::end(kWords), [&](std::string_view each) {
     return each.size() == text.size() && strncasecmp(each.data(), text.data(), text.size()) == 0;
   });
-  if (word == std::end(kWords)) return std::nullopt;
-  return word - kWords >= 4;
+  return word == std::end(kWords) ? std::nullopt : std::optional(word - kWords >= 4);
 }
 
 std::string shown_name(std::string_view name) {
