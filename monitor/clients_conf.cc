@@ -34,7 +34,13 @@ constexpr std::size_t kLongestName = 200;
 Status set_key_id(ClientSettings& client, std::string_view value) {
   client.key_id = KeyId::parse(value);
   if (client.key_id || value.empty()) return Ok{};
-  return Error{concat("64 hexadecimal digits, not ", value.size(), " characters")};
+  const auto odd = value.find_first_not_of("0123456789ABCDEFabcdef \t\n");
+  return Error{odd == value.npos
+                   ? concat("64 hexadecimal digits, not ",
+                            std::ranges::count_if(value, [](char c) { return c > ' '; }),
+                            " characters")
+                   : concat("64 hexadecimal digits; character ", odd + 1, ", ",
+                            in_quotes(value.substr(odd, 1)), ", is none")};
 }
 
 Status set_fingerprint(ClientSettings& client, std::string_view value) {
@@ -122,11 +128,13 @@ class Loader {
     if (tell(out_.problems, std::move(sentence)) && denied) ++out_.denied;
   }
   static std::string about(const Values::value_type& value, std::string_view what) {
-    const auto& [name, at] = value;
-    return concat(Ini::where(at.option.place, at.owner, name), what, Ini::hint(at.option.value));
+    return concat(Ini::where(value.second.option.place, value.second.owner, value.first), what,
+                  Ini::hint(value.second.option.value));
   }
-  void wrong(const Values::value_type& value, std::string_view found, std::string_view expected) {
+  std::nullptr_t wrong(const Values::value_type& value, std::string_view found,
+                       std::string_view expected) {
     refuse(about(value, concat("found ", found, ", expected ", expected)));
+    return nullptr;
   }
   void warn(const Values::value_type& value, std::string_view what) {
     tell(out_.warnings, about(value, what));
@@ -156,39 +164,42 @@ SecretPtr Loader::read_secret(const Values& values) {
       const auto before = text.substr(0, *at);
       // What was put into it stands elsewhere.
       const auto line = source.second.option.value != text ? 0 : std::ranges::count(before, '\n');
-      wrong(source,
-            concat(*at == text.size() ? "base64 that breaks off" : "damaged base64", " at line ",
-                   source.second.option.lines[static_cast<std::size_t>(line)], ", character ",
-                   before.size() - before.rfind('\n'), " of its text"),
-            "it whole: the client could not decrypt what it gets; copy it again");
-      return nullptr;
+      return wrong(source,
+                   concat(*at == text.size() ? "base64 that breaks off" : "damaged base64",
+                          " at line ", source.second.option.lines[static_cast<std::size_t>(line)],
+                          ", character ", before.size() - before.rfind('\n'), " of its text"),
+                   "it whole: the client could not decrypt what it gets; copy it again");
     }
   } else {
     const auto path = expand_path(*source.second.text);
-    out_.files.insert(path);
     bool denied = false;
+    // Where a relative one leads depends on who starts the server, or asks it to check.
+    if (!path.starts_with('/')) {
+      // Whose home it is stands in /etc/passwd, which is another file after each change of an
+      // account.
+      if (path.starts_with('~')) static_cast<void>(read_file("/etc/passwd", {}, &denied));
+      refuse(about(source, concat("found ", path.empty() ? "nothing" : in_quotes(path),
+                                  ", expected the absolute path of a file")),
+             denied);
+      return nullptr;
+    }
+    out_.files.insert(path);
     auto read = read_file(path, {.is_private = true, .limit = kLargestSecret}, &denied);
-    // Whose home it is stands in /etc/passwd, which is another file after each change of an
-    // account.
-    if (path.starts_with('~')) static_cast<void>(read_file("/etc/passwd", {}, &denied));
     if (!read || !*read) {
-      refuse(about(source, path.empty() ? "found nothing, expected the path of a file"
-                           : read ? concat("found no file ", path, ", expected the secret in it")
-                                  : read.error()),
+      refuse(about(source, read ? concat("found no file ", path, ", expected the secret in it")
+                                : read.error()),
              denied);
       return nullptr;
     }
     content = std::move(**read);
   }
   if (content.empty() || content.size() > kLargestSecret) {
-    wrong(source, concat(content.size(), " bytes"), concat("1 to ", kLargestSecret));
-    return nullptr;
+    return wrong(source, concat(content.size(), " bytes"), concat("1 to ", kLargestSecret));
   }
   const auto found = judge_openpgp(content);
   if (found == OpenPgp::kDamaged) {
-    wrong(source, "an OpenPGP message whose lengths or checksum do not fit",
-          "it whole: the client could not decrypt what it gets");
-    return nullptr;
+    return wrong(source, "an OpenPGP message whose lengths or checksum do not fit",
+                 "it whole: the client could not decrypt what it gets");
   }
   if (found == OpenPgp::kOther) {
     warn(source, "this is not an OpenPGP message: the client could not decrypt it");
@@ -204,7 +215,8 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
       std::ranges::any_of(name,
                           [](char c) { return c == '/' || (c >= 0 && c < ' ') || c == 0x7f; })) {
     refuse(Ini::problem(section.place, name, "", "a client that no file can be named for",
-                        "a name without \"/\" and control characters"));
+                        concat("a name of at most ", kLongestName,
+                               " bytes, without \"/\" and control characters, and not of dots")));
   }
   Values values(&secret_memory());
   for (auto* const owner : {&section, &ini_.defaults()}) {
@@ -231,7 +243,8 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
     if (field.set == nullptr || value == values.end() || !value->second.text) continue;
     const auto set = field.set(client, *value->second.text);
     if (!set) wrong(*value, in_quotes(value->second.option.value), set.error());
-    if (field.name == "host" && *Ini::hint(value->second.option.value) != '\0') {
+    if (field.name == "host" && (*Ini::hint(value->second.option.value) != '\0' ||
+                                 client.host.find_first_of(" \t\n,/") != client.host.npos)) {
       warn(*value, concat("found ", in_quotes(value->second.option.value),
                           ", expected a name or an address"));
     }
@@ -255,24 +268,29 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
     ini_.defaults().broken |= !nearest(name, kCommon).empty();
   }
   for (const auto* const limit : {"timeout", "extended_timeout"}) {
-    if (at_fault_->broken || (*limit == 't' ? client.timeout : client.extended_timeout) >=
-                                 client.interval + kCheckTime) {
-      continue;
+    if (!at_fault_->broken &&
+        (*limit == 't' ? client.timeout : client.extended_timeout) < client.interval + kCheckTime) {
+      const auto& timeout = *values.find(limit);
+      const auto& interval = *values.find("interval");
+      // Where the section itself set one of them, that is the place to look at; never a preset.
+      warn(timeout.second.owner == name || interval.second.option.place.line == 0 ? timeout
+                                                                                  : interval,
+           concat("found a", *limit == 'e' ? "n " : " ", limit, " of ",
+                  in_quotes(timeout.second.option.value), ", expected more than the interval, ",
+                  in_quotes(interval.second.option.value), ", and ", kCheckTime.count() / 1000,
+                  " s for a check: a client could be disabled before the answer to its next one"));
     }
-    const auto& timeout = *values.find(limit);
-    const auto& interval = *values.find("interval");
-    // Where the section itself set one of them, that is the place to look at; never a preset.
-    warn(
-        timeout.second.owner == name || interval.second.option.place.line == 0 ? timeout : interval,
-        concat("found a", *limit == 'e' ? "n " : " ", limit, " of ",
-               in_quotes(timeout.second.option.value), ", expected more than the interval, ",
-               in_quotes(interval.second.option.value), ", and ", kCheckTime.count() / 1000,
-               " s for a check: a client could be disabled before the answer to its next one"));
   }
   if (values.contains("secret") || values.contains("secfile")) {
     client.secret = read_secret(values);
   } else {
     lacks("secret", "a secret or a secfile; mandos-keygen --password prints one");
+  }
+  if (!at_fault_->broken && !client.approved_by_default &&
+      client.approval_delay == Milliseconds(0)) {
+    warn(*values.find("approved_by_default"),
+         "found no approval_delay for a client with it, expected one: nobody is asked, and the "
+         "client gets its secret at once");
   }
   Client probe;
   probe.name = name;
@@ -280,8 +298,11 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
   probe.settings = client;
   // The preset one fails only of a value that has been told.
   const auto& checker = *values.find("checker");
-  if (const auto command = expand_checker(probe); !command && !at_fault_->broken) {
-    warn(checker, command.error());
+  if (const auto command = expand_checker(probe);
+      !at_fault_->broken && (!command || client.checker.empty())) {
+    warn(checker, command ? "found nothing, which always succeeds: a client that is gone would "
+                            "never be noticed"
+                          : command.error());
   }
   auto& users = out_.checkers[client.checker];
   if (!users.place.empty()) {
@@ -300,10 +321,10 @@ bool Loader::read(const std::string& path, bool listed) {
   auto content = read_file(path, {.is_private = true, .must_exist = listed}, &denied);
   if (!content) {
     refuse(content.error(), denied);
-    return true;
+  } else if (*content) {
+    ini_.read(path, std::move(**content), out_.problems);
   }
-  if (*content) ini_.read(path, std::move(**content), out_.problems);
-  return content->has_value();
+  return !content || content->has_value();
 }
 
 LoadedClients Loader::load(const std::string& configdir) {
@@ -361,6 +382,13 @@ LoadedClients Loader::load(const std::string& configdir) {
   std::erase_if(out_.clients, [&](const auto& client) {
     return ini_.defaults().broken || ini_.sections().at(client.first).broken;
   });
+  for (const auto& [name, client] : out_.clients) {
+    if (client.host.empty() && client.checker.find("%(host)s") != client.checker.npos) {
+      tell(out_.warnings,
+           Ini::problem(ini_.sections().at(name).place, name, "host", "nothing",
+                        "a name or an address, which the checker is given: its checks would fail"));
+    }
+  }
   if (ini_.sections().empty() && out_.problems.empty()) {
     tell(out_.warnings, concat(main_file, ": found no client, expected a section for each one"));
   }
@@ -379,11 +407,13 @@ LoadedClients load_clients(const std::string& configdir) try {
 
 std::set<std::string> folders_of(const std::set<std::string>& files) {
   std::set<std::string> folders;
-  for (const auto& path : files) {
-    const auto slash = path.rfind('/');
-    folders.insert(slash == path.npos ? "." : path.substr(0, slash + 1));
+  for (const std::filesystem::path path : files) {
     std::error_code failed;  // then there is no target, whose folder no jail looks for
-    folders.insert(std::filesystem::canonical(path, failed).parent_path().string());
+    for (const auto& file : {path.lexically_normal(), std::filesystem::canonical(path, failed)}) {
+      // The root folder has everything in it, so a file there is let in itself.
+      const auto folder = file.parent_path();
+      folders.insert((folder == "/" ? file : folder).string());
+    }
   }
   return folders;
 }

@@ -39,8 +39,8 @@ struct LoadedClients {
 LoadedClients load_clients(const std::string& configdir);
 
 /// Where files lie and, since any may be a link, where what they lead to does: what a jail must
-/// reach for reading them again. To be asked before that jail, in which looking for the working
-/// folder, as it takes for a relative path, is death.
+/// reach for reading them again. A file of the root folder stands for itself. To be asked before
+/// that jail, which lets nobody look along the path of a link.
 std::set<std::string> folders_of(const std::set<std::string>& files);
 
 }  // namespace mandos::monitor

@@ -286,9 +286,14 @@ void Ini::read(std::string file_name, SecretString file_content, Problems& probl
       continue;
     }
     level = indent;
-    const auto bracket = text.front() == '[' ? text.rfind(']') : text.npos;
-    if (bracket != text.npos && bracket >= 2) {
-      section_name = text.substr(1, bracket - 1);
+    const auto delimiter = text.find_first_of("=:");
+    const auto bracket = text.front() == '[' ? text.rfind(']') : 0;
+    const bool whole = bracket != text.npos && bracket >= 2;
+    if (whole || (text.front() == '[' && delimiter == text.npos)) {
+      section_name = text.substr(1, whole ? bracket - 1 : text.npos);
+      // What follows is its own anyway, and no second value in the section before.
+      if (!whole)
+        wrong("", "a section header without a name or its \"]\"", "one such as [DEFAULT]");
       section = &defaults_;
       option = nullptr;
       if (section_name == "DEFAULT") continue;
@@ -301,7 +306,6 @@ void Ini::read(std::string file_name, SecretString file_content, Problems& probl
       }
       continue;
     }
-    const auto delimiter = text.find_first_of("=:");
     const auto name = trim(text.substr(0, delimiter));
     if (section == nullptr) {
       if (!headless) {
@@ -317,10 +321,11 @@ void Ini::read(std::string file_name, SecretString file_content, Problems& probl
       if (name.empty()) option = nullptr;
     } else {
       lower(at(name), name.size());
-      auto& known = section->options[name];
-      const bool is_new = known.place.line == 0;
-      if (!is_new) wrong(name, "a second value, after " + known.place.text(), "one; remove it");
-      option = is_new ? &known : &ignored_option;
+      option = &section->options[name];
+      if (option->place.line != 0) {
+        wrong(name, "a second value, after " + option->place.text(), "one; remove it");
+        option = &ignored_option;
+      }
       *option = {trim(text.substr(delimiter + 1)), place, false, {place.line}};
     }
   }

@@ -193,9 +193,11 @@ Result<CommandLine> parse_command_line(int argc, char* const argv[]) {
     }
     if (name == "check" || name == "reload") {
       out.action = name == "check" ? Action::kCheck : Action::kReload;
-    } else if (name == "configdir") {
+    } else if (name == "configdir" && value.starts_with('/')) {
       out.configdir = value;
-    } else if (const auto set = row.set(scratch, value); set) {
+    } else if (const auto set =
+                   row.set != nullptr ? row.set(scratch, value) : Status(Error{"an absolute path"});
+               set) {
       out.overrides.emplace_back(row.setting, value);
     } else {
       return Error{concat("--", name, ": found ", in_quotes(value), ", expected ", set.error())};

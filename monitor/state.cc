@@ -110,6 +110,9 @@ Result<StateStore> StateStore::open(std::string path, bool read, std::vector<std
                           "directory of its own with --statedir")};
   }
   if (look) flock(store.directory_.get(), LOCK_UN);
+  if (look && access(path.c_str(), W_OK) != 0) {
+    warnings.push_back(errno_error(errno, path, ": nothing could be saved there").text);
+  }
   if (fstat(store.directory_.get(), &status) != 0) return errno_error(errno, path, ": fstat");
   std::vector<std::string> others;
   const auto ours = store.list(&others);

@@ -179,7 +179,7 @@ def one_section():
     with open(config.directory / "clients.conf", "a") as file:
         file.write("[DEFAULT\nenabled = no\n")
     config.write = lambda: config
-    expect_no_start(config, "a line that is not NAME = VALUE")
+    expect_no_start(config, "a section header without a name or its")
 
 
 @case("little memory that can be locked is told; a reload that finds none changes nothing")

@@ -80,7 +80,14 @@ SECTIONS = [
     ("key_id too short", "[short]\nkey_id = 12ab\nsecret = 0gEB\n",
      'DIR/clients.conf:LINE+1: [short] key_id: found "12ab", expected 64 hexadecimal digits, not 4 characters'),
     ("secfile empty", "[empty]\nkey_id = KEY\nsecfile =\n",
-     "DIR/clients.conf:LINE+2: [empty] secfile: found nothing, expected the path of a file"),
+     "DIR/clients.conf:LINE+2: [empty] secfile: found nothing, expected the absolute path of a file"),
+    ("secfile without its path", "[relative]\nkey_id = KEY\nsecfile = secrets/web\n",
+     'DIR/clients.conf:LINE+2: [relative] secfile: found "secrets/web", expected the absolute path of a file'),
+    # Of the root folder, only this file may be let in, or no jail would close.
+    ("secfile in the root folder", "[root]\nkey_id = KEY\nsecfile = /no-such-secret\n",
+     "DIR/clients.conf:LINE+2: [root] secfile: found no file /no-such-secret, expected the secret in it"),
+    ("key_id with a letter for a digit", "[letter]\nkey_id = O123\nsecret = 0gEB\n",
+     'DIR/clients.conf:LINE+1: [letter] key_id: found "O123", expected 64 hexadecimal digits; character 1, "O", is none'),
     ("quotes", "[quotes]\nkey_id = KEY\nsecret = 0gEB\ntimeout = \"PT50S\"\n",
      'DIR/clients.conf:LINE+3: [quotes] timeout: found "\\x22PT50S\\x22", expected a duration such as PT5M, P1DT12H or '
      '"5m 30s"; quotes around a value are part of it'),
@@ -100,6 +107,17 @@ WARNINGS = [
     ("inline comment in a text", "[db]\nkey_id = KEY\nsecret = 0gEB\nchecker = true\nhost = db.example ; the db\n",
      'DIR/clients.conf:LINE+4: [db] host: found "db.example ; the db", expected a name or an address; a comment needs a '
      "line of its own"),
+    ("denial that nobody is asked for", "[deny]\nkey_id = KEY\nsecret = 0gEB\nchecker = true\napproved_by_default = no\n",
+     "DIR/clients.conf:LINE+4: [deny] approved_by_default: found no approval_delay for a client with it, expected one: "
+     "nobody is asked, and the client gets its secret at once"),
+    ("no host for the checker", "[hostless]\nkey_id = KEY\nsecret = 0gEB\nchecker = true %%(host)s\n",
+     "DIR/clients.conf:LINE: [hostless] host: found nothing, expected a name or an address, which the checker is given: "
+     "its checks would fail"),
+    ("two hosts", "[hosts]\nkey_id = KEY\nsecret = 0gEB\nchecker = true\nhost = a.example, b.example\n",
+     'DIR/clients.conf:LINE+4: [hosts] host: found "a.example, b.example", expected a name or an address'),
+    ("checker empty", "[idle]\nkey_id = KEY\nsecret = 0gEB\nchecker =\n",
+     "DIR/clients.conf:LINE+3: [idle] checker: found nothing, which always succeeds: a client that is gone would never be "
+     "noticed"),
     ("not an OpenPGP message", "[text]\nkey_id = KEY\nsecret = QUJD\nchecker = true\n",
      "DIR/clients.conf:LINE+2: [text] secret: this is not an OpenPGP message: the client could not decrypt it"),
     ("checker program missing", "[lost]\nkey_id = KEY\nsecret = 0gEB\nchecker = fpign -q -- x\n",
@@ -160,6 +178,8 @@ def _():
 def _():
     refused(configuration("[DEFAULT]\ntimeout = 5x\n"),
             'DIR/clients.conf:6: [DEFAULT] timeout: found "5x", expected a duration such as PT5M, P1DT12H or "5m 30s"')
+    refused(configuration(f"[web\nkey_id = {next(KEYS)}\nsecret = 0gEB\nchecker = true\n"),
+            'DIR/clients.conf:5: [web] found a section header without a name or its "]", expected one such as [DEFAULT]')
     config = configuration("")
     clients = config.directory / "clients.conf"
     clients.chmod(0o644)
@@ -247,6 +267,8 @@ def _():
             (["--no"], "--no: unknown or ambiguous option"),
             (["-q"], "-q: unknown or ambiguous option"),
             (["--port"], "--port: found nothing, expected a value"),
+            # A server that reads it again does so from another folder.
+            (["--configdir", "conf"], '--configdir: found "conf", expected an absolute path'),
             (["--check=1"], "--check=1: found a value, expected none"),
             (["--port=99999"], '--port: found "99999", expected a whole number from 0 to 65535')):
         expect_equal(mandos(configuration(""), *arguments),

@@ -53,7 +53,13 @@ class ClientsConfTest : public testing::Test {
     chmod(path.c_str(), mode);
     return path;
   }
-  LoadedClients load() { return load_clients(folder_); }
+  LoadedClients load() {
+    auto loaded = load_clients(folder_);
+    // Most sections here have no host, which the preset checker is given.
+    std::erase_if(loaded.warnings,
+                  [](const auto& warning) { return warning.ends_with("its checks would fail"); });
+    return loaded;
+  }
   LoadedClients load(const std::string& content) {
     write("clients.conf", content);
     return load();
@@ -102,7 +108,7 @@ TEST_F(ClientsConfTest, ReadsEveryOption) {
       "interval = 90s\napproval_delay = PT30S\napproval_duration = P1W\napproved_by_default = 0\n"
       "enabled = False\nchecker = c %%(name)s 5%%%%\n");
   EXPECT_THAT(loaded.problems, IsEmpty());
-  EXPECT_THAT(loaded.warnings, IsEmpty());
+  EXPECT_THAT(loaded.warnings, ElementsAre(HasSubstr("host: found \"%(fingerprint)s\"")));
   const auto& client = loaded.clients.at("x.y-z \xc3\xa9");
   EXPECT_EQ(client.key_id, KeyId::parse(kOtherKey));
   EXPECT_EQ(client.fingerprint, "3E393AEA");
@@ -351,12 +357,77 @@ TEST_F(ClientsConfTest, FindsSecretFiles) {
   }
   // What cannot be expanded stays.
   for (const char* path :
-       {"~no-such-user/x", "/$MANDOS_TEST_2/x", "/${MANDOS_TEST_1/x", "/x$", "/$/${}/x"}) {
+       {"/~no-such-user/x", "/$MANDOS_TEST_2/x", "/${MANDOS_TEST_1/x", "/x$", "/$/${}/x"}) {
     EXPECT_THAT(load(secret_section(concat("secfile = ", path))).problems,
                 ElementsAre(HasSubstr(path)));
   }
   EXPECT_THAT(load(secret_section("secfile = ~root/no-such-file")).problems,
               ElementsAre(AllOf(HasSubstr("/no-such-file"), testing::Not(HasSubstr("~")))));
+}
+
+// From the folder of whoever checks, and from that of a server, it would lead to two places.
+TEST_F(ClientsConfTest, RefusesASecretFileWithoutItsWholePath) {
+  for (const char* path : {"secret", "./secret", "~no-such-user/secret", "etc/secret"}) {
+    EXPECT_THAT(load(secret_section(concat("secfile = ", path))).problems,
+                ElementsAre(testing::EndsWith(concat(":3: [foo] secfile: found \"", path,
+                                                     "\", expected the absolute path of a file"))));
+  }
+}
+
+// With the root folder among them, a jail would let everything in, and refuse to close.
+TEST_F(ClientsConfTest, NotesAFileOfTheRootFolderItself) {
+  for (const char* path : {"/no-such-secret", "//no-such-secret", "/x/../no-such-secret"}) {
+    EXPECT_THAT(folders_of(load(secret_section(concat("secfile = ", path))).files),
+                AllOf(testing::Contains("/no-such-secret"), testing::Not(testing::Contains("/")),
+                      testing::Not(testing::Contains("//"))))
+        << path;
+  }
+}
+
+TEST_F(ClientsConfTest, SaysWhatKeepsAKeyIdFromBeingOne) {
+  const auto told = [this](const std::string& text) {
+    const auto found = load(concat("[foo]\nsecret = 0gEB\nkey_id = ", text, '\n')).problems;
+    return found.size() == 1 ? found[0].substr(found[0].find(", expected ")) : "?";
+  };
+  EXPECT_EQ(told("12 ab"), ", expected 64 hexadecimal digits, not 4 characters");
+  EXPECT_EQ(told('O' + std::string(63, '0')),
+            ", expected 64 hexadecimal digits; character 1, \"O\", is none");
+  EXPECT_EQ(told("00:11"), ", expected 64 hexadecimal digits; character 3, \":\", is none");
+  EXPECT_EQ(told(concat('"', kKey, '"')),
+            ", expected 64 hexadecimal digits; character 1, \"\\x22\", is none; quotes around a "
+            "value are part of it");
+}
+
+TEST_F(ClientsConfTest, WarnsOfADenialThatNobodyIsAskedFor) {
+  EXPECT_THAT(load(section("approved_by_default = no\n")).warnings,
+              ElementsAre(testing::EndsWith(
+                  ":4: [foo] approved_by_default: found no approval_delay for a client with it, "
+                  "expected one: nobody is asked, and the client gets its secret at once")));
+  EXPECT_THAT(load(section("approved_by_default = no\napproval_delay = PT1S\n")).warnings,
+              IsEmpty());
+  EXPECT_THAT(load(section("approved_by_default = yes\n")).warnings, IsEmpty());
+}
+
+TEST_F(ClientsConfTest, WarnsOfACheckThatAlwaysEndsAlike) {
+  EXPECT_THAT(
+      load(section("checker =\n")).warnings,
+      ElementsAre(testing::EndsWith(":4: [foo] checker: found nothing, which always succeeds: "
+                                    "a client that is gone would never be noticed")));
+  for (const char* checker : {"", "checker = ping -c1 %%(host)s\n"}) {
+    write("clients.conf", section(std::string(checker) + "host =\n"));
+    EXPECT_THAT(load_clients(folder_).warnings,
+                ElementsAre(testing::EndsWith(
+                    ":1: [foo] host: found nothing, expected a name or an address, which the "
+                    "checker is given: its checks would fail")));
+  }
+  for (const char* host : {"a.example, b.example", "a b", "10.0.0.1/24", "https://a.example/"}) {
+    EXPECT_THAT(load(section(concat("host = ", host, '\n'))).warnings,
+                ElementsAre(testing::EndsWith(concat(":4: [foo] host: found \"", host,
+                                                     "\", expected a name or an address"))));
+  }
+  for (const char* host : {"a.example", "10.0.0.1", "fe80::1%%eth0", "a_b-c"}) {
+    EXPECT_THAT(load(section(concat("host = ", host, '\n'))).warnings, IsEmpty()) << host;
+  }
 }
 
 TEST_F(ClientsConfTest, RefusesSecretFilesThatOthersMayRead) {
@@ -590,7 +661,7 @@ TEST_F(ClientsConfTest, RefusesAFolderThatOthersMayWrite) {
 TEST_F(ClientsConfTest, AnEmptySecfileIsNoFile) {
   EXPECT_THAT(load(secret_section("secfile =")).problems,
               ElementsAre(testing::EndsWith(
-                  ":3: [foo] secfile: found nothing, expected the path of a file")));
+                  ":3: [foo] secfile: found nothing, expected the absolute path of a file")));
 }
 
 // Or their clients would be forgotten, and come back enabled when the links are repaired.

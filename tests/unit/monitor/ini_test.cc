@@ -142,6 +142,20 @@ TEST_F(IniTest, TellsEveryErrorAtOnce) {
                                      AllOf(HasSubstr("f:10: [a] "), HasSubstr("f:3"))));
 }
 
+// Or its options would be told as second values of the section before.
+TEST_F(IniTest, AHeaderThatIsNotClosedIsOneError) {
+  for (const char* header : {"[b", "[c # the web", "[]"}) {
+    problems_.clear();
+    read(concat("[a", header, "]\nx = 1\n", header, "\nx = 2\n  more\n"), header);
+    EXPECT_THAT(
+        problems_,
+        ElementsAre(HasSubstr(concat(header, ":3: [", header + 1,
+                                     "] found a section header without a name or its \"]\""))));
+    EXPECT_EQ(value(concat("a", header), "x"), "1");
+  }
+  EXPECT_TRUE(ini_.defaults().broken);
+}
+
 TEST_F(IniTest, RefusesTheSameInTwoFiles) {
   read("[DEFAULT]\nx = 1\n[a]\n", "first");
   read("[DEFAULT]\nx = 2\ny = 3\n[a]\n[b]\n", "second");

@@ -269,6 +269,16 @@ TEST_F(SettingsTest, WarnsOfWhatItIgnores) {
   EXPECT_EQ(loaded.settings.port, 1);
 }
 
+// A server reads it again from another folder than the one in which it was started.
+TEST_F(SettingsTest, RefusesAConfigurationFolderWithoutItsWholePath) {
+  for (const char* path : {"", "conf", "./conf", "../etc/mandos"}) {
+    const auto refused = parse({"--configdir", path});
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error(),
+              concat("--configdir: found \"", path, "\", expected an absolute path"));
+  }
+}
+
 TEST_F(SettingsTest, RefusesAFileThatOthersMayWrite) {
   load("[DEFAULT]\n");
   chmod((folder_ + "/mandos.conf").c_str(), 0666);
