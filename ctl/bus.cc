@@ -52,6 +52,10 @@ std::pair<Trouble, std::string> reason(const sd_bus_error* error, int code) {
                    text, ")")};
   }
   if (code == EBADMSG) return {Trouble::kNonsense, kMalformed};
+  if (code == ETIMEDOUT) {
+    return {Trouble::kNoAnswer, concat("the server did not answer within ",
+                                       kPatienceMicroseconds / 1'000'000, " seconds")};
+  }
   if (code == ECONNRESET || code == ENOTCONN || code == EPIPE) {
     return {Trouble::kNoBus, "the system bus closed the connection"};
   }
@@ -221,31 +225,39 @@ Result<Message> Bus::send(Message call, const std::string& shown) {
   return failed(trouble, std::move(text));
 }
 
-Status Bus::change(Message call, const std::string& shown) {
-  using Answered = std::function<void(const Status&)>;
-  if (!answered_) {
-    const auto reply = send(std::move(call), shown);
-    return reply ? Status(Ok{}) : Status(Error{reply.error()});
-  }
+Result<Slot> Bus::send_later(Message call, const std::string& shown,
+                             std::function<void(sd_bus_message* reply)> replied) {
+  using Replied = std::function<void(sd_bus_message * reply)>;
   show(call.get(), shown);
-  auto answered = std::make_unique<Answered>(std::exchange(answered_, nullptr));
+  auto kept = std::make_unique<Replied>(std::move(replied));
   const auto on_reply = [](sd_bus_message* reply, void* given, sd_bus_error*) {
-    const auto& told = *static_cast<Answered*>(given);
-    const auto* const error = sd_bus_message_get_error(reply);
-    told(error == nullptr ? Status(Ok{})
-                          : Status(Error{reason(error, sd_bus_message_get_errno(reply)).second}));
+    (*static_cast<Replied*>(given))(reply);
     return 0;
   };
   sd_bus_slot* slot = nullptr;
-  const int code = sd_bus_call_async(bus_.get(), &slot, call.get(), on_reply, answered.get(), 0);
+  const int code = sd_bus_call_async(bus_.get(), &slot, call.get(), on_reply, kept.get(), 0);
   if (code < 0) {
     auto [trouble, text] = reason(nullptr, -code);
     return failed(trouble, std::move(text));
   }
-  sd_bus_slot_set_destroy_callback(slot, [](void* given) { delete static_cast<Answered*>(given); });
-  static_cast<void>(answered.release());
-  sd_bus_slot_set_floating(slot, 1);  // the bus ends it
-  sd_bus_slot_unref(slot);
+  sd_bus_slot_set_destroy_callback(slot, [](void* given) { delete static_cast<Replied*>(given); });
+  static_cast<void>(kept.release());
+  return Slot(slot);
+}
+
+Status Bus::change(Message call, const std::string& shown) {
+  if (!answered_) {
+    const auto reply = send(std::move(call), shown);
+    return reply ? Status(Ok{}) : Status(Error{reply.error()});
+  }
+  const auto on_reply = [told = std::exchange(answered_, nullptr)](sd_bus_message* reply) {
+    const auto* const error = sd_bus_message_get_error(reply);
+    told(error == nullptr ? Status(Ok{})
+                          : Status(Error{reason(error, sd_bus_message_get_errno(reply)).second}));
+  };
+  const auto slot = send_later(std::move(call), shown, on_reply);
+  if (!slot) return Error{slot.error()};
+  sd_bus_slot_set_floating(slot->get(), 1);  // the bus ends it
   return Ok{};
 }
 
@@ -254,7 +266,22 @@ Result<std::vector<Client>> Bus::clients() {
   if (!call) return Error{call.error()};
   const auto reply = send(std::move(*call), "");
   if (!reply) return Error{reply.error()};
-  sd_bus_message* const message = reply->get();
+  return read_clients(reply->get());
+}
+
+Result<Slot> Bus::ask_for_clients(Answered answered) {
+  auto call = new_call("/", kManager, "GetManagedObjects");
+  if (!call) return Error{call.error()};
+  return send_later(std::move(*call), "",
+                    [this, answered = std::move(answered)](sd_bus_message* reply) {
+                      const auto* const error = sd_bus_message_get_error(reply);
+                      if (error == nullptr) return answered(read_clients(reply));
+                      auto [trouble, text] = reason(error, sd_bus_message_get_errno(reply));
+                      answered(failed(trouble, std::move(text)));
+                    });
+}
+
+Result<std::vector<Client>> Bus::read_clients(sd_bus_message* message) {
   std::vector<Client> found;
   if (!enter(message, 'a', "{oa{sa{sv}}}")) return failed(Trouble::kNonsense, malformed().text);
   while (enter(message, 'e', "oa{sa{sv}}")) {

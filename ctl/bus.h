@@ -30,12 +30,17 @@ inline constexpr char kServerName[] = "se.recompile.Mandos";
 inline constexpr char kClientInterface[] = "se.recompile.Mandos.Client";
 
 /// The kind of the last failure, for those whose exit status depends on it.
-enum class Trouble { kNone, kNoBus, kNoServer, kDenied, kNonsense, kOther };
+enum class Trouble { kNone, kNoBus, kNoServer, kNoAnswer, kDenied, kNonsense, kOther };
 
 struct FreeMessage {
   void operator()(sd_bus_message* message) const { sd_bus_message_unref(message); }
 };
 using Message = std::unique_ptr<sd_bus_message, FreeMessage>;
+struct FreeSlot {
+  void operator()(sd_bus_slot* slot) const { sd_bus_slot_unref(slot); }
+};
+/// What is awaited of the bus, for as long as it lives.
+using Slot = std::unique_ptr<sd_bus_slot, FreeSlot>;
 
 /// A connection to a system bus and the Mandos server on it.
 class Bus {
@@ -44,6 +49,10 @@ class Bus {
   Status open(bool debug);
 
   Result<std::vector<Client>> clients();
+  /// The same without waiting: `answered` is called with the clients from sd_bus_process(), unless
+  /// the Slot is gone by then.
+  using Answered = std::function<void(Result<std::vector<Client>> clients)>;
+  Result<Slot> ask_for_clients(Answered answered);
   /// What the server has counted; nothing if it counts nothing, as the original's.
   Result<std::optional<Statistics>> statistics();
   /// What the server says of a client's secret: "OpenPGP", "damaged OpenPGP", "other" or "none"; or
@@ -65,12 +74,19 @@ class Bus {
 
  private:
   struct Close {
-    void operator()(sd_bus* bus) const { sd_bus_flush_close_unref(bus); }
+    void operator()(sd_bus* bus) const {
+      // To flush a connection that is not established would wait until it is.
+      if (sd_bus_is_ready(bus) > 0) sd_bus_flush(bus);
+      sd_bus_close_unref(bus);
+    }
   };
   Result<Message> new_call(const std::string& path, const char* interface, const char* member);
   Result<Message> new_set(const std::string& path, const char* property);
   Result<Message> send(Message call, const std::string& shown);
+  Result<Slot> send_later(Message call, const std::string& shown,
+                          std::function<void(sd_bus_message* reply)> replied);
   Status change(Message call, const std::string& shown);
+  Result<std::vector<Client>> read_clients(sd_bus_message* message);
   void show(sd_bus_message* call, const std::string& shown) const;
   Error failed(Trouble trouble, std::string text);
 

@@ -10,6 +10,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
+#include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -17,6 +20,7 @@
 #include <variant>
 #include <vector>
 
+#include "common/clock.h"
 #include "common/duration.h"
 #include "common/event_loop.h"
 #include "common/result.h"
@@ -242,13 +246,16 @@ int events(Words words) {
       loop.stop(kSuccess);
     }
   });
-  if (const auto started = watch.start(); !started) return complain(kFailure, started.error());
-  const auto clients = watch.clients();
-  for (const auto& name : arguments->operands) {
-    if (watch.server_there() && by_name(clients, name) == nullptr) {
-      return complain(kFailure, no_such_client(name, clients));
+  watch.on_ready = [&](const Status& ready) {
+    if (!ready) return loop.stop(complain(kFailure, ready.error()));
+    const auto clients = watch.clients();
+    for (const auto& name : arguments->operands) {
+      if (watch.server_there() && by_name(clients, name) == nullptr) {
+        return loop.stop(complain(kFailure, no_such_client(name, clients)));
+      }
     }
-  }
+  };
+  if (const auto started = watch.start(); !started) return complain(kFailure, started.error());
   return loop.run();
 }
 
@@ -269,13 +276,20 @@ int wait(Words words) {
     return wrong_usage("wait", used.error());
   }
   EventLoop loop;
+  bool is_known = false;
+  std::function<void()> give_up;
+  std::optional<Milliseconds> timeout;
   if (const auto* const time = arguments->value("timeout")) {
-    const auto timeout = read_duration(*time);
-    if (!timeout) return wrong_usage("wait", concat("--timeout: expected ", timeout.error()));
-    loop.after(*timeout, [&, time] {
-      complain(kTimedOut, concat(printable(name), ": not ", event, " within ", printable(*time)));
+    const auto read = read_duration(*time);
+    if (!read) return wrong_usage("wait", concat("--timeout: expected ", read.error()));
+    timeout = *read;
+    give_up = [&, time] {
+      complain(kTimedOut, concat(printable(name), ": not ", event, " within ", printable(*time),
+                                 is_known ? "" : "; the server has not answered"));
       loop.stop(kTimedOut);
-    });
+    };
+    // Whoever does not want to wait at all wants to know how it is.
+    if (timeout->count() > 0) loop.after(*timeout, give_up);
   }
   bool over = false;
   Watch watch(loop, arguments->has("debug"), [&](const Event& told) {
@@ -290,14 +304,24 @@ int wait(Words words) {
       loop.stop(complain(kFailure, concat(printable(name), " was removed")));
     }
   });
+  watch.on_ready = [&](const Status& ready) {
+    is_known = true;
+    if (over) return;
+    if (!ready) return loop.stop(complain(kFailure, ready.error()));
+    const auto clients = watch.clients();
+    const Client* const client = by_name(clients, name);
+    if (client == nullptr && watch.server_there()) {
+      return loop.stop(complain(kFailure, no_such_client(name, clients)));
+    }
+    if (client == nullptr || !is_already(*client, event)) {
+      if (timeout == Milliseconds(0)) give_up();
+      return;
+    }
+    over = true;
+    const bool written = write_out(line_of(Event{event, name, {}}, now_text(), false));
+    loop.stop(written ? kSuccess : kFailure);
+  };
   if (const auto started = watch.start(); !started) return complain(kFailure, started.error());
-  const auto clients = watch.clients();
-  const Client* const client = by_name(clients, name);
-  if (client == nullptr && watch.server_there())
-    return complain(kFailure, no_such_client(name, clients));
-  if (!over && client != nullptr && is_already(*client, event)) {
-    return write_out(line_of(Event{event, name, {}}, now_text(), false)) ? kSuccess : kFailure;
-  }
   return loop.run();
 }
 

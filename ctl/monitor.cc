@@ -117,24 +117,33 @@ class Monitor {
  public:
   Monitor() : watch_(loop_, false, [this](const Event& event) { happened(event); }) {
     watch_.on_change = [this](const std::string& path) { changed(path); };
+    watch_.on_ready = [this](const Status& ready) { open(ready); };
     watch_.on_trouble = [this](std::string_view text) { note(readable(text), Style::kBad); };
   }
 
   int run() {
-    // Before signals are caught, so that a bus that does not answer can be interrupted.
     if (const auto started = watch_.start(); !started) return fail(kFailure, started.error());
     loop_.on_signals({SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH},
                      [this](int number) { signal(number); });
-    if (const auto opened = screen_.open(); !opened) return fail(kFailure, opened.error());
-    loop_.watch(STDIN_FILENO, EPOLLIN, [this](std::uint32_t events) { keys(events); });
-    draw();
-    tick();
     const int status = loop_.run();
     screen_.leave();
-    return status;
+    return problem_.empty() ? status : fail(status, problem_);
   }
 
  private:
+  /// Not before the first answer, so that a problem with it is left on an ordinary screen.
+  void open(const Status& ready) {
+    const auto opened = ready ? screen_.open() : ready;
+    if (!opened) {
+      problem_ = opened.error();
+      return loop_.stop(kFailure);
+    }
+    loop_.watch(STDIN_FILENO, EPOLLIN, [this](std::uint32_t events) { keys(events); });
+    is_open_ = true;
+    draw();
+    tick();
+  }
+
   void happened(const Event& event) {
     view_.happened(clock_text(), event);
     draw_soon();
@@ -167,8 +176,7 @@ class Monitor {
         resume();
         break;
       case SIGWINCH:
-        screen_.resize();
-        draw();
+        resize();
         break;
       default:
         loop_.stop(kSuccess);
@@ -190,7 +198,12 @@ class Monitor {
 
   /// The shell may have left other modes and another text, and told only itself of a new size.
   void resume() {
-    screen_.redraw();
+    if (is_open_) screen_.redraw();
+    resize();
+  }
+
+  void resize() {
+    if (!is_open_) return;
     screen_.resize();
     draw();
   }
@@ -222,6 +235,7 @@ class Monitor {
     };
     bus->answer_later(answered);
     if (const auto sent = carry_out(*bus, request.act, request.path); !sent) answered(sent);
+    watch_.pump();
   }
 
   /// Many changes at once are drawn once.
@@ -232,7 +246,6 @@ class Monitor {
   }
 
   void draw() {
-    is_open_ = true;
     draws_soon_ = false;
     screen_.show(view_.layout(screen_.rows(), screen_.columns(), wall_now()));
   }
@@ -241,7 +254,6 @@ class Monitor {
   void tick() {
     constexpr Milliseconds kSecond{1000};
     loop_.after(kSecond, [this] {
-      watch_.pump();
       draw();
       tick();
     });
@@ -251,6 +263,7 @@ class Monitor {
   View view_;
   Screen screen_;
   Watch watch_;
+  std::string problem_;  // why there is no screen
   bool is_open_ = false;
   bool draws_soon_ = false;
 };

@@ -1,20 +1,28 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "ctl/watch.h"
 
-#include <sys/epoll.h>
+#include <fcntl.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <utility>
 
 #include "common/clock.h"
 #include "common/text.h"
+#include "common/unique_fd.h"
 #include "ctl/command.h"
 #include "ctl/times.h"
 
 namespace mandos::ctl {
 namespace {
 
-constexpr Milliseconds kRetry{1000};
+// Between two attempts, twice as long each time.
+constexpr Milliseconds kFirstDelay{1000};
+constexpr Milliseconds kLongestDelay{60 * 1000};
+// Of clients that are not known yet.
+constexpr std::size_t kMostHeld = 100'000;
 constexpr char kProperties[] = "org.freedesktop.DBus.Properties";
 constexpr char kManager[] = "org.freedesktop.DBus.ObjectManager";
 
@@ -24,6 +32,23 @@ bool read_text(sd_bus_message* message, std::string& text, char type = 's') {
   text = found;
   return true;
 }
+
+/// While it lives, programs that this process starts have no standard error.
+class Hushed {
+ public:
+  Hushed() : standard_error_(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1)) {
+    const UniqueFd null(open("/dev/null", O_WRONLY | O_CLOEXEC));
+    if (standard_error_ && null) dup2(null.get(), STDERR_FILENO);
+  }
+  Hushed(const Hushed&) = delete;
+  Hushed& operator=(const Hushed&) = delete;
+  ~Hushed() {
+    if (standard_error_) dup2(standard_error_.get(), STDERR_FILENO);
+  }
+
+ private:
+  UniqueFd standard_error_;
+};
 
 }  // namespace
 
@@ -37,63 +62,156 @@ std::vector<Client> Watch::clients() const {
 
 Status Watch::connect() {
   auto bus = std::make_unique<Bus>();
-  if (auto opened = bus->open(debug_); !opened) return opened;
-  // Before the clients are read, so that nothing that happens in between is missed.
-  int error = sd_bus_add_match(bus->get(), nullptr, "type='signal',sender='se.recompile.Mandos'",
-                               on_signal, this);
+  {
+    // An ssh that fails again says what it has said before.
+    std::optional<Hushed> hushed;
+    if (delay_ > kFirstDelay) hushed.emplace();
+    if (auto opened = bus->open(debug_); !opened) return opened;
+  }
+  // Before the clients are asked for, so that nothing that happens in between is missed.
+  int error = sd_bus_add_match_async(
+      bus->get(), nullptr, "type='signal',sender='se.recompile.Mandos'", on_signal, nullptr, this);
   if (error >= 0) {
-    error = sd_bus_add_match(bus->get(), nullptr,
-                             "type='signal',sender='org.freedesktop.DBus',"
-                             "member='NameOwnerChanged',arg0='se.recompile.Mandos'",
-                             on_owner, this);
+    error = sd_bus_add_match_async(bus->get(), nullptr,
+                                   "type='signal',sender='org.freedesktop.DBus',"
+                                   "member='NameOwnerChanged',arg0='se.recompile.Mandos'",
+                                   on_owner, nullptr, this);
   }
   if (error < 0) return errno_error(-error, "cannot listen on the system bus");
   bus_ = std::move(bus);
-  if (auto loaded = load(); !loaded) {
-    bus_.reset();
-    // Of the first attempt the caller hears, and of another that the bus is not there yet.
-    if (descriptor_ >= 0 && loaded.error() != why_) trouble(loaded.error());
-    why_ = loaded.error();
-    return loaded;
-  }
-  why_.clear();
-  descriptor_ = sd_bus_get_fd(bus_->get());
-  loop_.watch(descriptor_, EPOLLIN, [this](std::uint32_t) { pump(); });
-  // What arrived during those calls is in sd-bus already, and its descriptor is silent about it.
-  loop_.after(Milliseconds(0), [this] { pump(); });
+  fresh_ = true;
+  load();
+  arm();
   return Ok{};
 }
 
-Status Watch::load() {
-  const auto before = std::exchange(clients_, {});
-  auto found = bus_->clients();
-  if (!found && bus_->trouble() == Trouble::kNoServer) {
-    on_change("");
-    server_is(false);
-    return Ok{};
+void Watch::reconnect() {
+  later([this] {
+    if (!connect()) reconnect();
+  });
+}
+
+/// Calls `due` after a while, which gets longer until an answer was of use.
+void Watch::later(std::function<void()> due) {
+  delay_ = std::clamp(delay_ * 2, kFirstDelay, kLongestDelay);
+  if (attempt_) loop_.cancel(*attempt_);
+  attempt_ = loop_.after(delay_, std::move(due));
+}
+
+/// Has the loop call pump() when sd-bus has something to do.
+void Watch::arm() {
+  const int descriptor = sd_bus_get_fd(bus_->get());
+  const int wanted = sd_bus_get_events(bus_->get());
+  std::uint64_t until = 0;  // microseconds
+  const int timed = sd_bus_get_timeout(bus_->get(), &until);
+  if (descriptor < 0 || wanted < 0 || timed < 0) {
+    loop_.after(Milliseconds(0), [this] { pump(); });  // which sees that it is closed
+    return;
   }
-  if (!found) return Error{found.error()};
+  if (descriptor != descriptor_) {
+    disarm();
+    descriptor_ = descriptor;
+    wanted_ = static_cast<std::uint32_t>(wanted);
+    loop_.watch(descriptor_, wanted_, [this](std::uint32_t) { pump(); });
+  } else if (std::exchange(wanted_, static_cast<std::uint32_t>(wanted)) != wanted_) {
+    loop_.rewatch(descriptor_, wanted_);
+  }
+  if (deadline_) loop_.cancel(*deadline_);
+  deadline_.reset();
+  if (timed == 0 || until == UINT64_MAX) return;
+  using std::chrono::microseconds;
+  const auto now =
+      std::chrono::duration_cast<microseconds>(std::chrono::steady_clock::now().time_since_epoch())
+          .count();
+  const auto left = std::max<std::int64_t>(0, static_cast<std::int64_t>(until) - now);
+  deadline_ = loop_.after(Milliseconds(left / 1000 + 1), [this] { pump(); });
+}
+
+void Watch::disarm() {
+  if (deadline_) loop_.cancel(*deadline_);
+  deadline_.reset();
+  if (descriptor_ >= 0) loop_.unwatch(descriptor_);
+  descriptor_ = -1;
+}
+
+/// Asks for all clients. What was asked before is not awaited any more.
+void Watch::load() {
+  if (attempt_) loop_.cancel(*attempt_);
+  asked_.reset();
+  auto asked = bus_->ask_for_clients(
+      [this](Result<std::vector<Client>> found) { answered(std::move(found)); });
+  if (!asked) return failed(asked.error());
+  asked_ = std::move(*asked);
+}
+
+void Watch::answered(Result<std::vector<Client>> found) {
+  asked_.reset();
+  if (sd_bus_is_open(bus_->get()) <= 0) return;  // pump() sees it as well
+  const bool gone = !found && bus_->trouble() == Trouble::kNoServer;
+  if (!found && !gone) return failed(found.error());
+  why_.clear();
+  delay_ = {};
+  if (std::exchange(reconnecting_, false)) trouble("connected to the system bus again");
+  if (gone) {
+    forget();
+    server_is(false);
+  } else {
+    take(std::move(*found));
+  }
+  ready(Ok{});
+}
+
+/// An answer that is of no use is asked for again. A signal says when there is another server.
+void Watch::failed(const std::string& text) {
+  if (!ready_) return ready(Error{text});
+  if (text != why_) trouble(text);
+  why_ = text;
+  held_.clear();
+  if (fresh_) forget();
+  later([this] { load(); });
+}
+
+void Watch::ready(const Status& status) {
+  if (!std::exchange(ready_, true)) on_ready(status);
+}
+
+/// The clients as they were when the answer was sent. The bus keeps the order: signals that came
+/// before are about earlier changes, and those that come now about later ones.
+void Watch::take(std::vector<Client> found) {
+  const auto before = std::exchange(clients_, {});
+  const auto added = std::exchange(added_, {});
+  const auto held = std::exchange(held_, {});
+  fresh_ = false;
   server_is(true);
-  for (auto& client : *found) {
+  std::set<std::string_view> told;  // of these a signal that is held says that they wait, and more
+  for (const auto& message : held) {
+    if (sd_bus_message_is_signal(message.get(), kClientInterface, "NeedApproval") > 0) {
+      told.insert(sd_bus_message_get_path(message.get()));
+    }
+  }
+  for (auto& client : found) {
     expiry_[client.path] = client.text("Expires");
     const auto known = before.find(client.path);
     const bool waited = known != before.end() && known->second.flag("ApprovalPending");
-    if (client.flag("ApprovalPending") && !waited) tell("waiting", client.name());
+    if (client.flag("ApprovalPending") && !waited && !told.contains(client.path)) {
+      tell("waiting", client.name());
+    }
     clients_.insert_or_assign(client.path, std::move(client));
   }
   on_change("");
-  return Ok{};
-}
-
-void Watch::load_added() {
-  const auto added = std::exchange(added_, {});
-  if (added.empty() || bus_ == nullptr) return;
-  if (const auto loaded = load(); !loaded) trouble(loaded.error());
   for (const auto& path : added) {
-    if (const auto found = clients_.find(path); found != clients_.end()) {
-      tell("added", found->second.name());
+    if (const auto at = clients_.find(path); at != clients_.end()) {
+      tell("added", at->second.name());
     }
   }
+  for (const auto& message : held) handle(message.get());
+}
+
+void Watch::forget() {
+  clients_.clear();
+  added_.clear();
+  held_.clear();
+  on_change("");
 }
 
 void Watch::server_is(bool there) {
@@ -104,29 +222,27 @@ void Watch::pump() {
   for (;;) {
     if (bus_ == nullptr) return;
     const int more = sd_bus_process(bus_->get(), nullptr);
-    if (more < 0 || sd_bus_is_open(bus_->get()) <= 0) return lost();
-    if (more == 0) return;
+    if (more < 0 || sd_bus_is_open(bus_->get()) <= 0) return lost(more);
+    if (more == 0) return arm();
   }
 }
 
-void Watch::lost() {
-  trouble("lost the system bus; trying again every second");
-  loop_.unwatch(descriptor_);
+void Watch::lost(int error) {
+  disarm();
+  asked_.reset();
+  held_.clear();
   bus_.reset();
-  clients_.clear();
-  on_change("");
-  server_is(false);
-  retry();
-}
-
-void Watch::retry() {
-  loop_.after(kRetry, [this] {
-    if (connect()) {
-      trouble("connected to the system bus again");
-    } else {
-      retry();
-    }
-  });
+  if (!ready_) {
+    const std::string text = "the system bus closed the connection";
+    return ready(error < 0 ? errno_error(-error, text) : Error{text});
+  }
+  if (!std::exchange(reconnecting_, true)) {
+    trouble("lost the system bus; trying again");
+    forget();
+    server_is(false);
+    delay_ = {};
+  }
+  reconnect();
 }
 
 int Watch::on_owner(sd_bus_message* message, void* self, sd_bus_error*) {
@@ -138,24 +254,38 @@ int Watch::on_owner(sd_bus_message* message, void* self, sd_bus_error*) {
       !read_text(message, new_owner)) {
     return 0;
   }
+  watch.delay_ = {};
   if (new_owner.empty()) {
-    watch.clients_.clear();
-    watch.on_change("");
+    if (watch.attempt_) watch.loop_.cancel(*watch.attempt_);
+    watch.asked_.reset();
+    watch.forget();
     watch.server_is(false);
-  } else if (const auto loaded = watch.load(); !loaded) {
-    watch.trouble(loaded.error());
+  } else {
+    watch.fresh_ = true;
+    watch.load();
   }
   return 0;
 }
 
 int Watch::on_signal(sd_bus_message* message, void* self, sd_bus_error*) {
+  static_cast<Watch*>(self)->handle(message);
+  return 0;
+}
+
+void Watch::handle(sd_bus_message* message) {
   const char* const interface = sd_bus_message_get_interface(message);
   const char* const member = sd_bus_message_get_member(message);
-  auto& watch = *static_cast<Watch*>(self);
-  if (!watch.signal(message, interface, member)) {
-    watch.trouble(concat("the server sends nonsense: a malformed signal ", printable(member)));
+  if (!signal(message, interface, member)) {
+    trouble(concat("the server sends nonsense: a malformed signal ", printable(member)));
   }
-  return 0;
+}
+
+/// Keeps a signal until the answer that says whom it is about.
+void Watch::hold(sd_bus_message* message) {
+  if (held_.size() == kMostHeld) {
+    trouble(concat("more than ", kMostHeld, " signals came before the server's answer"));
+  }
+  if (held_.size() <= kMostHeld) held_.emplace_back(sd_bus_message_ref(message));
 }
 
 /// False: the message is malformed. Signals of the old interfaces repeat what the others say.
@@ -171,6 +301,7 @@ bool Watch::signal(sd_bus_message* message, std::string_view interface, std::str
   if (interface == kManager && member == "InterfacesRemoved") {
     std::string gone;
     if (!read_text(message, gone, 'o')) return false;
+    added_.erase(gone);
     const auto found = clients_.find(gone);
     if (found == clients_.end()) return true;
     const auto client = std::move(found->second);
@@ -182,16 +313,21 @@ bool Watch::signal(sd_bus_message* message, std::string_view interface, std::str
   if (interface == kServerName && member == "ClientAdded") {
     std::string added;
     if (!read_text(message, added, 'o')) return false;
-    if (clients_.contains(added)) return true;
+    // Those of a new server are in its first answer.
+    if (fresh_ || clients_.contains(added)) return true;
     // Its properties have come as well, but are spread over both interfaces: ask for all, once for
     // all that are added together.
-    if (added_.empty()) loop_.after(Milliseconds(0), [this] { load_added(); });
+    if (added_.empty() && asked_ == nullptr && why_.empty()) {
+      attempt_ = loop_.after(Milliseconds(0), [this] { load(); });
+    }
     added_.insert(std::move(added));
     return true;
   }
-  if (added_.contains(path)) load_added();  // what happens to it comes after it was added
   const auto found = clients_.find(path);
-  if (found == clients_.end()) return true;
+  if (found == clients_.end()) {
+    if (asked_ != nullptr || added_.contains(path)) hold(message);
+    return true;
+  }
   if (interface == kClientInterface) return client_signal(message, member, found->second);
   if (interface == kProperties && member == "PropertiesChanged") {
     return changed(message, found->second);

@@ -5,12 +5,14 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "common/clock.h"
 #include "common/event_loop.h"
 #include "common/result.h"
 #include "ctl/bus.h"
@@ -25,16 +27,20 @@ struct Event {
   std::vector<std::pair<std::string, Value>> details;
 };
 
-/// Follows the server through restarts of the server and of the bus. It starts with "waiting" for
-/// each client that waits already. `happened` is called with each event, from the loop.
+/// Follows the server through restarts of the server and of the bus, without ever waiting for an
+/// answer: all of it happens in the loop. It starts with "waiting" for each client that waits
+/// already. `happened` is called with each event.
 class Watch {
  public:
   Watch(EventLoop& loop, bool debug, std::function<void(const Event&)> happened)
       : loop_(loop), debug_(debug), happened_(std::move(happened)) {}
 
-  /// The Error: no bus, no permission, or a malformed answer. A server that does not run is not an
-  /// error, but the event "server-gone".
+  /// Begins. The Error: there is no bus. What comes of it otherwise, on_ready says.
   Status start();
+  /// Called once, when the first answer has come. The Error: the connection was closed, no
+  /// permission, or a malformed answer. A server that does not run is not an error, but the event
+  /// "server-gone".
+  std::function<void(const Status&)> on_ready = [](const Status&) {};
   /// The clients as they are known now.
   std::vector<Client> clients() const;
   /// Whether the server is on the bus; it may have no client.
@@ -49,18 +55,27 @@ class Watch {
   std::function<void(std::string_view text)> on_trouble;
   /// The connection, for changes; null while there is none.
   Bus* bus() { return bus_.get(); }
-  /// Handles what the bus has sent. To be called now and then while answers are awaited.
+  /// Sends and handles what can be. To be called after a change was asked for.
   void pump();
 
  private:
   static int on_signal(sd_bus_message* message, void* self, sd_bus_error*);
   static int on_owner(sd_bus_message* message, void* self, sd_bus_error*);
   Status connect();
-  Status load();
-  void load_added();
-  void lost();
-  void retry();
+  void reconnect();
+  void arm();
+  void disarm();
+  void load();
+  void answered(Result<std::vector<Client>> found);
+  void take(std::vector<Client> found);
+  void failed(const std::string& text);
+  void ready(const Status& status);
+  void later(std::function<void()> due);
+  void forget();
+  void lost(int error);
   void server_is(bool there);
+  void handle(sd_bus_message* message);
+  void hold(sd_bus_message* message);
   bool signal(sd_bus_message* message, std::string_view interface, std::string_view member);
   bool client_signal(sd_bus_message* message, std::string_view member, const Client& client);
   bool changed(sd_bus_message* message, Client& client);
@@ -74,12 +89,21 @@ class Watch {
   std::function<void(const Event&)> happened_;
   std::unique_ptr<Bus> bus_;
   int descriptor_ = -1;  // of bus_, which does not tell it any more once it is closed
+  std::uint32_t wanted_ = 0;
+  std::optional<EventLoop::TimerId> deadline_;  // of what sd-bus awaits
+  Slot asked_;                                  // the answer of load() is awaited
+  bool fresh_ = true;                           // and it is the first of this server
+  bool ready_ = false;
+  bool reconnecting_ = false;
+  Milliseconds delay_{};                                // before the last attempt
+  std::optional<EventLoop::TimerId> attempt_;           // the next
   std::map<std::string, Client, std::less<>> clients_;  // by path
   std::map<std::string, std::string, std::less<>>
       expiry_;                                // the last that each client had, by path
-  std::set<std::string, std::less<>> added_;  // paths that load_added() is to read
+  std::set<std::string, std::less<>> added_;  // paths that an answer is to explain
+  std::vector<Message> held_;                 // signals of clients that an answer is to explain
   bool server_there_ = true;
-  std::string why_;  // the bus is there again, and the server's answer of no use
+  std::string why_;  // the last answer was of no use
 };
 
 }  // namespace mandos::ctl

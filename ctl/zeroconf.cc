@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <string_view>
 #include <tuple>
 #include <utility>
@@ -67,10 +66,6 @@ int on_signal(sd_bus_message* message, void* to, sd_bus_error*) {
   return 0;
 }
 
-struct FreeSlot {
-  void operator()(sd_bus_slot* slot) const { sd_bus_slot_unref(slot); }
-};
-
 std::uint64_t microseconds(Instant until) {
   const auto left = std::chrono::duration_cast<std::chrono::microseconds>(until - BootClock::now());
   return left.count() > 0 ? static_cast<std::uint64_t>(left.count()) : 1;
@@ -111,7 +106,7 @@ Result<std::vector<Announced>> browse(Bus& bus) {
   sd_bus_slot* added = nullptr;
   const int error = sd_bus_add_match(bus.get(), &added, kMatch, on_signal, &browser);
   if (error < 0) return errno_error(-error, "cannot listen to Avahi");
-  const std::unique_ptr<sd_bus_slot, FreeSlot> slot(added);
+  const Slot slot(added);
   const auto made =
       ask(bus, until, "ServiceBrowserNew", "iissu", kAny, kAny, "_mandos._tcp", "local", 0U);
   if (!made) return Error{made.error()};

@@ -278,16 +278,25 @@ class Posing:
 <interface name="org.freedesktop.DBus.Properties"><method name="GetAll"><arg type="s" direction="in"/>
 <arg type="%s" direction="out"/></method></interface></node>"""
 
-    def __init__(self, managed=None, counted=None):
+    def __init__(self, managed=None, counted=None, silent=False):
+        self.silent, self.asked, self.unanswered = silent, 0, []
         self.managed = managed or objects()
         self.counted = counted or GLib.Variant("(a{sv})", ({},))
 
     def answer(self, _connection, _sender, _path, _interface, method, _body, invocation):
+        self.asked += 1
+        if self.silent:
+            return self.unanswered.append(invocation)
         if method == "GetAll":
             message = Gio.DBusMessage.new_method_reply(invocation.get_message())
             message.set_body(self.counted)
             self.caller.connection.send_message(message, Gio.DBusSendMessageFlags.NONE)
         else:
+            invocation.return_value(self.managed)
+
+    def answer_all(self):
+        """What was asked while it was silent."""
+        for invocation in self.unanswered:
             invocation.return_value(self.managed)
 
     def emit(self, path, interface, member, body):
@@ -406,11 +415,10 @@ def _():
             h.wait_until(granted, "it knows the server", 20)
     stream.wait_for("server-gone")
     with Bus(POLICY, MAY_OWN):
-        with Posing(objects(Expires=("i", 5))):
+        with Posing(objects(Expires=("i", 5))) as server:
             h.wait_until(lambda: "nonsense" in stream.errors.read_text(), "what it finds", 20)
             time_of = lambda: [line for line in stream.errors.read_text().splitlines() if "nonsense" in line]
-            first = names_on_bus()
-            h.wait_until(lambda: set(names_on_bus()) - set(first), "it tries again", 20)
+            h.wait_until(lambda: server.asked >= 3, "it tries again", 20)
             h.expect_equal(len(time_of()), 1, "lines about it")
         with Posing() as server:
             h.wait_until(lambda: "connected to the system bus again" in stream.errors.read_text(),
@@ -420,6 +428,101 @@ def _():
             h.wait_until(lambda: granted()[-1] in stream.lines()[before:], "what it tells then", 20)
     stream.process.terminate()
     h.expect_equal(stream.process.wait(20 * h.SLACK), 0, "its end")
+
+
+@h.case("a server that took the place of another, and answers nonsense, is asked again")
+def _():
+    with Bus(POLICY, MAY_OWN):
+        with Posing():
+            stream = Stream()
+        stream.wait_for("server-gone")
+        with Posing(objects(Expires=("i", 5))) as server:
+            h.wait_until(lambda: server.asked >= 2, "it is asked again", 20)
+            h.expect_equal(stream.errors.read_text().count("nonsense"), 1, "lines about it")
+            server.managed = objects()
+            stream.wait_for("server-back")
+            server.emit("/clients/one", CLIENT, "GotSecret", None)
+            stream.wait_for("granted client=one")
+        h.expect_equal([line.split()[1] for line in stream.stop()][:3],
+                       ["server-gone", "server-back", "granted"], "events")
+
+
+@h.case("what happens before the first answer is told after it, and once")
+def _():
+    with Bus(POLICY, MAY_OWN), Posing(objects(ApprovalPending=("b", True)), silent=True) as server:
+        stream = Stream()
+        h.wait_until(lambda: server.asked == 1, "it has asked")
+        server.emit("/clients/one", CLIENT, "NeedApproval", GLib.Variant("(tb)", (60000, False)))
+        server.emit("/clients/one", CLIENT, "GotSecret", None)
+        server.emit("/", OURS, "ClientAdded", GLib.Variant("(o)", ("/clients/one",)))
+        server.silent = False
+        server.answer_all()
+        stream.wait_for("granted")
+        server.emit("/clients/one", CLIENT, "Rejected", GLib.Variant("(s)", ("Denied",)))
+        stream.wait_for("refused")
+        h.expect_equal([line.split("Z ")[1] for line in stream.stop()], [
+            "waiting client=one delay=60000 approved_by_default=false", "granted client=one",
+            "refused client=one reason=Denied"], "events")
+
+
+@h.case("a server that does not answer keeps no limit and no signal from being heeded")
+def _():
+    with Bus(POLICY, MAY_OWN), Posing(silent=True):
+        started = time.monotonic()
+        ran = ctl("wait", "--timeout", "1s", "one")
+        h.expect_equal((ran.returncode, ran.stdout), (3, ""), ran.stderr)
+        h.expect("the server has not answered" in ran.stderr, ran.stderr)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            stream = Stream()
+            stream.process.send_signal(number)
+            h.expect_equal(stream.process.wait(20), 0, "its end")
+        h.expect(time.monotonic() - started < 45, "it waited for the answer")
+    # Who does not want to wait is told how it is.
+    with Bus(POLICY, MAY_OWN), Posing():
+        h.expect_equal(ctl("wait", "-t", "0", "--for", "enabled", "one").returncode, 0, "it is")
+        h.expect_equal(ctl("wait", "-t", "0", "one").returncode, 3, "it is not")
+
+
+@h.case("another server that is away is tried ever more rarely, and ssh complains once")
+def _():
+    place = h.temporary() / "ssh"
+    place.mkdir()
+    (place / "ssh").write_text(f"""#!/bin/sh
+[ ! -e {place}/down ] && exec systemd-stdio-bridge
+echo >> {place}/tried
+echo "ssh: connect to host away port 22: Connection refused" >&2
+exit 255
+""")
+    (place / "ssh").chmod(0o755)
+    with Bus(POLICY, MAY_OWN), Posing() as server:
+        lines, errors = place / "lines", place / "errors"
+        with open(lines, "w") as out, open(errors, "w") as to:
+            stream = subprocess.Popen([CTL, "events", "--server", "away"], stdout=out, stderr=to,
+                                      env=os.environ | {"PATH": f"{place}:{os.environ['PATH']}"})
+
+        def granted():
+            server.emit("/clients/one", CLIENT, "GotSecret", None)
+            return "granted" in lines.read_text()
+        bridges = lambda: [pid for pid, parent in h.processes().items() if parent == stream.pid]
+        h.wait_until(granted, "it knows the server", 20)
+        (place / "down").touch()
+        for pid in bridges():
+            os.kill(pid, signal.SIGKILL)
+        tries = lambda: len((place / "tried").read_text()) if (place / "tried").exists() else 0
+        times = []
+        for number in (1, 2, 3):
+            h.wait_until(lambda: tries() == number, f"attempt {number}", 20)
+            times.append(time.monotonic())
+        h.expect(times[2] - times[1] > 1.3 * (times[1] - times[0]), f"times of the attempts: {times}")
+        (place / "down").unlink()
+        h.wait_until(lambda: "connected to the system bus again" in errors.read_text(), "it is there again", 30)
+        stream.terminate()
+        h.expect_equal(stream.wait(20 * h.SLACK), 0, "its end")
+        h.expect_equal(errors.read_text(), "mandos-ctl: lost the system bus; trying again\n"
+                       "ssh: connect to host away port 22: Connection refused\n"
+                       "mandos-ctl: connected to the system bus again\n", "what it says")
+        h.expect_equal([line.split()[1] for line in lines.read_text().splitlines() if "granted" not in line],
+                       ["server-gone", "server-back"], "events")
 
 
 @h.case("a client that nobody has is called that also by commands that wait, and where there is none")
