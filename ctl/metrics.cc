@@ -181,6 +181,12 @@ std::string metrics_of(const std::vector<Client>* clients,
 
 /// Readers see the old file or the new one.
 Status replace_file(const std::string& name, std::string_view text) {
+  // root could replace /dev/stdout, or any other device, by a file.
+  struct stat about {};
+  if (lstat(name.c_str(), &about) == 0 && !S_ISREG(about.st_mode)) {
+    return Error{concat("cannot replace ", printable(name),
+                        ": found something other than a regular file; expected one, or nothing")};
+  }
   std::string temporary = name + ".XXXXXX";
   UniqueFd file(mkstemp(temporary.data()));
   if (!file) return errno_error(errno, "cannot make ", printable(temporary));

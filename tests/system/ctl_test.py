@@ -3,7 +3,7 @@
 """mandos-ctl beside the original's: the same calls to both, on our server and on the original server.
 
 Needs python3-gi, dbus-daemon and, for what is compared, the original server with its mandos-ctl."""
-import base64, datetime, json, pathlib, re, subprocess, time
+import base64, contextlib, datetime, json, os, pathlib, re, stat, subprocess, time
 
 import harness as h
 from bus_test import KEY, original_server, running, timeless
@@ -687,6 +687,19 @@ def _():
         h.expect_equal(aged(samples((place / "mandos.prom").read_text())), aged(found), "the same")
         h.expect_equal((place / "mandos.prom").stat().st_mode & 0o777, 0o644, "its mode")
         h.expect_equal([each.name for each in place.iterdir()], ["mandos.prom"], "files")
+        # What is no file is not replaced by one.
+        os.mkfifo(place / "fifo")
+        os.mknod(place / "null", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+        (place / "link").symlink_to("mandos.prom")
+        kinds = lambda: {each.name: stat.S_IFMT(each.lstat().st_mode) for each in place.iterdir()}
+        before = kinds()
+        for name in ("fifo", "null", "link", "."):
+            ran = ctl("metrics", "--output", str(place / name))
+            h.expect_equal(ran.returncode, 1, f"{name}: {ran.stderr}")
+            h.expect("regular file" in ran.stderr, ran.stderr)
+        h.expect_equal(kinds(), before, "what they are")
+        for name in ("fifo", "null", "link"):
+            (place / name).unlink()
     ran = ctl("metrics", "-o", str(place / "mandos.prom"))
     h.expect_equal(ran.returncode, 1, "no bus")
     h.expect_equal(samples((place / "mandos.prom").read_text()), {("mandos_up",): 0}, "no server")
