@@ -27,13 +27,14 @@ std::optional<Value> value_of(const Json& json, Kind kind) {
 
 std::string dump_json(const std::vector<Client>& clients) {
   Json all = Json::object();
+  auto& members = all.get_ref<Json::object_t&>();
   for (const auto& client : clients) {
     Json one = Json::object();
     for (const auto& property : all_properties()) {
       std::visit([&](const auto& value) { one[std::string(property.name)] = value; },
                  client.value(property.name));
     }
-    all[client.name()] = std::move(one);
+    members.emplace_back(client.name(), std::move(one));  // all[] would search all names
   }
   return all.dump(4, ' ', true) + "\n";
 }
@@ -57,7 +58,18 @@ Result<std::vector<Client>> read_dump(std::string_view text) {
         return Error{
             concat("client \"", printable(name), "\": ", property.name, " has the wrong type")};
       }
+      // The bus carries none, and would cut the text off there.
+      if (const auto* given = std::get_if<std::string>(&*value);
+          given != nullptr && given->find('\0') != std::string::npos) {
+        return Error{
+            concat("client \"", printable(name), "\": ", property.name, " has a null character")};
+      }
       client.properties.emplace(property.name, std::move(*value));
+    }
+    // Settings alone, or JSON of something else, must not pass for what keeps clients disabled.
+    if (!client.properties.contains("Enabled")) {
+      return Error{concat("client \"", printable(name),
+                          "\": found no Enabled, expected what --dump-json writes")};
     }
     client.properties.insert_or_assign("Name", name);
     clients.push_back(std::move(client));

@@ -646,7 +646,12 @@ def _():
         before = ctl("-j").stdout
         for text, told in (("", "not JSON"), ("{", "not JSON"), ("[]", "JSON that is not an object"), ('{"one": 1}', "not an object"),
                            ('{"one": {"Enabled": 0}}', "Enabled has the wrong type"),
-                           ('{"third": {"Host": "x"}, "one": {"Timeout": -1}}', "Timeout has the wrong type")):
+                           ('{"third": {"Enabled": false}, "one": {"Timeout": -1}}', "Timeout has the wrong type"),
+                           # What is of something else changes nothing, and is no success either.
+                           ('{"third": {"Enabled": false}, "one": {"enabled": false}}', "found no Enabled"),
+                           (json.dumps({"a.example": json.loads(before)}), "found no Enabled"),
+                           # The bus would carry the half before it.
+                           ('{"one": {"Enabled": true, "Host": "x\\u0000y"}}', "Host has a null character")):
             saved.write_text(text)
             for command, status in (("diff", 2), ("restore", 1)):
                 ran = ctl(command, str(saved))

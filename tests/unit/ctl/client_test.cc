@@ -46,6 +46,16 @@ TEST(Client, NamesThatLookLikeAnother) {
   EXPECT_EQ(no_such_client("x\n", {client("mail")}), "no client \"x?\"");
 }
 
+TEST(Client, AreFoundByName) {
+  std::vector<Client> clients = {client("mail"), client("web"), client("mail")};
+  clients[2].path = "/clients/other";
+  const ByName by_name(clients);
+  EXPECT_EQ(by_name.find("mail"), &clients[0]);
+  EXPECT_EQ(by_name.find("web"), &clients[1]);
+  EXPECT_EQ(by_name.find("mai"), nullptr);
+  EXPECT_EQ(by_name.find(""), nullptr);
+}
+
 TEST(Client, Durations) {
   EXPECT_EQ(duration_text(0), "00:00:00");
   EXPECT_EQ(duration_text(999), "00:00:00");
@@ -79,6 +89,20 @@ TEST(Client, Json) {
         "LastCheckedOK": "",
 )"));
   EXPECT_THAT(text, HasSubstr("        \"LastCheckerStatus\": -2\n    }\n}\n"));
+}
+
+TEST(Client, JsonOfSomethingElseIsRefused) {
+  const auto problem = [](std::string_view text) {
+    const auto read = read_dump(text);
+    return read ? std::string() : read.error();
+  };
+  EXPECT_EQ(problem(dump_json({client("one"), client("two")})), "");
+  EXPECT_EQ(problem(R"({"one": {"Enabled": false}})"), "");
+  EXPECT_EQ(problem(R"({"one": {"enabled": false}})"),
+            "client \"one\": found no Enabled, expected what --dump-json writes");
+  EXPECT_EQ(problem(R"({"one": {"Enabled": false, "Host": "x\u0000y"}})"),
+            "client \"one\": Host has a null character");
+  EXPECT_EQ(problem(R"({"one": {"Enabled": "no"}})"), "client \"one\": Enabled has the wrong type");
 }
 
 }  // namespace
