@@ -73,6 +73,15 @@ const Property* find_property(std::string_view name) {
   return found == std::end(kProperties) ? nullptr : found;
 }
 
+ByName::ByName(const std::vector<Client>& clients) {
+  for (const auto& client : clients) clients_.emplace(client.name(), &client);
+}
+
+const Client* ByName::find(std::string_view name) const {
+  const auto found = clients_.find(name);
+  return found == clients_.end() ? nullptr : found->second;
+}
+
 std::vector<std::string> near_matches(std::string_view name, const std::vector<Client>& clients) {
   constexpr std::size_t kMostLetters = 256;
   std::vector<std::pair<std::size_t, std::string>> found;

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <variant>
 #include <vector>
 
@@ -50,6 +51,17 @@ struct Client {
   std::int64_t number(std::string_view property) const {
     return std::get<std::int64_t>(value(property));
   }
+};
+
+/// Finds the clients of a list, which must outlive it, by name; of several with one name the first.
+class ByName {
+ public:
+  explicit ByName(const std::vector<Client>& clients);
+  /// Null when there is none of that name.
+  const Client* find(std::string_view name) const;
+
+ private:
+  std::unordered_map<std::string_view, const Client*> clients_;
 };
 
 /// The clients of `clients` whose names look like `name`, best first, at most three.

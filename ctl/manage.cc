@@ -9,8 +9,10 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <ranges>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -302,12 +304,14 @@ int on_server(const Arguments& arguments, const std::vector<Step>& steps, bool o
     return write_out(dump_json(*everybody)) ? kSuccess : kFailure;
   int status = kSuccess;
   std::vector<Client> chosen;
+  const ByName by_name(*everybody);
+  std::set<std::string_view> named;
   for (const auto& name : arguments.operands) {
-    const auto found = std::ranges::find(*everybody, name, &Client::name);
-    if (found == everybody->end()) {
+    const Client* const found = by_name.find(name);
+    if (found == nullptr) {
       status = complain(kFailure, no_such_client(name, *everybody));
       if (!one_of_several) return status;
-    } else if (std::ranges::find(chosen, name, &Client::name) == chosen.end()) {
+    } else if (named.insert(name).second) {
       // A client that is named twice is changed once.
       chosen.push_back(*found);
     }
@@ -342,17 +346,18 @@ int list_all(const Arguments& arguments, std::vector<Answer>& answers) {
   complain_of(answers);
   const int status = joint_status(answers);
   if (status == kFailure) return status;
-  const auto& names = arguments.operands;
-  for (const auto& name : names) {
-    if (std::ranges::find(everybody, name, &Client::name) == everybody.end()) {
+  const std::set<std::string, std::less<>> names(arguments.operands.begin(),
+                                                 arguments.operands.end());
+  const ByName known(everybody);
+  for (const auto& name : arguments.operands) {
+    if (known.find(name) == nullptr) {
       return complain(kFailure, no_such_client(name, everybody));
     }
   }
   for (auto& listing : listings) {
     if (names.empty() || !listing.clients) continue;
-    std::erase_if(*listing.clients, [&names](const Client& client) {
-      return std::ranges::find(names, client.name()) == names.end();
-    });
+    std::erase_if(*listing.clients,
+                  [&names](const Client& client) { return !names.contains(client.name()); });
   }
   std::string text;
   if (arguments.has("dump-json")) {

@@ -80,11 +80,6 @@ Result<std::vector<Client>> read_saved(const std::string& name) {
   return clients;
 }
 
-const Client* find(const std::vector<Client>& clients, const std::string& name) {
-  const auto found = std::ranges::find(clients, name, &Client::name);
-  return found == clients.end() ? nullptr : &*found;
-}
-
 /// Whether the two have the same key, as far as `saved` says.
 bool same_key(const Client& saved, const Client& now) {
   const auto key = saved.properties.find("KeyID");
@@ -113,8 +108,10 @@ std::string both(const Client& saved, const Client& now, std::string_view proper
 /// Everything in which the two lists of clients differ, as lines.
 std::string compared(const std::vector<Client>& saved, const std::vector<Client>& now) {
   std::string text;
+  const ByName on_server(now);
+  const ByName in_file(saved);
   for (const auto& client : saved) {
-    const Client* const other = find(now, client.name());
+    const Client* const other = on_server.find(client.name());
     if (other == nullptr) {
       text += concat(printable(client.name()), ": only in the file\n");
       continue;
@@ -123,7 +120,7 @@ std::string compared(const std::vector<Client>& saved, const std::vector<Client>
     for (const auto property : differences(client, *other)) text += both(client, *other, property);
   }
   for (const auto& client : now) {
-    if (find(saved, client.name()) == nullptr) {
+    if (in_file.find(client.name()) == nullptr) {
       text += concat(printable(client.name()), ": only on the server\n");
     }
   }
@@ -212,8 +209,9 @@ int restore(Words words) {
   const auto now = bus.clients();
   if (!now) return complain(kFailure, now.error());
   Restoring restoring(bus, arguments->has("enable"));
+  const ByName on_server(*now);
   for (const auto& client : *saved) {
-    if (const Client* const other = find(*now, client.name())) {
+    if (const Client* const other = on_server.find(client.name())) {
       restoring.restore(client, *other);
     } else {
       restoring.left(no_such_client(client.name(), *now));

@@ -5,7 +5,7 @@ for events --exec, and what servers that answer nonsense come to.
 
 Needs python3-gi, dbus-daemon, avahi-daemon, curl, python3-prometheus-client and, for what is compared,
 the original server."""
-import base64, contextlib, json, os, pathlib, re, signal, socket, subprocess, threading, time
+import base64, contextlib, json, os, pathlib, re, resource, signal, socket, subprocess, threading, time
 
 import harness as h
 from bus_test import KEY, Avahi, running
@@ -540,6 +540,31 @@ def _():
         ran = ctl("wait", "-t", "1s", "tird")
         h.expect_equal(ran.returncode, 3, ran.stderr)
         h.expect("no Mandos server runs; waiting for it" in ran.stderr, ran.stderr)
+
+
+@h.case("the work grows with the number of clients, and no faster")
+def _():
+    count = 4000
+    kinds = {name: GLib.Variant(*value) for name, value in GOOD.items()}
+    many = GLib.Variant("(a{oa{sa{sv}}})", ({f"/clients/c{number}": {
+        CLIENT: kinds | {"Name": GLib.Variant("s", f"client{number:05}.example.org")}} for number in range(count)},))
+
+    def used(*words):
+        """The CPU time of the command."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        ran = ctl(*words)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        h.expect_equal((ran.returncode, ran.stderr), (0, ""), f"{words[:2]}")
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, ran.stdout
+    saved = h.temporary() / "many.json"
+    with Bus(POLICY, MAY_OWN), Posing(many):
+        usual, text = used("-j")
+        saved.write_text(text)
+        names = [f"client{number:05}.example.org" for number in range(count)]
+        for words in (["diff", str(saved)], ["restore", str(saved)], ["-v", *names]):
+            found = used(*words)[0]
+            print(f"# {words[0]}: {found:.2f} s, the list {usual:.2f} s", flush=True)
+            h.expect(found < 4 * usual, f"{words[0]}: {found} s, the list {usual} s")
 
 
 @h.case("who may not ask is told which group may, by every command")
