@@ -36,16 +36,19 @@
 namespace mandos::ctl {
 namespace {
 
+constexpr Milliseconds kLongestRun{5 * 60 * 1000};
 constexpr Option kEventsOptions[] = {
     kHelp,
     {"json", 'j', "", "Write each event as a line of JSON."},
     {"exec", 'x', "PROGRAM", "Run a program for each event."},
+    {"kill-after", 'k', "TIME", "Kill one that runs longer (5m)."},
     kServer,
     kServerTimeout,
     kDebug,
 };
 constexpr std::string_view kEventsUsage =
-    R"(Usage: mandos-ctl events [--json] [--exec PROGRAM] [CLIENT...]
+    R"(Usage: mandos-ctl events [--json] [--exec PROGRAM [--kill-after TIME]]
+                         [CLIENT...]
 
 Writes a line for everything that happens on the server, until it is ended by a
 signal: clients that wait for approval, that get their secret or are refused,
@@ -110,7 +113,8 @@ std::string line_of(const Event& event, const std::string& time, bool json) {
 /// network reaches the program in environment variables only.
 class Runner {
  public:
-  explicit Runner(std::string program) : program_(std::move(program)) {}
+  Runner(EventLoop& loop, std::string program, Milliseconds longest)
+      : loop_(loop), program_(std::move(program)), longest_(longest) {}
 
   void run(const Event& event, const std::string& time) {
     if (waiting_.size() >= kMostWaiting) {
@@ -133,12 +137,19 @@ class Runner {
     start();
   }
 
+  /// Gives the signal that ends this program to all that it runs.
+  void pass_on(int number) const {
+    for (const auto& [pid, limit] : running_) kill(-pid, number);
+  }
+
   /// Some child has ended.
   void reap() {
     // Not just any child: the connection to another server is one as well, and sd-bus's.
-    std::erase_if(running_, [this](pid_t pid) {
+    std::erase_if(running_, [this](const auto& each) {
+      const auto& [pid, limit] = each;
       int status = 0;
       if (waitpid(pid, &status, WNOHANG) != pid) return false;
+      loop_.cancel(limit);
       if (status != 0) {
         complain(kFailure,
                  concat(printable(program_),
@@ -162,7 +173,13 @@ class Runner {
       if (const int error = spawn(pid, variables); error != 0) {
         complain(kFailure, errno_error(error, "cannot run ", printable(program_)).text);
       } else {
-        running_.push_back(pid);
+        // Else a few that hang would keep all others from running, for good.
+        running_.emplace(pid, loop_.after(longest_, [this, pid] {
+          complain(kFailure, concat(printable(program_), " ran for ",
+                                    duration_text(static_cast<std::uint64_t>(longest_.count())),
+                                    " and is killed"));
+          kill(-pid, SIGKILL);
+        }));
       }
     }
   }
@@ -185,7 +202,9 @@ class Runner {
     sigset_t none;
     sigemptyset(&none);
     posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+    // A group of its own, which is killed as a whole.
+    posix_spawnattr_setpgroup(&attributes, 0);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
     const int error =
         posix_spawnp(&pid, program_.c_str(), &actions, &attributes, argv, environment.data());
     posix_spawnattr_destroy(&attributes);
@@ -193,9 +212,11 @@ class Runner {
     return error;
   }
 
+  EventLoop& loop_;
   std::string program_;
+  Milliseconds longest_;
   std::deque<std::vector<std::string>> waiting_;
-  std::vector<pid_t> running_;
+  std::map<pid_t, EventLoop::TimerId> running_;
   bool overflowing_ = false;
 };
 
@@ -221,12 +242,18 @@ int events(Words words) {
   if (arguments->has("help")) {
     return write_out(concat(kEventsUsage, help_of(kEventsOptions))) ? kSuccess : kFailure;
   }
+  const auto* const program = arguments->value("exec");
+  const auto* const limit = arguments->value("kill-after");
+  const auto longest = limit == nullptr ? Result<Milliseconds>(kLongestRun) : read_duration(*limit);
+  if (!longest || longest->count() <= 0) {
+    return wrong_usage("events", concat("--kill-after: found \"", printable(*limit),
+                                        "\", expected a duration such as 5m"));
+  }
   if (const auto used = use_chosen_server(*arguments); !used) {
     return wrong_usage("events", used.error());
   }
   EventLoop loop;
-  const auto* const program = arguments->value("exec");
-  Runner runner(program == nullptr ? "" : *program);
+  Runner runner(loop, program == nullptr ? "" : *program, *longest);
   const bool json = arguments->has("json");
   Watch watch(loop, arguments->has("debug"), [&](const Event& event) {
     const auto& names = arguments->operands;
@@ -243,6 +270,7 @@ int events(Words words) {
     if (number == SIGCHLD) {
       runner.reap();
     } else {
+      runner.pass_on(number);
       loop.stop(kSuccess);
     }
   });

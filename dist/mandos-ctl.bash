@@ -39,12 +39,12 @@ _mandos_ctl()
             words=$(sed -n 's/^[[:space:]]*[Hh]ost[[:space:]=]*//p' ~/.ssh/config 2>/dev/null | tr -d '*?!')
             mapfile -t COMPREPLY < <(compgen -W ".host $words" -- "$word")
             return ;;
-        *:--server-timeout|*:-t|*:--timeout|*:--extended-timeout|*:-i|*:--interval|*:--approval-delay|*:--approval-duration|*:-c|*:--checker|*:-H|*:--host)
+        *:--server-timeout|events:-k|*:--kill-after|*:-t|*:--timeout|*:--extended-timeout|*:-i|*:--interval|*:--approval-delay|*:--approval-duration|*:-c|*:--checker|*:-H|*:--host)
             return ;;
     esac
     case $command in
         diff|status|verify) words='' ;;
-        events) words='--json --exec' ;;
+        events) words='--json --exec --kill-after' ;;
         metrics) words='--output' ;;
         restore) words='--enable' ;;
         wait) words='--timeout --for' ;;

@@ -553,6 +553,13 @@ def _():
     plain.stop()
 
 
+def commands():
+    """The command lines of all processes."""
+    for pid in h.processes():
+        with contextlib.suppress(OSError):
+            yield pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+
+
 @h.case("events --exec runs a program for each event, without a shell and not too many at a time")
 def _():
     place = h.temporary() / "exec"
@@ -582,6 +589,22 @@ exit 5
                        "what they were told")
         h.wait_until(lambda: "ended with status 5" in stream.errors.read_text(), "what failed")
         stream.stop()
+        # Four that hang do not keep the others from running for good.
+        (place / "go").unlink()
+        (place / "told").unlink()
+        stream = Stream("--exec", str(program), "--kill-after", "1s")
+        for _ in range(3):
+            ctl("-d", "one")
+            ctl("-e", "one")
+        h.wait_until(lambda: len(told()) == 6, "all were run", 30)
+        h.wait_until(lambda: "ran for 00:00:01 and is killed" in stream.errors.read_text(), "that they hung")
+        ctl("-d", "one")
+        h.wait_until(lambda: len(told()) == 7, "one more")
+        stream.stop()
+        h.wait_until(lambda: not any(str(program) in each for each in commands()), "none is left")
+        for time_text in ("0", "x", ""):
+            h.expect_equal(ctl("events", "--exec", "true", "--kill-after", time_text).returncode, 2, "no time")
+        ctl("-e", "one")
         stream = Stream("--exec", "/nonexistent")
         ctl("-d", "one")
         stream.wait_for("disabled")
