@@ -29,6 +29,7 @@ namespace mandos::ctl {
 namespace {
 
 constexpr std::size_t kMostOutput = std::size_t{256} << 20;
+constexpr std::size_t kMostErrors = 65536;
 
 struct Pipe {
   UniqueFd reader;
@@ -131,19 +132,24 @@ class Running {
     }
   }
 
-  void read_from(Child& child, Pipe& pipe) {
+  /// Reads once, so that a server that sends without end keeps no other from being served, nor the
+  /// time from running out. False: there is nothing more for now.
+  bool read_from(Child& child, Pipe& pipe) {
     std::array<char, 65536> part{};
-    for (;;) {
-      const ssize_t got = read(pipe.reader.get(), part.data(), part.size());
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0 && errno == EAGAIN) return;
-      if (got <= 0) return close_pipe(pipe);
-      pipe.text.append(part.data(), static_cast<std::size_t>(got));
-      if (pipe.text.size() > kMostOutput) {
-        kill_group(child, "answers without end");
-        return close_pipe(pipe);
-      }
+    const ssize_t got = read(pipe.reader.get(), part.data(), part.size());
+    if (got < 0 && errno == EINTR) return true;
+    if (got < 0 && errno == EAGAIN) return false;
+    if (got <= 0) {
+      close_pipe(pipe);
+      return false;
     }
+    const bool is_output = &pipe == &child.output;
+    const std::size_t room = (is_output ? kMostOutput : kMostErrors) - pipe.text.size();
+    pipe.text.append(part.data(), std::min(room, static_cast<std::size_t>(got)));
+    if (static_cast<std::size_t>(got) <= room) return true;
+    kill_group(child, "answers without end");
+    close_pipe(pipe);
+    return false;
   }
 
   void close_pipe(Pipe& pipe) {
@@ -163,7 +169,8 @@ class Running {
         }
         // Not until the end of the pipes: an ssh that stays to share its connection holds them.
         for (Pipe* pipe : {&child.output, &child.errors}) {
-          if (pipe->reader) read_from(child, *pipe);
+          while (pipe->reader && read_from(child, *pipe)) {
+          }
           close_pipe(*pipe);
         }
       }

@@ -11,7 +11,7 @@ if not shutil.which("sshd", path="/usr/sbin:/sbin") or not shutil.which("systemd
 import harness as h
 from bus_test import KEY, running
 from private_bus import *
-from ctl_test import CTL
+from ctl_test import CTL, WHOLE
 
 SCRIPT = str(pathlib.Path(__file__).resolve())
 #: Who can log in beside root: one whom the server's bus refuses, and one of the group that may.
@@ -247,7 +247,7 @@ def _():
         h.expect_equal(enabled("b"), {"web": True}, "by a member of the group")
         # What comes from standard input reaches all.
         secret = h.temporary() / "secret"
-        secret.write_bytes(b"new")
+        secret.write_bytes(WHOLE)
         with open(secret) as file:
             expect_ctl(["-s", "-", "web"], 0, servers=["a", "b"], stdin=file)
         # A host key that is not known is not asked about.

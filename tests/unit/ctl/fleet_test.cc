@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -21,6 +22,7 @@
 namespace mandos::ctl {
 namespace {
 
+using testing::EndsWith;
 using testing::HasSubstr;
 using testing::StartsWith;
 
@@ -184,6 +186,21 @@ TEST_F(OnEach, GivesUpWhoeverTakesTooLong) {
   EXPECT_EQ(answers[0].status, 0);
   EXPECT_EQ(answers[1].status, std::nullopt);
   EXPECT_THAT(answers[1].errors, StartsWith("waiting; no answer within 00:00:00"));
+}
+
+TEST_F(OnEach, KeepsLittleOfWhatHasNoEnd) {
+  Servers two = servers({"a", "b"});
+  two.limit = std::chrono::minutes(1);
+  const auto answers = on_each(two, false, [] {
+    const std::string part(65536, 'x');
+    while (is_for("a") && write(STDERR_FILENO, part.data(), part.size()) > 0) {
+    }
+    return 0;
+  });
+  EXPECT_EQ(answers[0].status, std::nullopt);
+  EXPECT_THAT(answers[0].errors, EndsWith("; answers without end"));
+  EXPECT_LT(answers[0].errors.size(), 70'000U);
+  EXPECT_EQ(answers[1].status, 0);
 }
 
 TEST_F(OnEach, ReportsAProcessThatDies) {
