@@ -231,10 +231,12 @@ std::string conflict(const Arguments& arguments, const std::vector<Step>& steps)
 /// Only the server can read a secret's form. It has the new one when it says what that is.
 Status set_secret(Bus& bus, const Secret& secret, const Client& client) {
   if (const auto done = bus.set_secret(client.path, secret.bytes()); !done) return done;
-  const auto form = bus.secret_form(client.path);
-  if (form && *form && **form != "OpenPGP") {
+  const auto answer = bus.secret_form(client.path);
+  // The original's says nothing.
+  const std::string form = answer ? answer->value_or("OpenPGP") : "OpenPGP";
+  if (form != "OpenPGP") {
     warn(concat(printable(client.name()), ": the new secret is ",
-                **form == "damaged OpenPGP" ? "a damaged" : "not an",
+                form == "damaged OpenPGP" ? "a damaged" : "not an",
                 " OpenPGP message: the client could not decrypt it"));
   }
   return Ok{};

@@ -138,6 +138,7 @@ class Restoring {
     }
     const auto changed = differences(saved, now);
     std::vector<Change> changes;
+    changes.reserve(changed.size());
     for (const auto property : changed) changes.push_back({property, saved.value(property)});
     for (const auto& text : warnings(now, changes, wall_now())) warn(text);
     for (const auto property : changed) {

@@ -132,8 +132,8 @@ class Loader {
                   Ini::hint(value.second.option.value));
   }
   std::nullptr_t wrong(const Values::value_type& value, std::string_view found,
-                       std::string_view expected) {
-    refuse(about(value, concat("found ", found, ", expected ", expected)));
+                       std::string_view expected, bool denied = false) {
+    refuse(about(value, concat("found ", found, ", expected ", expected)), denied);
     return nullptr;
   }
   void warn(const Values::value_type& value, std::string_view what) {
@@ -178,10 +178,8 @@ SecretPtr Loader::read_secret(const Values& values) {
       // Whose home it is stands in /etc/passwd, which is another file after each change of an
       // account.
       if (path.starts_with('~')) static_cast<void>(read_file("/etc/passwd", {}, &denied));
-      refuse(about(source, concat("found ", path.empty() ? "nothing" : in_quotes(path),
-                                  ", expected the absolute path of a file")),
-             denied);
-      return nullptr;
+      return wrong(source, path.empty() ? "nothing" : in_quotes(path),
+                   "the absolute path of a file", denied);
     }
     out_.files.insert(path);
     auto read = read_file(path, {.is_private = true, .limit = kLargestSecret}, &denied);
@@ -411,8 +409,7 @@ std::set<std::string> folders_of(const std::set<std::string>& files) {
     std::error_code failed;  // then there is no target, whose folder no jail looks for
     for (const auto& file : {path.lexically_normal(), std::filesystem::canonical(path, failed)}) {
       // The root folder has everything in it, so a file there is let in itself.
-      const auto folder = file.parent_path();
-      folders.insert((folder == "/" ? file : folder).string());
+      folders.insert((file.parent_path() == "/" ? file : file.parent_path()).string());
     }
   }
   return folders;

@@ -66,7 +66,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       door->keep({peer.fd()}, false, "[DEFAULT]\n");
       door->listen(1);
       door->status_text("status");
-      door->ready(false, false, {});
+      door->ready("1:2", false, {});
       door->reloaded(1, false, {"problem", std::string(20000, 'x')});
       peer.receive([](std::string_view) {});
       continue;
