@@ -230,7 +230,7 @@ std::string conflict(const Arguments& arguments, const std::vector<Step>& steps)
 
 /// Only the server can read a secret's form. It has the new one when it says what that is.
 Status set_secret(Bus& bus, const Secret& secret, const Client& client) {
-  if (const auto done = bus.set_secret(client.path, secret.bytes()); !done) return done;
+  if (auto done = bus.set_secret(client.path, secret.bytes()); !done) return done;
   const auto answer = bus.secret_form(client.path);
   // The original's says nothing.
   const std::string form = answer ? answer->value_or("OpenPGP") : "OpenPGP";
