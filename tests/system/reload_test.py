@@ -596,10 +596,12 @@ def _():
 @case("a secfile in a user's home while accounts change")
 def _():
     home = pathlib.Path(tempfile.mkdtemp(prefix="home-", dir=temporary()))
-    (home / "home").write_bytes(b"home")
-    (home / "home").chmod(0o600)
+    for name in ("near", "home"):
+        (home / name).write_bytes(name.encode())
+        (home / name).chmod(0o600)
+    near, near_id = harness.test_key()
     homely, homely_id = harness.test_key()
-    config = Configuration()
+    config = Configuration().client("near", near_id, secfile=home / "near")
 
     def add_account(name):
         """As useradd(8) does it: the file is another one."""
@@ -612,6 +614,8 @@ def _():
         add_account("alice")
         server = cleanup.enter_context(Server(config))
         monitor = server.pid("monitor")
+        expect_reloaded()
+        expect_served(near, b"near")
         config.client("home", homely_id, secfile="~alice/home").write()
         expect_reloaded()
         expect_served(homely, b"home")
@@ -619,6 +623,7 @@ def _():
         add_account("bob")
         expect_reloaded()
         expect_served(homely, b"home")
+        expect_served(near, b"near")
         server.log.wait_for("a fresh monitor takes over")
 
 

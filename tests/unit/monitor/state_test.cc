@@ -690,24 +690,23 @@ TEST_F(State, SavingOneCostsTheSameBesideTenThousand) {
   const std::array one{saved("one")};
   test::PatientDisk disk(store);
   const auto cost = [&] {
-    std::vector<double> times;
-    for (int i = 0; i < 301; ++i) {
+    // The least: whatever else the machine does can only add to it.
+    auto least = std::chrono::steady_clock::duration::max();
+    for (int i = 0; i < 601; ++i) {
       const auto start = std::chrono::steady_clock::now();
       EXPECT_TRUE(disk.save(one));
-      times.push_back(
-          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+      least = std::min(least, std::chrono::steady_clock::now() - start);
     }
-    std::ranges::nth_element(times, times.begin() + 30);
-    return times[30];
+    return least;
   };
-  const double alone = cost();
+  const auto alone = cost();
   std::vector<Saved> many;
   for (int i = 0; i < 10000; ++i) many.push_back(saved("client" + std::to_string(i)));
   EXPECT_TRUE(test::save(store, many));
-  const double beside = cost();
+  const auto beside = cost();
   EXPECT_EQ(load(store).size(), 10001U);
   fs::remove_all(path_);
-  EXPECT_LT(beside, 1.5 * alone);
+  EXPECT_LT(beside, alone * 3 / 2);
 }
 
 // A process that saves is killed at random moments: what it had confirmed is there.
