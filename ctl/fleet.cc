@@ -133,7 +133,7 @@ class Running {
   }
 
   /// Reads once, so that a server that sends without end keeps no other from being served, nor the
-  /// time from running out. False: there is nothing more for now.
+  /// time from running out. False: nothing more can be read before epoll says so.
   bool read_from(Child& child, Pipe& pipe) {
     std::array<char, 65536> part{};
     const ssize_t got = read(pipe.reader.get(), part.data(), part.size());

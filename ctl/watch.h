@@ -35,7 +35,7 @@ class Watch {
   Watch(EventLoop& loop, bool debug, std::function<void(const Event&)> happened)
       : loop_(loop), debug_(debug), happened_(std::move(happened)) {}
 
-  /// Begins. The Error: there is no bus. What comes of it otherwise, on_ready says.
+  /// Begins. The Error: there is no bus. Otherwise on_ready is called with the result.
   Status start();
   /// Called once, when the first answer has come. The Error: the connection was closed, no
   /// permission, or a malformed answer. A server that does not run is not an error, but the event
