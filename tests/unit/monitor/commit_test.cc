@@ -70,6 +70,14 @@ class CommitTest : public MonitorFixture {
     ASSERT_TRUE(agent_->send(message));
   }
 
+  void ask_for_removal(std::uint64_t serial, const std::string& name) {
+    ToMonitor message;
+    message.mutable_request()->set_serial(serial);
+    message.mutable_request()->set_name(name);
+    message.mutable_request()->set_remove(true);
+    ASSERT_TRUE(agent_->send(message));
+  }
+
   /// Takes what the monitor has sent so far.
   void read() {
     for (auto got = agent_->receive(); got && *got; got = agent_->receive()) {
@@ -160,11 +168,7 @@ TEST_F(CommitTest, AChangeThatChangesNothingIsConfirmedWithoutTheDisk) {
 TEST_F(CommitTest, OfAClientRemovedBeforeItsChangeIsOnDiskTheRemovalIsSaved) {
   add_client("one");
   ask_for_host(1, "one", "new");
-  ToMonitor removal;
-  removal.mutable_request()->set_serial(2);
-  removal.mutable_request()->set_name("one");
-  removal.mutable_request()->set_remove(true);
-  ASSERT_TRUE(agent_->send(removal));
+  ask_for_removal(2, "one");
   ASSERT_TRUE(replies(2));
   EXPECT_TRUE(bus_disk_.kept.at("one").client.removed());
   EXPECT_EQ(bus_disk_.begun, 1U);
@@ -172,11 +176,7 @@ TEST_F(CommitTest, OfAClientRemovedBeforeItsChangeIsOnDiskTheRemovalIsSaved) {
 
 TEST_F(CommitTest, ARemovalIsConfirmedOnceItIsOnDisk) {
   add_client("one");
-  ToMonitor removal;
-  removal.mutable_request()->set_serial(1);
-  removal.mutable_request()->set_name("one");
-  removal.mutable_request()->set_remove(true);
-  ASSERT_TRUE(agent_->send(removal));
+  ask_for_removal(1, "one");
   ASSERT_TRUE(replies(1));
   ASSERT_TRUE(bus_disk_.kept.contains("one"));
   EXPECT_TRUE(bus_disk_.kept.at("one").client.removed());

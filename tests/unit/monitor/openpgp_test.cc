@@ -111,18 +111,23 @@ TEST(OpenPgp, WholeArmoredMessages) {
   }
 }
 
+/// Without the line of that length at `at`, and with it twice, the message is damaged.
+void expect_line_matters(const std::string& message, std::size_t at, std::size_t length) {
+  auto shorter = message;
+  shorter.erase(at, length);
+  EXPECT_EQ(judge_openpgp(shorter), OpenPgp::kDamaged) << "without the line at " << at;
+  auto longer = message;
+  longer.insert(at, message, at, length);
+  EXPECT_EQ(judge_openpgp(longer), OpenPgp::kDamaged) << "with the line at " << at << " twice";
+}
+
 TEST(OpenPgp, DamagedArmoredMessages) {
   const std::string data = old_packet(1, kToKey) + new_packet(18, std::string(700, 'd'));
   const auto text = armored(data);
   const auto first = kBegin.size() + 1;
   const auto last = text.find("\n=");
   for (auto at = first; at + 65 < last; at += 65) {
-    auto shorter = text;
-    shorter.erase(at, 65);
-    EXPECT_EQ(judge_openpgp(shorter), OpenPgp::kDamaged) << "without the line at " << at;
-    auto longer = text;
-    longer.insert(at, text, at, 65);
-    EXPECT_EQ(judge_openpgp(longer), OpenPgp::kDamaged) << "with the line at " << at << " twice";
+    expect_line_matters(text, at, 65);
     auto uncounted = concat(kBegin, '\n', base64(data), kEnd);
     uncounted.erase(at, 65);
     // Without its first line it is anything.
@@ -171,12 +176,7 @@ TEST(OpenPgp, WhatIsMissingOrTooMuch) {
       EXPECT_EQ(judge_openpgp(message.substr(0, size)), OpenPgp::kDamaged) << size;
     }
     for (std::size_t at = 48; at + 48 < message.size(); at += 48) {
-      auto shorter = message;
-      shorter.erase(at, 48);
-      EXPECT_EQ(judge_openpgp(shorter), OpenPgp::kDamaged) << "without the line at " << at;
-      auto longer = message;
-      longer.insert(at, message, at, 48);
-      EXPECT_EQ(judge_openpgp(longer), OpenPgp::kDamaged) << "with the line at " << at << " twice";
+      expect_line_matters(message, at, 48);
     }
   }
   EXPECT_EQ(judge_openpgp("-----BEGIN PGP MESSAGE-----\n\nhQ\n"), OpenPgp::kDamaged);
