@@ -22,7 +22,7 @@ jail::Jail bus_agent_jail() {
         SCMP_SYS(connect), SCMP_SYS(getsockopt), SCMP_SYS(sendto), SCMP_SYS(sendmsg),
         SCMP_SYS(recvfrom), SCMP_SYS(recvmsg), SCMP_SYS(writev), SCMP_SYS(readv),
         // locks of libraries that know of threads; there is but one
-        SCMP_SYS(futex), SCMP_SYS(gettid), SCMP_SYS(tgkill), SCMP_SYS(sched_yield),
+        SCMP_SYS(futex), SCMP_SYS(tgkill), SCMP_SYS(sched_yield),
         // the rest of what a process needs to live and to die
         SCMP_SYS(getrandom), SCMP_SYS(clock_gettime), SCMP_SYS(nanosleep), SCMP_SYS(getpid),
         SCMP_SYS(getuid), SCMP_SYS(getgid), SCMP_SYS(getresuid), SCMP_SYS(getresgid),

@@ -320,6 +320,8 @@ std::vector<SyscallRule> memory_calls() {
                  MAP_PRIVATE | MAP_ANONYMOUS),
         is(4, ~0U)}},
       {SCMP_SYS(mprotect), {has_only(2, kAccess)}},
+      // GWP-ASan, in scudo, notes who allocated what it guards.
+      {SCMP_SYS(gettid)},
   };
   // The last two are MADV_GUARD_INSTALL and MADV_GUARD_REMOVE, for the stacks of glibc 2.42.
   for (const int advice : {MADV_DONTNEED, MADV_FREE, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_DONTDUMP,

@@ -29,8 +29,8 @@ jail::Jail monitor_jail(std::vector<std::string> readable, std::vector<std::stri
         SCMP_SYS(mlock), SCMP_SYS(memfd_secret),
         // the rest of what a process needs to live and to die
         SCMP_SYS(futex), SCMP_SYS(getrandom), SCMP_SYS(clock_gettime), SCMP_SYS(getpid),
-        SCMP_SYS(gettid), SCMP_SYS(getuid), SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask),
-        SCMP_SYS(rt_sigaction), SCMP_SYS(restart_syscall), SCMP_SYS(exit)}) {
+        SCMP_SYS(getuid), SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigaction),
+        SCMP_SYS(restart_syscall), SCMP_SYS(exit)}) {
     jail.filter.allowed.push_back({number});
   }
   std::ranges::copy(jail::memory_calls(), std::back_inserter(jail.filter.allowed));

@@ -55,9 +55,9 @@ struct Kind {
 // What the two that strangers can reach get of the environment; the first two are the bus-agent's
 // alone. How memory is allocated and checked is the caller's to say: it is root, as it must be.
 // GLib before 2.76 has an allocator of its own, which gives nothing back.
-constexpr std::string_view kVariables[] = {"G_SLICE=always-malloc", "DBUS_SYSTEM_BUS_ADDRESS",
-                                           "ASAN_OPTIONS",          "UBSAN_OPTIONS",
-                                           "GLIBC_TUNABLES",        "LD_PRELOAD"};
+constexpr std::string_view kVariables[] = {
+    "G_SLICE=always-malloc", "DBUS_SYSTEM_BUS_ADDRESS", "ASAN_OPTIONS", "UBSAN_OPTIONS",
+    "GLIBC_TUNABLES",        "SCUDO_OPTIONS",           "LD_PRELOAD"};
 
 // SETPCAP lets each empty its own bounding set. The checker-runner ends its checkers first, and
 // they get the whole environment, as the monitor does, whose secfile options may name any variable.
