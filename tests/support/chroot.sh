@@ -65,13 +65,23 @@ over() {
 }
 
 # inside NAME [VARIABLE=VALUE...]: a script on standard input, run there. Its root is the root of a
-# mount namespace, not a chroot(2), in which the kernel refuses user namespaces.
+# mount namespace, not a chroot(2), in which the kernel refuses user namespaces. A system with nothing
+# but apt has no umount.
 inside() {
   local root=$work/$1/root
   shift
-  timeout "${MANDOS_INSIDE_TIMEOUT:-3000}" unshare --mount --propagation private --pid --fork --kill-child=KILL \
-    bash -euc 'cd "$0" && mount -t proc proc proc && mkdir -p mnt/old && pivot_root . mnt/old && cd / &&
-      umount -l /mnt/old && rmdir /mnt/old && exec env -i "$@" bash -euxo pipefail -s' "$root" \
+  timeout "${MANDOS_INSIDE_TIMEOUT:-5400}" unshare --mount --propagation private --pid --fork --kill-child=KILL \
+    python3 -c 'import ctypes, os, subprocess, sys
+libc = ctypes.CDLL(None)
+os.chdir(sys.argv[1])
+os.makedirs("mnt/old")
+subprocess.run(["mount", "-t", "proc", "proc", "proc"], check=True)
+subprocess.run(["pivot_root", ".", "mnt/old"], check=True)
+os.chdir("/")
+if libc.umount2(b"/mnt/old", 2):  # MNT_DETACH
+    sys.exit("/mnt/old is still mounted")
+os.rmdir("/mnt/old")
+os.execv("/usr/bin/env", ["env", "-i", *sys.argv[2:], "bash", "-euxo", "pipefail", "-s"])' "$root" \
     PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 "$@"
 }
 
