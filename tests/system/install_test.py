@@ -5,7 +5,7 @@
 Needs MANDOS_BUILD (a finished build) and, as its arguments, the folders and names that the build
 was configured with, NAME=VALUE. Everything happens below a folder of its own.
 """
-import os, pathlib, re, shutil, stat, subprocess, sys, tempfile, unittest
+import json, os, pathlib, re, shutil, stat, subprocess, sys, tempfile, unittest
 
 BUILD = pathlib.Path(os.environ["MANDOS_BUILD"])
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
@@ -119,6 +119,17 @@ class Install(unittest.TestCase):
         for name in ("/mandos.conf", "/clients.conf"):
             self.assertNotIn(str(self.path(GIVEN["config"])) + name, logged)
         self.assertIn(str(self.path(GIVEN["sbindir"])) + "/mandos", logged)
+
+    def test_with_the_prefix_of_a_distribution_nothing_that_runs_goes_to_etc(self):
+        folder = self.root / "build"
+        done = subprocess.run(["meson", "setup", "--prefix=/usr", "-Dtests=false", SOURCE, folder],
+                              capture_output=True, text=True, timeout=200)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        installed = json.loads((folder / "meson-info/intro-installed.json").read_text()).values()
+        self.assertIn("/usr/lib/systemd/system/mandos.service", installed)
+        if GIVEN["bus_policy"]:
+            self.assertIn("/usr/share/dbus-1/system.d/mandos-separated.conf", installed)
+        self.assertEqual([file for file in installed if not file.startswith("/usr/")], [])
 
     def test_the_defaults_in_the_configuration_can_be_put_in_force(self):
         self.install()
