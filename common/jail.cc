@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <system_error>
 
 #include "common/unique_fd.h"
 #include "config.h"
@@ -332,13 +333,15 @@ std::vector<SyscallRule> memory_calls() {
 }
 
 void override_permissions(bool allowed) {
-  capng_get_caps_process();
+  const bool known = capng_get_caps_process() == 0;
   for (const unsigned capability : {unsigned{CAP_DAC_OVERRIDE}, unsigned{CAP_DAC_READ_SEARCH}}) {
     if (capng_have_capability(CAPNG_PERMITTED, capability) != 0) {
       capng_update(allowed ? CAPNG_ADD : CAPNG_DROP, CAPNG_EFFECTIVE, capability);
     }
   }
-  static_cast<void>(capng_apply(CAPNG_SELECT_CAPS));
+  if (!known || capng_apply(CAPNG_SELECT_CAPS) != 0) {
+    throw std::system_error(errno, std::generic_category(), "changing the effective capabilities");
+  }
 }
 
 bool within_bounds(unsigned capability) { return prctl(PR_CAPBSET_READ, capability, 0, 0, 0) == 1; }

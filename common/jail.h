@@ -96,6 +96,7 @@ struct Jail {
 /// Whether the capability is in the bounding set: without it nobody from here on can have it.
 bool within_bounds(unsigned capability);
 /// Whether root's right to read and write what belongs to others counts, where this process has it.
+/// Throws std::system_error where the kernel does not let it say so.
 void override_permissions(bool allowed);
 
 /// Puts every layer on and verifies each: root directory, capabilities, no_new_privs, undumpable,
