@@ -262,7 +262,7 @@ def takeover_by_the_unit():
         wait_until(lambda: fetch("--timeout", 1, key=key).blob == b"a", "served")
         config.clients.clear()
         config.write()
-        expect_equal(subprocess.run([PREFIX / "sbin/mandos", "--reload"]).returncode, 0, "--reload")
+        expect_equal(subprocess.run([PREFIX / "sbin/mandos", "--reload"], capture_output=True).returncode, 0, "--reload")
     expect(not (config.state / "a.client").exists(), "the last client is forgotten")
     config.client("a", key_id, b"a")
     run_unit_pre(config.state)
@@ -620,4 +620,4 @@ def no_restore_and_restart():
         refused(key, 0)
 
 
-main()
+main(lanes=3)

@@ -267,4 +267,4 @@ def _():
     os.close(reader)
 
 
-h.main()
+h.main(lanes=5)
