@@ -7,6 +7,7 @@
 #include <linux/mman.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -400,6 +401,11 @@ std::vector<SyscallRule> dangerous_calls() {
 }
 
 Result<std::string> enter(const Jail& jail) {
+  // At its first use glibc 2.41 makes room for the kernel's generator in user space, with calls that
+  // no jail allows.
+  if (std::uint8_t byte = 0; getrandom(&byte, sizeof byte, 0) != sizeof byte) {
+    return errno_error(errno, "getrandom");
+  }
   std::string report = concat("uid=", getuid(), " gid=", getgid());
   if (jail.unprivileged) {
     if (auto checked = check_unprivileged(); !checked) return Error{checked.error()};
