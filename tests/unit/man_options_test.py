@@ -259,7 +259,7 @@ def rendered():
     for name in NAMES:
         done = subprocess.run(["man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z",
                                str(PAGES / name)], capture_output=True, text=True, timeout=60,
-                              env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MANWIDTH": "80"})
+                              env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MANWIDTH": "80", "GROFF_NO_SGR": "1"})
         assert done.returncode == 0 and not done.stderr, f"{name}: {done.stderr}"
         assert len(done.stdout) > 3000, f"{name}: almost nothing was rendered"
 
@@ -281,7 +281,7 @@ def quoted():
     for name in NAMES:
         done = subprocess.run(["man", "-E", "UTF-8", "-l", "-Tutf8", str(PAGES / name)],
                               capture_output=True, text=True, timeout=60,
-                              env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MANWIDTH": "80"})
+                              env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MANWIDTH": "80", "GROFF_NO_SGR": "1"})
         told = words_of(re.sub("(?<=[-\u2010])\n *", "", re.sub(".\b", "", done.stdout)))
         written = words_of(re.sub(r"^\.[A-Z]\w* ?|^\.\\\".*$", "", page(name), flags=re.M))
         for quote in re.findall(r"^\.(?:[DSQ]q|Ql) (.*)$", page(name), re.M):
