@@ -401,9 +401,9 @@ std::vector<SyscallRule> dangerous_calls() {
 }
 
 Result<std::string> enter(const Jail& jail) {
-  // At its first use glibc 2.41 makes room for the kernel's generator in user space, with calls that
-  // no jail allows.
-  if (std::uint8_t byte = 0; getrandom(&byte, sizeof byte, 0) != sizeof byte) {
+  // At its first use glibc 2.41 makes room for the kernel's generator in user space, with calls
+  // that no jail allows.
+  if (getrandom(std::array<std::uint8_t, 1>{}.data(), 1, 0) != 1) {
     return errno_error(errno, "getrandom");
   }
   std::string report = concat("uid=", getuid(), " gid=", getgid());
@@ -429,7 +429,6 @@ Result<std::string> enter(const Jail& jail) {
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0) {
     return errno_error(errno, "PR_SET_DUMPABLE");
   }
-  report += " no_new_privs undumpable";
   auto limits = jail.limits;
   limits.emplace_back(RLIMIT_CORE, 0);
   for (const auto& [resource, most] : limits) {
@@ -442,7 +441,7 @@ Result<std::string> enter(const Jail& jail) {
       return errno_error(errno, "setrlimit ", int{resource});
     }
   }
-  report += " limits";
+  report += " no_new_privs undumpable limits";
   if (jail.landlock) {
     auto entered = enter_landlock(*jail.landlock);
     if (!entered) return entered;
