@@ -189,7 +189,9 @@ void Server::started(const door::supervisor::ToMonitor::Started& message, Unique
                      UniqueFd log) {
   const Key key(message.role(), message.index());
   if (!wanted_.contains(key)) return;
-  wanted_[key] = message.pid();
+  if (std::exchange(wanted_[key], message.pid()) > 0) {
+    log_.error(label(key.first), "started afresh: it ended");  // we did not hear of that first
+  }
   log_inlets_[key] = std::make_unique<LogInlet>(
       loop_, std::move(log), label(message.role()), log_,
       [this, key, pid = message.pid()](const std::string& why) { broke(key, pid, why); });

@@ -137,6 +137,23 @@ def _():
         stop_beside(server, bus)
 
 
+@h.case("a child that ends while the monitor is stopped has its line in the log")
+def _():
+    config, key = configuration()
+    with Bus() as bus:
+        server, caller = with_bus(config), Caller()
+        h.wait_until(caller.has_server, "the server is on the bus")
+        for role in CHILDREN:
+            monitor, child, lines = server.pid("monitor"), server.pid(role), len(server.log.lines)
+            os.kill(monitor, signal.SIGSTOP)
+            os.kill(child, signal.SIGKILL)
+            server.pid(role, other_than=child)
+            os.kill(monitor, signal.SIGCONT)
+            h.wait_until(lambda: server.log.find(f"{role}: started afresh: ", lines), f"the line of {role}")
+            h.wait_until(lambda: service(role, caller, key), f"{role} works")
+        stop_beside(server, bus)
+
+
 @h.case("a networker that works as fast as it can does not pass for one that hangs")
 def _():
     file = h.temporary() / "keys.pem"
