@@ -1128,15 +1128,9 @@ def find_by_mdns(ipv6):
         browser = Browser()
         with server(config, False, "--interface", "veth0", without=(), address="::") as started:
             h.wait_until(lambda: browser.now() == wanted, f"it is announced: {wanted}", 20)
-            plugin = next(pathlib.Path("/usr/lib").glob("*/mandos/plugins.d/mandos-client"))
-            ran = subprocess.run(
-                ["ip", "netns", "exec", "peer", plugin, "--interface=veth1",
-                 "--network-hook-dir=/nonexistent", f"--pubkey={keys}/pubkey.txt",
-                 f"--seckey={keys}/seckey.txt", f"--tls-privkey={keys}/tls-privkey.pem",
-                 f"--tls-pubkey={keys}/tls-pubkey.pem"],
-                capture_output=True, timeout=60 * h.SLACK)
-            h.expect_equal(ran.stdout, b"correct horse battery staple",
-                           f"the password: {ran.stderr.decode(errors='replace')}")
+            h.expect_equal(h.run_real_client(
+                keys, "--interface=veth1", "--network-hook-dir=/nonexistent",
+                before=("ip", "netns", "exec", "peer"), seconds=60), b"correct horse battery staple", "the password")
             started.log.wait_for("address=(fe80:|.*10.9.9.2)" if ipv6 else "address=.*10.9.9.2")
         h.wait_until(lambda: browser.now() == [], "the announcement is taken back", 5)
 

@@ -427,14 +427,20 @@ def expect_outcome(fetched, *wanted):
     expect(fetched.outcome in wanted, f"expected {' or '.join(wanted)}, got {fetched.detail}")
 
 
-def run_real_client(keys, seconds=30):
-    """The passphrase that the real mandos-client decrypts."""
+def run_real_client(keys, *options, before=(), seconds=30):
+    """The passphrase that the real mandos-client decrypts, with other options than those that connect to
+    the server here if any are given; `before` is put before the command."""
     plugin = next(pathlib.Path("/usr/lib").glob("*/mandos/plugins.d/mandos-client"))
     files = [f"--{option}={keys / file}" for option, file in (
         ("pubkey", "pubkey.txt"), ("seckey", "seckey.txt"), ("tls-privkey", "tls-privkey.pem"),
         ("tls-pubkey", "tls-pubkey.pem"))]
-    ran = subprocess.run([plugin, f"--connect=::1:{PORT}", "--interface=none", *files],
+    others = processes()
+    ran = subprocess.run([*before, plugin, *(options or (f"--connect=::1:{PORT}", "--interface=none")), *files],
                          capture_output=True, timeout=seconds * SLACK)
+    # GnuPG 2.4 leaves its agent behind.
+    for pid in processes().keys() - others.keys():
+        if role_of(pid) == "gpg-agent":
+            os.kill(pid, signal.SIGKILL)
     expect_equal(ran.returncode, 0, f"mandos-client: {ran.stderr.decode(errors='replace')}")
     return ran.stdout
 
