@@ -22,9 +22,9 @@ BLOCKS = {
     ("README.md", "Try it: two commands", 0): "tests/releases/run types them",
     ("README.md", "How it works", 0): "a picture",
     ("README.md", "Install", 0): "install",
-    ("README.md", "Switch over, and back", 0): "switch",
-    ("README.md", "Switch over, and back", 1): "switch",
-    ("README.md", "The live view", 0): "a picture",
+    (OPERATING, "Switch over, and back", 0): "switch",
+    (OPERATING, "Switch over, and back", 1): "switch",
+    (OPERATING, "The live view", 0): "a picture",
     **{(OPERATING, heading, index): "install" for heading, count in (
         ("Add a client", 1), ("Approve or deny", 4), ("Revoke a client", 2), ("Rotate a key", 1),
         ("Back up and restore", 3), ("Monitor the server", 2)) for index in range(count)},
@@ -566,7 +566,7 @@ class Scenario:
     def switch(self):
         with self.step("Debian's own server serves web, and refuses db, which was disabled at run time"):
             self.keys = self.add_clients_of_the_original()
-        there, back = (self.block("README.md", "Switch over, and back", index) for index in (0, 1))
+        there, back = (self.block(OPERATING, "Switch over, and back", index) for index in (0, 1))
         self.switch_and_back(there, back, "systemctl stop mandos")
         with self.step("a second time there: the same block"):
             self.terminal().type(there)

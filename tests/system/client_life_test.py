@@ -268,7 +268,7 @@ def takeover_by_the_unit():
     run_unit_pre(config.state)
     with Server(config):
         expect_equal(fetch(key=key).blob, b"a", "served without --no-restore")
-    # The Python server ran again, and all of ours was deleted, as README.md says.
+    # The Python server ran again, and all of ours was deleted.
     for file in config.state.glob("*.client"):
         file.unlink()
     expect_no_start(config, "clients.pickle", "mandos-import-state")

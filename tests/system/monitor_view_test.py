@@ -710,10 +710,10 @@ def _():
                        ["last waits for approval", "last was added"], "the end of the log")
 
 
-@h.case("the screen in README.md is a real one")
+@h.case("the screen in doc/operating.md is a real one")
 def _():
-    readme = (h.SOURCE / "README.md").read_text()
-    shown = re.search(r"## The live view\n.*?```\n(.*?)```", readme, re.S)[1].rstrip("\n").split("\n")
+    page = (h.SOURCE / "doc/operating.md").read_text()
+    shown = re.search(r"## The live view\n.*?```\n(.*?)```", page, re.S)[1].rstrip("\n").split("\n")
     key, key_id = h.test_key()
     config = h.Configuration()
     for number, name in enumerate(("backup", "db", "mail", "web")):
@@ -731,7 +731,7 @@ def _():
         terminal.type("g")
         terminal.wait_for("^> nas +waiting")
         h.wait_until(lambda: masked(terminal.lines()) == masked(shown),
-                     "\n".join(["the screen of README.md; this is the real one:", *terminal.lines()]))
+                     "\n".join(["the screen of doc/operating.md; this is the real one:", *terminal.lines()]))
         waiting.kill()
         waiting.communicate()
 

@@ -387,7 +387,7 @@ class Service(unittest.TestCase):
         self.assertEqual((folder.stat().st_uid, folder.stat().st_mode & 0o7777), (0, 0o700))
 
     def test_4d_the_state_directory_stays_ours_over_a_boot_and_an_upgrade_of_the_package_mandos(self):
-        # README.md and README.Debian, "Switch over".
+        # doc/operating.md and README.Debian, "Switch over".
         self.run_("dpkg-statoverride", "--add", "root", "root", "0700", "/var/lib/mandos")
         self.addCleanup(self.run_, "dpkg-statoverride", "--remove", "/var/lib/mandos")
         self.start()
