@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// One end of a door: a SOCK_SEQPACKET socket between two processes that carries one protobuf
-// message a datagram, both directions bounded.
+// One end of a door: a SOCK_SEQPACKET socket between two processes. Each datagram carries one
+// protobuf message. Both directions are bounded.
 #pragma once
 
 #include <cstddef>
@@ -33,9 +33,9 @@ struct DoorPair {
 };
 /// A connected pair of non-blocking, close-on-exec SOCK_SEQPACKET sockets.
 Result<DoorPair> make_door();
-/// From now on no descriptor can be sent to `socket`, the receiving end of a pair: a sender that
-/// tries gets EPERM. Otherwise the kernel itself closes unwanted descriptors during recvmsg(2),
-/// and the close of a file that the sender chose can block. No effect before Linux 6.16.
+/// From now on nobody can send a descriptor to `socket`, the receiving end of a pair: a sender that
+/// tries gets EPERM. Without this, the kernel closes unwanted descriptors during recvmsg(2), and
+/// the sender can choose a file whose close blocks. No effect before Linux 6.16.
 void refuse_descriptors(int socket);
 
 class Channel {
@@ -43,7 +43,7 @@ class Channel {
   struct Limits {
     /// Longest datagram that is accepted, in bytes.
     std::size_t receive;
-    /// Most bytes that may wait for a peer that does not read, tails aside.
+    /// Most bytes that may be queued for a peer that does not read, without tails.
     std::size_t queue;
     /// Most descriptors that may come with one datagram.
     std::size_t descriptors = 0;
@@ -53,8 +53,8 @@ class Channel {
     std::string_view bytes;
     std::vector<UniqueFd> descriptors;
   };
-  /// Bytes that are sent as length-delimited field `field` behind a message, without being copied
-  /// on the way to the kernel; `owner` keeps them alive while they wait.
+  /// Bytes that follow a message as its length-delimited field `field`. They are not copied on the
+  /// way to the kernel; `owner` keeps them alive while they are queued.
   struct Tail {
     std::uint32_t field;
     std::span<const unsigned char> bytes;
@@ -65,22 +65,22 @@ class Channel {
 
   int fd() const { return fd_.get(); }
 
-  /// The next datagram, or nothing when none is there. An Error when the peer is gone or broke the
-  /// limits: the channel is then of no more use.
+  /// The next datagram, or nothing if none has arrived. An Error if the peer is gone or exceeded a
+  /// limit; the channel cannot be used after that.
   Result<std::optional<Datagram>> receive();
   /// Overwrites the buffer of the last receive(), for datagrams that held a secret.
   void wipe_received();
 
-  /// Sends now, or queues when the peer is slow. False: the queue's bound is reached or the peer is
-  /// gone; the channel is then of no more use. `descriptors` stay the caller's.
+  /// Sends now, or queues if the peer is slow. False: the queue is full or the peer is gone; the
+  /// channel cannot be used after that. The caller keeps `descriptors`.
   bool send(const google::protobuf::MessageLite& message, std::span<const int> descriptors = {},
             Tail tail = {});
-  /// As send(), ahead of everything that waits.
+  /// As send(), ahead of everything that is queued.
   bool send_first(const google::protobuf::MessageLite& message);
-  /// Sends what waits. False as with send().
+  /// Sends what is queued. False as with send().
   bool flush();
   bool waiting() const { return !queue_.empty(); }
-  /// Bytes that wait, tails aside.
+  /// Queued bytes, without tails.
   std::size_t queued() const { return queued_bytes_; }
 
  private:
@@ -123,12 +123,12 @@ class Door {
   /// As Channel::send_first(); after a failure on_closed follows.
   void send_first(const google::protobuf::MessageLite& message);
   void wipe_received() { channel_.wipe_received(); }
-  /// Takes what is there now, as the loop would: for who does so much else between two of its
-  /// rounds that the peer would wait. Not from within on_datagram.
+  /// Handles pending input now, as the loop would, so that a long batch of work does not starve the
+  /// peer. Not to be called from within on_datagram.
   void serve(std::uint32_t epoll_events = 0);
   /// True when everything sent has reached the kernel.
   bool drained() const { return !channel_.waiting(); }
-  /// `then` is called each time when what waited has reached the kernel.
+  /// `then` is called each time the queue has become empty.
   void on_drained(std::function<void()> then) { on_drained_ = std::move(then); }
   std::size_t queued() const { return channel_.queued(); }
   /// Reads and sends nothing more; on_closed() follows.

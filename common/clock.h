@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The two clocks, as two types that cannot be mixed. Their readings come from clock.cc alone: a
-// test that defines BootClock::now() and Moment::now() itself runs on virtual time.
+// The two clocks, as two types that cannot be mixed. Only clock.cc reads them, so a test that
+// defines BootClock::now() and Moment::now() itself runs on virtual time.
 #pragma once
 
 #include <chrono>
@@ -21,10 +21,10 @@ struct BootClock {
 };
 using Instant = BootClock::time_point;
 
-/// Wall time in UTC: stamps for people and for the state files, never for a schedule.
+/// Wall time in UTC: for people and for the state files, never for a schedule.
 using WallTime = std::chrono::sys_time<std::chrono::microseconds>;
 
-/// One reading of both clocks: what an event is stamped with.
+/// One reading of both clocks: the time of an event.
 struct Moment {
   Instant boot;
   WallTime wall;

@@ -3,16 +3,16 @@
 
 namespace mandos {
 
-/// Closes every descriptor from `first` to `last`, or has it closed at exec. Where a container or
-/// an old kernel refuses close_range(2), it reads /proc/self/fd. False: neither works, errno says
-/// why.
+/// Closes every descriptor from `first` to `last`, or with `at_exec` marks it close-on-exec. If a
+/// container or an old kernel refuses close_range(2), it reads /proc/self/fd instead. False:
+/// neither works, and errno says why.
 bool close_descriptors(unsigned first, unsigned last = ~0U, bool at_exec = false);
 
-/// Closes what we inherited beyond standard error: everything without close-on-exec.
+/// Closes every inherited descriptor above standard error: those without close-on-exec.
 void close_inherited();
 
-/// From now on a write to `fd` that would wait for a reader fails with EAGAIN instead, here and in
-/// the processes that inherit it. Nothing changes for a regular file.
+/// From now on a write to `fd` fails with EAGAIN instead of waiting for a reader, here and in the
+/// processes that inherit it. Regular files are not affected.
 void never_wait_for(int fd);
 
 }  // namespace mandos

@@ -15,8 +15,8 @@ namespace mandos {
 /// seconds, never negative, less than 10^9 days. The Error says what was expected.
 Result<Milliseconds> parse_duration(std::string_view text);
 
-/// What one check may take: fping gives up after 4 s. A client's timeout should be no shorter than
-/// its interval and this.
+/// How long a check may take: fping gives up after 4 s. A client's timeout should be at least its
+/// interval plus this.
 inline constexpr Milliseconds kCheckTime = std::chrono::seconds(5);
 
 }  // namespace mandos

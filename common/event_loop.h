@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// One loop a process: epoll(7) for descriptors, one timerfd(2) on CLOCK_BOOTTIME for all timers,
-// signalfd(2) for signals. No threads.
+// Each process has one loop: epoll(7) for descriptors, one timerfd(2) on CLOCK_BOOTTIME for all
+// timers, signalfd(2) for signals. No threads.
 #pragma once
 
 #include <sys/epoll.h>
@@ -30,13 +30,13 @@ class EventLoop {
   /// Throws std::system_error when the kernel gives no epoll or timer descriptor.
   EventLoop();
 
-  /// Calls `ready` whenever `fd` has one of `events` (level-triggered). The descriptor stays the
-  /// caller's, who unwatches it before closing it. Safe to call from within callbacks.
+  /// Calls `ready` whenever `fd` has one of `events` (level-triggered). The caller owns the
+  /// descriptor and must unwatch it before closing it. May be called from within callbacks.
   void watch(int fd, std::uint32_t events, Ready ready);
   void rewatch(int fd, std::uint32_t events);
   void unwatch(int fd);
 
-  /// Calls `due` once, at `when` or as soon after as the loop comes round.
+  /// Calls `due` once, in the first round of the loop at or after `when`.
   TimerId at(Instant when, std::function<void()> due);
   TimerId after(Milliseconds delay, std::function<void()> due) {
     return at(BootClock::now() + delay, std::move(due));
@@ -44,18 +44,18 @@ class EventLoop {
   /// No effect on a timer that has fired.
   void cancel(const TimerId& timer) { timers_.erase(timer); }
 
-  /// A timer that is reached this much too late means that this process did not run.
+  /// If a timer fires this much too late, the process is taken not to have run meanwhile.
   static constexpr Milliseconds kGap{1000};
-  /// Calls `missed` when a timer is reached at least kGap too late: this process was stopped
-  /// (SIGSTOP, a suspended machine) or one callback took that long. `late` is by how much, and is
-  /// not reported twice. It is called before any descriptor or timer that came later is served, so
-  /// that whoever keeps deadlines can move those that nobody could meet. Without a timer no gap is
-  /// noticed: an owner of deadlines has one for them.
+  /// Calls `missed` when a timer fires at least kGap too late: this process was stopped (SIGSTOP, a
+  /// suspended machine), or one callback took that long. `late` is the delay; no time is reported
+  /// twice. The call comes before any later descriptor or timer is served, so that owners of
+  /// deadlines can postpone those that nobody could meet. A gap is noticed only if there is a
+  /// timer, which every owner of deadlines has.
   void on_gap(std::function<void(Milliseconds late)> missed) {
     gap_handlers_.push_back(std::move(missed));
   }
 
-  /// The timerfd, for a seccomp filter that allows reading nothing else.
+  /// The timerfd, for a seccomp filter that allows reading from no other descriptor.
   int timer_fd() const { return timer_fd_.get(); }
 
   /// Blocks `signals` in this process and calls `caught` with each that arrives.
@@ -67,7 +67,7 @@ class EventLoop {
     stopped_ = true;
     status_ = status;
   }
-  /// One round: waits for at most `longest` (negative: without end), then calls what is due.
+  /// One round: waits for at most `longest` (negative: no limit), then calls what is due.
   void run_once(Milliseconds longest);
 
  private:

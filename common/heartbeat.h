@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Whether another process hangs, judged by its answers to pings.
+// Detects by pings whether another process hangs.
 #pragma once
 
 namespace mandos {
 
-/// One for each process that is watched. Its owner calls tick() at regular intervals, pings when
-/// told to, and reports the answer. Patience is counted in ticks and never read from a clock: after
-/// our own process was stopped or busy, the late tick counts once, so the gap costs the other
-/// process nothing. At most one ping is unanswered at any time.
+/// One per watched process. The owner calls tick() at regular intervals, sends a ping when the
+/// verdict is kPing, and reports the answer with answered(). The limit is counted in ticks, not
+/// read from a clock: if our own process was stopped or busy, the late tick counts once, so the
+/// gap is not held against the other process. At most one ping is unanswered at any time.
 class Heartbeat {
  public:
   enum class Verdict { kPing, kWait, kHung };
 
-  /// A ping must be answered before the tick number `patience` after it; the first one, which the
-  /// process may get while it starts, before the tick number `at_first`.
+  /// A ping must be answered before the `patience`-th tick after it. The first one, which may reach
+  /// the process while it starts, must be answered before the `at_first`-th tick.
   explicit Heartbeat(unsigned patience, unsigned at_first) : patience_(patience), left_(at_first) {}
 
   Verdict tick() {

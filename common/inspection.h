@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// What supervisor and monitor agree on before there is a door: the monitor's program, called by
-// this name, only looks at the command line and the configuration, says what is wrong, and ends.
+// The contract between supervisor and monitor before there is a door. Under the name below, the
+// monitor's program only checks the command line and configuration, reports errors, and exits.
 #pragma once
 
 namespace mandos::inspection {
 
 inline constexpr char kName[] = "mandos-inspect";
-/// Called by this one, it also judges with --check what only a start meets: the saved state and the
-/// port. A server that runs has both.
+/// Under this name, --check also judges the saved state and the port. Only a start can, because a
+/// running server uses both.
 inline constexpr char kStartName[] = "mandos-inspect-start";
-/// Exit statuses that mean "go on"; any other is the exit status of the whole (--help, --version,
+/// Exit statuses that mean "go on". The supervisor exits with any other (--help, --version,
 /// --check: 0; an error: 1; wrong usage: 2).
 inline constexpr int kForeground = 64;
 inline constexpr int kBackground = 65;
-/// --reload: a server that runs is to be asked.
+/// --reload: ask the running server.
 inline constexpr int kReload = 66;
-/// --check by kStartName found nothing wrong: the rest is for the supervisor to judge, as at a
-/// start.
+/// --check under kStartName found nothing wrong. The supervisor then checks the rest, as it does at
+/// a start.
 inline constexpr int kChecked = 67;
-/// Where the supervisor puts sockets that it inherited as descriptors 0 to 2: behind this one.
+/// The supervisor moves sockets that it inherited as descriptors 0 to 2 above this number.
 inline constexpr int kMovedSockets = 200;
-/// What --check says of something good, and of something bad: each begins a line.
+/// How a line of --check begins: for something that is right, and for something that is wrong.
 inline constexpr char kGood[] = "ok: ";
 inline constexpr char kBad[] = "FAILED: ";
 

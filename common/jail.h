@@ -19,38 +19,38 @@ namespace mandos::jail {
 inline constexpr auto kCapabilitySets = static_cast<capng_type_t>(
     CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_INHERITABLE | CAPNG_BOUNDING_SET | CAPNG_AMBIENT);
 
-/// What the system calls of an operation have in common, and which they are: on every architecture
-/// and with every C library it is one of these. 32-bit machines have mmap2 for mmap, 64-bit times
-/// have calls of their own, newer C libraries use statx.
+/// One thing that a process does, and all the system calls that do it. Which of them is used
+/// depends on the architecture and the C library: 32-bit machines have mmap2 for mmap, 64-bit
+/// times have calls of their own, and newer C libraries use statx.
 struct Operation {
   struct Call {
     int number;              // SCMP_SYS(name)
-    unsigned arguments = 6;  // what a rule compares beyond these, the call does not have
+    unsigned arguments = 6;  // it has so many; a rule's comparisons of others are left out
   };
   int named;  // how the tables name it: its best-known call
   std::vector<Call> calls;
   bool comparable = true;  // false: the calls have their arguments in different places
 };
-/// All that consist of more than the call they are named by.
+/// All operations that have more than the call they are named by.
 const std::vector<Operation>& operations();
 
 /// An operation, optionally only with certain arguments. All comparisons of one rule must hold.
 struct SyscallRule {
   int number;  // SCMP_SYS(name) of a system call, or what an operation is named by
   std::vector<scmp_arg_cmp> arguments = {};
-  int error = 0;  // what a refused one answers, instead of the filter's own
+  int error = 0;  // that a refused call gets, instead of the filter's usual one
 };
 
-/// seccomp(2) filter. With `allow_list` everything else kills the process; otherwise everything
-/// else is allowed and what `refused` lists answers EPERM.
+/// seccomp(2) filter. With `allow_list`, any call that is not listed kills the process. Without it,
+/// any call that is not listed is allowed, and those in `refused` fail with EPERM.
 struct Filter {
   bool allow_list = true;
   std::vector<SyscallRule> allowed = {};
-  /// Answer an error instead of killing, so that libraries fall back: EACCES in an allow-list.
+  /// Fail with an error instead of killing, so that libraries fall back: EACCES in an allow-list.
   std::vector<SyscallRule> refused = {};
 };
 
-/// landlock(7) rules: whatever is not listed is forbidden beneath the whole file system.
+/// landlock(7) rules. In the whole file system, everything that is not listed is forbidden.
 struct Landlock {
   std::vector<std::string> readable = {};
   std::vector<std::string> writable = {};    // files made, written, renamed and removed; read too
@@ -62,7 +62,7 @@ struct Landlock {
 
 /// Comparisons. The kernel looks only at the lower half of an int argument, and so do these.
 scmp_arg_cmp is(unsigned argument, unsigned value);
-/// No bits but those of `allowed`, and of those at least `required`.
+/// The argument has all bits of `required`, and none outside `allowed`.
 scmp_arg_cmp has_only(unsigned argument, unsigned allowed, unsigned required = 0);
 
 /// Where clone(2) has its flags.
@@ -72,12 +72,12 @@ constexpr unsigned kCloneFlags = 1;
 constexpr unsigned kCloneFlags = 0;
 #endif
 
-/// What allocators do, hardened ones too: private anonymous memory, reserved without access, made
-/// accessible, given back. Never executable.
+/// What allocators need, including hardened ones: to reserve private anonymous memory without
+/// access, to make it accessible, and to give it back. It is never executable.
 std::vector<SyscallRule> memory_calls();
 
-/// Calls that neither a checker command nor the supervisor has any business with: debugging others,
-/// mounting, kernel modules, key rings, name spaces and the like.
+/// Calls that neither a checker command nor the supervisor needs: debugging other processes,
+/// mounting, kernel modules, key rings, namespaces and the like.
 std::vector<SyscallRule> dangerous_calls();
 
 struct Jail {
@@ -93,16 +93,16 @@ struct Jail {
   Filter filter = {};
 };
 
-/// Whether the capability is in the bounding set: without it nobody from here on can have it.
+/// Whether the bounding set has the capability. If not, neither we nor our children can get it.
 bool within_bounds(unsigned capability);
 /// Whether root's right to read and write what belongs to others counts, where this process has it.
 /// Throws std::system_error where the kernel does not let it say so.
 void override_permissions(bool allowed);
 
 /// Puts every layer on and verifies each: root directory, capabilities, no_new_privs, undumpable,
-/// limits, Landlock, seccomp last. Descriptors are the caller's affair. Returns one line for the
+/// limits, Landlock, seccomp last. The caller takes care of descriptors. Returns one line for the
 /// log that names the layers, with the reason for each that the kernel does not have (only Landlock
-/// may be missing); an Error when a mandatory layer failed: the process must then exit.
+/// may be missing). After an Error, a mandatory layer has failed, and the process must exit.
 Result<std::string> enter(const Jail& jail);
 
 }  // namespace mandos::jail

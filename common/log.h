@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Log lines. A process either owns the way out (supervisor and monitor: syslog and stderr) or sends
-// its lines over its log socket to the monitor, which bounds, escapes and labels them.
+// Log lines. The supervisor and the monitor write to syslog and standard error. Every other process
+// sends its lines over its log socket to the monitor, which bounds, escapes and labels them.
 #pragma once
 
 #include <cstddef>
@@ -21,24 +21,24 @@ inline constexpr std::size_t kMaxLogLine = 1024;
 
 class Log {
  public:
-  /// For a child: each line is one datagram on `log_socket`, the level's digit first. Never blocks;
-  /// what does not fit is counted, and the count is told when there is room again.
+  /// For a child: each line is one datagram on `log_socket`, which begins with the level's digit.
+  /// Never blocks. Lines that do not fit are counted, and the count is sent once there is room.
   static Log to_socket(int log_socket, LogLevel level);
   /// For supervisor and monitor: to the syslog socket, which may appear, vanish and be restarted at
-  /// any time, and with `to_stderr` to standard error as well. Where that is the journal
-  /// (JOURNAL_STREAM, systemd.exec(5)), a line goes there alone, or to the socket when it is full.
-  /// A syslog daemon that is behind is waited for, up to a tenth of a second at a line and about a
-  /// second in ten; after that lines are counted as above, without waiting, until it takes one.
-  /// Lines that standard error does not take at once are counted, too: see never_wait_for().
+  /// any time, and with `to_stderr` also to standard error. If standard error is the journal
+  /// (JOURNAL_STREAM, systemd.exec(5)), a line goes only there, or to the socket if that is full.
+  /// Waits for a slow syslog daemon, up to a tenth of a second per line and a second in about ten.
+  /// After that, lines are counted as above, until the daemon accepts one. Lines that standard
+  /// error does not accept at once are counted, too; see never_wait_for().
   static Log to_system(std::string_view tag, LogLevel level, bool to_stderr);
 
   LogLevel level() const { return level_; }
   void set_level(LogLevel level) { level_ = level; }
   void set_stderr(bool to_stderr) { to_stderr_ = to_stderr; }
-  /// Whether who has our standard error could write lines like ours into the journal.
+  /// Whether a process that inherits our standard error could forge our lines in the journal.
   bool on_journal_stream() const { return to_stderr_ && stderr_is_journal_; }
 
-  /// One line. Bytes that are not printable ASCII or UTF-8 are the caller's to escape (escaped()).
+  /// One line. The caller must escape bytes that are not printable ASCII or UTF-8: see escaped().
   void write(LogLevel level, std::string_view line);
   template <class... Parts>
   void critical(const Parts&... parts) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Errors are values inside a process: a function that can fail returns a Result, and the sentence
-// in its Error is made where the facts are known.
+// Errors are values: a function that can fail returns a Result. The function that knows the facts
+// writes the sentence in its Error.
 #pragma once
 
 #include <cstring>

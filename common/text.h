@@ -29,7 +29,7 @@ std::string concat(const Parts&... parts) {
   return out;
 }
 
-/// A whole decimal number that fills `text`, or nothing: no sign but '-', no space, no overflow.
+/// Whether all of `text` is a whole decimal number: no sign but '-', no space, no overflow.
 template <std::integral Number>
 bool parse_number(std::string_view text, Number& number) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// fsync(2) that does not stop the loop: io_submit(2) with IOCB_CMD_FSYNC, whose end an eventfd
-// reports. No thread of ours waits for the disk; the kernel's do.
+// fsync(2) that does not block the loop: io_submit(2) with IOCB_CMD_FSYNC; an eventfd reports the
+// end. Threads of the kernel wait for the disk, none of ours.
 #pragma once
 
 #include <linux/aio_abi.h>
@@ -18,15 +18,15 @@ namespace mandos::monitor {
 
 class AsyncSync {
  public:
-  /// At most so many at a time.
+  /// The most descriptors in one call of sync().
   static constexpr unsigned kMost = 128;
   /// Called with an errno value for each descriptor, in their order; 0: it is on disk.
   using Done = std::function<void(std::span<const int> errors)>;
 
-  /// To be made before the jail is entered. Where the kernel has no AIO, that is logged, and the
-  /// loop stops for one fsync(2) at a time.
+  /// Must be constructed before the jail is entered. If the kernel has no AIO, this is logged, and
+  /// each fsync(2) blocks the loop.
   AsyncSync(EventLoop& loop, Log& log);
-  /// Waits until the kernel is done with what is in flight, as the end of the process would.
+  /// Waits until the kernel has finished every sync in flight, as the end of the process would.
   ~AsyncSync();
   AsyncSync(const AsyncSync&) = delete;
   AsyncSync& operator=(const AsyncSync&) = delete;

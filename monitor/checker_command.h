@@ -16,18 +16,18 @@ namespace mandos::monitor {
 /// unknown name, or a zero byte.
 Result<std::string> expand_checker(const Client& client);
 
-/// What is known of a client as text: for checkers, and for the log.
+/// One attribute of a client as text: for checkers and for the log.
 struct Attribute {
   std::string_view name;
   std::string (*value)(const Client&);
-  enum : unsigned { kForCheckers = 1, kSetting = 2 };  // the latter without `enabled`
+  enum : unsigned { kForCheckers = 1, kSetting = 2 };  // `enabled` is no kSetting
   unsigned use = kForCheckers;
 };
 std::span<const Attribute> attributes();
-/// Of one that there is.
+/// The attribute `name`, which must exist.
 std::string attribute(const Client& client, std::string_view name);
 
-/// When its checker last succeeded, such as "2026-11-24 09:10:32Z", in UTC; or "never".
+/// When the client's checker last succeeded, such as "2026-11-24 09:10:32Z" (UTC), or "never".
 std::string last_answer(const Client& client);
 
 }  // namespace mandos::monitor

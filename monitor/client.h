@@ -21,15 +21,15 @@ namespace mandos::monitor {
 
 /// A proven connection; the number is the caller's.
 using ConnectionId = std::uint64_t;
-/// Never used twice: the client's `number` in the upper 32 bits, a count below.
+/// Never used twice: the client's `number` in the upper 32 bits, a counter in the lower ones.
 using CheckerId = std::uint64_t;
 
-/// How often in a row, without a check that succeeded in between, an expiry is put off because we
-/// could not check (see Missed): neither a monitor that crashes in a loop nor one that is stopped
-/// again and again keeps a stolen client enabled.
+/// How often in a row, without a successful check in between, an expiry is postponed because we
+/// could not check (see Missed). The limit keeps a monitor that crashes in a loop, or that somebody
+/// stops again and again, from keeping a stolen client enabled.
 inline constexpr std::uint32_t kMostGraces = 3;
 
-/// What the bus shows of a client, named as there.
+/// The properties of a client on the bus, with the names that they have there.
 enum class Property : std::uint8_t {
   kApprovalDelay,
   kApprovalDuration,
@@ -56,20 +56,20 @@ enum class Property : std::uint8_t {
 };
 using Properties = std::bitset<static_cast<std::size_t>(Property::kTimeout) + 1>;
 
-/// Durations count no longer than this in a schedule, so that no sum of them leaves the range of
+/// A schedule takes longer durations for this one, so that no sum of them exceeds the range of
 /// Instant (292 years).
 inline constexpr Milliseconds kLongestDuration = std::chrono::hours(24 * 365 * 90);
 
 struct Client {
-  // Set once by the owner, who may also fill in all that is kept on disk before Started.
+  // Set once by the owner, who may also fill in what was saved on disk, before Started.
   std::string name;
   std::string object_path;  // empty when there is no bus
   std::uint32_t number = 0;
   WallTime created{};
-  /// Removed over the bus: kept until its section in clients.conf changes or goes.
+  /// Removed over the bus. Remembered until its section in clients.conf changes or disappears.
   bool removed = false;
 
-  /// `settings.enabled` is the state of now.
+  /// `settings.enabled` is the present state, not what clients.conf says.
   ClientSettings settings;
   std::optional<WallTime> last_enabled;
   std::optional<WallTime> last_checked_ok;
@@ -77,16 +77,16 @@ struct Client {
   /// -2 before any checker has finished, -1 when the last was killed by a signal, else its exit
   /// status.
   std::int16_t last_checker_status = -2;
-  /// Since it was added or enabled no check has completed, so nothing is known of it.
+  /// No check has completed since the client was added or enabled, so nothing is known of it.
   bool unjudged = false;
-  /// Checks that failed since one succeeded: that ended badly, could not be started for what their
-  /// command says, or still ran when the next one was due.
+  /// Failed checks since the last success. A check has failed if it ended with another status than
+  /// 0, if its command is unusable, or if it still ran when the next one was due.
   std::uint32_t failed_checks = 0;
-  /// When the client will be disabled: none unless enabled.
+  /// When the client will be disabled; set only while it is enabled.
   std::optional<Instant> expires;
-  /// The same for people, as the wall clock stood when it was set.
+  /// The same for people, by the wall clock at the time when it was set.
   std::optional<WallTime> expires_shown;
-  /// How often it was put off since a check succeeded; at most kMostGraces times.
+  /// How often `expires` was postponed since the last successful check; at most kMostGraces.
   std::uint32_t graces = 0;
   /// An administrator's answer, and until when it holds.
   struct Decision {
@@ -100,9 +100,9 @@ struct Client {
   struct Checker {
     CheckerId id;
     std::string command;
-    bool killed = false;       // its end is awaited; to the outside it is gone already
+    bool killed = false;       // has not ended yet, but is not shown any more
     bool start_again = false;  // as soon as it has ended
-    bool stopped = false;  // like us, for some time (see Missed), so that its failure says nothing
+    bool stopped = false;      // did not run for some time (see Missed): its failure does not count
   };
   std::optional<Checker> checker;
   std::uint32_t checkers_started = 0;
@@ -119,15 +119,15 @@ struct Client {
 
 // Events.
 
-/// The first event of every client. `fraction` in [0, 1) is random: where in its interval the first
-/// checker runs. Of a client that was kept on disk, `expires` is set (converted to Instant by the
-/// owner), and stays unless nobody could check (see Missed).
+/// The first event of every client. `fraction` is random, in [0, 1): when in the interval the first
+/// checker runs. If the client was saved on disk, the owner has set `expires`, which stays as it is
+/// unless nobody could check (see Missed).
 struct Started {
   double fraction;
 };
 /// next_deadline() is reached. (Every event but Started first does what is due.)
 struct Due {};
-/// This or CheckerLost, once for each StartChecker. `wait_status` as by wait(2).
+/// Each StartChecker leads to one CheckerFinished or CheckerLost. `wait_status` is that of wait(2).
 struct CheckerFinished {
   CheckerId checker;
   int wait_status;
@@ -137,26 +137,26 @@ struct CheckerFinished {
 struct CheckerLost {
   CheckerId checker;
 };
-/// This process did not run for so long. Connections wait, and checks come, so much later. A client
-/// gets a grace unless its last check failed: it does not expire before one more check could
-/// decide, and if its expiry has passed, not before its timeout. The same after Started and
-/// CheckerLost. A checker that runs and then fails is lost, and started again.
+/// This process did not run for the time `late`, which postpones waiting connections and the next
+/// check. Unless its last check failed, the client gets a grace: it does not expire before one more
+/// check, or if its expiry has passed, before its timeout. Started and CheckerLost give one, too.
+/// If a checker that is running now fails, it counts as lost and is started again.
 struct Missed {
   Milliseconds late;
 };
-/// A grace of Started could not be saved, so that it would not count after another restart: it is
-/// taken back, unless the expiry has moved since.
+/// A grace that Started gave could not be saved. It would not be counted after another restart, so
+/// it is taken back, unless the expiry has moved since.
 struct Unsaved {
   std::optional<Instant> given;
   std::optional<Instant> before;
 };
-/// A connection that has proven to be this client asks for the secret. It is answered by one
-/// Decided, unless it hangs up before.
+/// A connection that has proven to be this client asks for the secret. One Decided answers it,
+/// unless it hangs up before.
 struct Requested {
   ConnectionId connection;
 };
-/// The peer has gone. Forgets the connection if it waits; it is never decided after this, even if
-/// its deadline has passed.
+/// The peer has gone. If the connection waits, it is forgotten. No Decided follows, even if its
+/// deadline has passed.
 struct HungUp {
   ConnectionId connection;
 };
@@ -173,9 +173,9 @@ struct Set {
   Value value;
 };
 bool writable(const Set& set);
-/// clients.conf was read again. `settings` is what shall be in force (the caller merged it with the
-/// changes made at run time). `fraction` as in Started, for a client that becomes enabled by it.
-/// Another key ends the wait of every connection, and an approval: both were for the old key.
+/// clients.conf was read again. `settings` are the new ones in force, merged by the caller with
+/// run-time changes. `fraction` is as in Started, for a client that this enables. If the key
+/// changes, waiting connections are refused and an approval ends: both were for the old key.
 struct Reloaded {
   ClientSettings settings;
   double fraction;
@@ -230,17 +230,17 @@ struct NeedApproval {
   bool approved_by_default;
 };
 struct GotSecret {};
-/// What the bus shows has changed. At most one an event, after all of the above.
+/// Properties on the bus have changed. At most one per event, after all of the above.
 struct Changed {
   Properties properties;
 };
-/// What is kept on disk has changed; the last effect.
+/// What is saved on disk has changed. Always the last effect.
 struct Save {};
 
 using Effect = std::variant<Decided, StartChecker, KillChecker, CheckerUnusable, CheckerCompleted,
                             NeedApproval, GotSecret, Changed, Save>;
 
-/// Appends to `out` what must be done, in this order.
+/// Changes `client` by `event`, and appends to `out` what must be done, in order.
 void react(Client& client, const Event& event, const Moment& now, std::vector<Effect>& out);
 
 /// When the next Due is due.

@@ -18,17 +18,17 @@ struct LoadedClients {
   /// Each names file, line, section and option, what was found (never a secret) and what was
   /// expected.
   std::vector<std::string> problems;
-  /// As many of them are that a file may not be opened. If these are all, they may be our jail's
-  /// doing: files are not judged by what is missing.
+  /// How many of the problems are files that we may not open. Our jail may be the reason if there
+  /// are no others: checks that need the content of all files are then left out.
   std::size_t denied = 0;
   std::vector<std::string> warnings;
   struct Users {
     std::string place;  // of one client: "FILE:LINE: [SECTION] checker: "
     std::size_t others = 0;
   };
-  /// Who has each command of a checker.
+  /// The clients that use each checker command.
   std::map<std::string, Users> checkers;
-  /// The files that were read, or would have been.
+  /// The files that were read, or that could not be.
   std::set<std::string> files;
 };
 
@@ -38,9 +38,9 @@ struct LoadedClients {
 /// files.
 LoadedClients load_clients(const std::string& configdir);
 
-/// Where files lie and, since any may be a link, where what they lead to does: what a jail must
-/// reach for reading them again. A file of the root folder stands for itself. To be asked before
-/// that jail, which lets nobody look along the path of a link.
+/// The folders of the files and of what they lead to as links: a jail must allow them so that the
+/// files can be read again. A file in the root folder is listed itself. Must be called before that
+/// jail is entered, in which nobody can follow the path of a link.
 std::set<std::string> folders_of(const std::set<std::string>& files);
 
 }  // namespace mandos::monitor

@@ -11,21 +11,21 @@
 
 namespace mandos::monitor {
 
-/// Who disables a client that nobody else disabled.
+/// In `by`: the client expired.
 inline constexpr std::string_view kTimeout = "timeout";
-/// Whose doing a start and a reload are.
+/// In `by`: a start or a reload made the change.
 inline constexpr std::string_view kFile = "clients.conf";
 
-/// One line. `rest` is more fields, each with a space before it.
+/// One line. `rest` holds further fields, each with a space before it.
 std::string fate_line(std::string_view event, std::string_view client, std::string_view by,
                       std::string_view rest = "");
 
-/// That a client was added; who comes disabled is said to be.
+/// For a client that was added. The line says so if the client is disabled.
 std::string added_line(std::string_view client, bool enabled, std::string_view by);
-/// That a start disabled a client whose saved state is damaged.
+/// For a client that a start disabled because its saved state is damaged.
 std::string damaged_line(std::string_view client);
 
-/// The lines for what `event`, caused by `by`, made of `before`. A secret is in none of them.
+/// The lines for the change by `event`, which `by` caused. They contain no secret.
 std::vector<std::string> fate(const Client& before, const Client& after, const Event& event,
                               std::string_view by);
 

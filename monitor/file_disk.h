@@ -16,7 +16,7 @@ namespace mandos::monitor {
 
 class FileDisk final : public Disk {
  public:
-  /// To be made before the jail is entered; `store` may be opened later, and must outlive this.
+  /// Must be made before the jail is entered. `store` may be opened later, and must outlive this.
   FileDisk(EventLoop& loop, Log& log, const StateStore& store) : store_(store), sync_(loop, log) {}
   void begin(std::vector<Change> changes, Finished finished) override;
 

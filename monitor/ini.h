@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The dialect of mandos.conf and clients.conf: that of Python's configparser, which the original
-// reads them with, and the sentences for what is wrong in them.
+// The dialect of mandos.conf and clients.conf, and the error messages about them. It is the dialect
+// of Python's configparser, with which the original server reads these files.
 #pragma once
 
 #include <pwd.h>
@@ -34,14 +34,14 @@ struct FileRules {
   bool must_exist = false;
   std::size_t limit = 64 << 20;  // bytes
 };
-/// The content of a file (of a folder: nothing), or no value when it does not exist and need not. A
-/// link that leads nowhere exists, and is an error.
-/// `denied`, unless null: set if we may not open it, which may be our jail's doing.
+/// The content of a file (of a folder: nothing), or no value if it does not exist and need not. A
+/// dangling link is an error. `denied`, unless null, is set if we may not open the file; our jail
+/// may be the reason.
 Result<std::optional<SecretString>> read_file(const std::string& path, const FileRules& rules,
                                               bool* denied = nullptr);
 
 /// A field of the first account in /etc/passwd that `matches`, or nothing. getpwnam(3) would load a
-/// name service or ask its daemon, which the jail answers by killing the monitor.
+/// name service or ask its daemon, and the jail would kill the monitor for it.
 std::optional<std::string> find_account(char* passwd::*field,
                                         const std::function<bool(const passwd&)>& matches);
 /// The name of a user for a message, or its number where it has none.
@@ -60,8 +60,8 @@ class Ini {
   struct Option {
     std::string_view value;  // unexpanded; lines of a folded value are joined by '\n'
     Place place;
-    bool referred = false;          // an expanded value needed this one
-    std::vector<unsigned> lines{};  // where each line of the value stands
+    bool referred = false;          // the expansion of another value used this one
+    std::vector<unsigned> lines{};  // the line number of each line of the value
   };
   struct Section {
     Place place;
@@ -69,13 +69,13 @@ class Ini {
     bool broken = false;                         // a problem makes it unclear what it says
   };
 
-  /// What DEFAULT holds where no file says otherwise; the strings must outlive this object.
+  /// A value of DEFAULT that a file may replace. The strings must outlive this object.
   void add_default(std::string_view name, std::string_view value) {
     defaults_.options[name] = {value, {}};
   }
-  /// Adds a file's content to what was read before. Every error becomes one of `problems`; a
-  /// section or an option of DEFAULT that an earlier file had is one too. The section in which it
-  /// is, is broken; DEFAULT is, if it may have lost a line.
+  /// Adds a file's content to what was read before. Every error becomes one of `problems`, and so
+  /// does a section or an option of DEFAULT that an earlier file had. The section with the error
+  /// becomes `broken`, and so does DEFAULT if it may have lost a line.
   void read(std::string file, SecretString content, Problems& problems);
 
   Section& defaults() { return defaults_; }
@@ -91,14 +91,14 @@ class Ini {
   /// where(), then "found FOUND, expected EXPECTED".
   static std::string problem(const Place& place, std::string_view section, std::string_view option,
                              std::string_view found, std::string_view expected);
-  /// What to add to a message about a value that may end with a comment.
-  /// Or has quotes, which no option takes off.
+  /// What to add to a message about a value that may end with a comment, or that has quotes, which
+  /// no option removes.
   static const char* hint(std::string_view value);
-  /// Warns of each option in `section`, which messages call `name`, that is neither `known` nor
-  /// referred to by an option that was expanded, and suggests the known name that it resembles. An
-  /// option that resembles one of `guards` is a problem instead, and the section broken: the
-  /// administrator may rely on it. So is, if there are guards, one that resembles none and has a
-  /// word such as "disable" in it.
+  /// Warns of each unknown option in `section`, which messages call `name`: one that is not `known`
+  /// and that no expanded option refers to. The warning suggests the known name that it resembles.
+  /// If it resembles one of `guards`, it is a problem instead, and the section becomes broken,
+  /// because the administrator may rely on it. The same holds, if there are guards, for an option
+  /// whose name contains a word such as "disable".
   static void judge_unknown(Section& section, std::string_view name,
                             std::span<const std::string_view> known,
                             std::span<const std::string_view> guards, Problems& problems,
@@ -123,9 +123,9 @@ std::string_view nearest(std::string_view name, std::span<const std::string_view
 std::optional<bool> parse_boolean(std::string_view text);
 inline constexpr const char* kExpansion = "\"%%\" or the %(NAME)s of an option";
 
-/// An option's name for a message; what cannot be one may be part of a secret, so it is not shown.
+/// An option's name for a message. What cannot be a name is not shown: it may be part of a secret.
 std::string shown_name(std::string_view name);
-/// An option's value for a message, in quotes and cut; not for values that may hold a secret.
+/// An option's value for a message, in quotes and shortened. Not for values that may be secret.
 inline std::string in_quotes(std::string_view value) {
   return concat('"', escaped(value, 60), '"');
 }

@@ -22,7 +22,7 @@ struct KeyId {
   std::string text() const;
 };
 
-/// SHA-256 of nothing: clients of version 1.8.0 reported it by a fault, so it never matches.
+/// SHA-256 of empty input. Clients of version 1.8.0 reported it by mistake, so it never matches.
 extern const KeyId kKeyIdOfNothing;
 
 /// For hash tables: the bytes are uniform already.

@@ -21,7 +21,7 @@ std::optional<in6_addr> address_of(const Settings& settings);
 /// The interface that the server is bound to: `interface`, else the zone of `address`, else none.
 std::string interface_of(const Settings& settings);
 
-/// The index of no interface: what is bound to it hears nothing.
+/// The index of no interface: a socket bound to it receives nothing.
 inline constexpr int kNoInterface = INT_MAX;
 
 /// Whether somebody else made the sockets: by --socket or LISTEN_FDS.
@@ -33,16 +33,16 @@ struct Listeners {
 };
 /// The listening TCP sockets, non-blocking and close-on-exec: the descriptor of --socket if there
 /// is one, else those of LISTEN_FDS (sd_listen_fds(3)), else a new one by --interface, --address
-/// and --port. What was given is checked to be a stream socket of an IP family. A new one is bound
-/// to the interface with this index. It is deaf when there is no such interface yet (`index` 0),
-/// until the supervisor binds it; an address that does not exist yet takes no more than to appear.
-/// Unless it is to be `served`, nothing listens and what was given stays as it is: it is tried only
-/// whether it could.
+/// and --port. An inherited descriptor must be a stream socket of an IP family. A new socket is
+/// bound to the interface `index`. If that does not exist yet (0), the socket receives nothing
+/// until the supervisor binds it. An address that does not exist yet works as soon as it appears.
+/// Without `served`, this only tests whether listening would work: nothing listens, and inherited
+/// sockets are not changed.
 Result<Listeners> open_listeners(const Settings& settings, unsigned index,
                                  std::vector<std::string>& warnings, bool served = true);
 
-/// By which versions of IP clients may come, and on which port (of several, the first). Asks what
-/// the monitor's jail does not allow.
+/// The versions of IP that clients can use, and the port (the first, if there are several). Must be
+/// called before the monitor's jail, which does not allow it.
 struct Families {
   bool ipv4 = false;
   bool ipv6 = false;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Where another process's log lines come in: bounded, escaped and labelled, so that a process gone
-// bad can neither fill a disk nor forge a line.
+// Receives another process's log lines, and bounds, escapes and labels them, so that a compromised
+// process can neither fill a disk nor forge a line.
 #pragma once
 
 #include <functional>
@@ -15,8 +15,8 @@ namespace mandos::monitor {
 
 class LogInlet {
  public:
-  /// Lines from `log_socket` go to `log`, each behind `label`. `on_broken`: a descriptor came with
-  /// one, and nothing is read from there any more.
+  /// Writes the lines from `log_socket` to `log`, each behind `label`. Calls `on_broken` if a
+  /// descriptor comes with a line; nothing more is then read from the socket.
   LogInlet(EventLoop& loop, UniqueFd log_socket, std::string label, Log& log,
            std::function<void(const std::string& why)> on_broken);
   ~LogInlet();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Between a client and what is kept of it, and between clients.conf and changes made at run time.
-// Pure functions.
+// Converts between a client and its saved state, and merges clients.conf with changes made at run
+// time. Pure functions.
 #pragma once
 
 #include "monitor/client.h"
@@ -8,21 +8,21 @@
 
 namespace mandos::monitor {
 
-/// For each setting: what clients.conf says now if that is not what it said then, else what is in
-/// force.
+/// For each setting: the value in clients.conf if that has changed since `file_then`, else the
+/// value in force.
 ClientSettings merge(const ClientSettings& file_then, const ClientSettings& file_now,
                      const ClientSettings& current);
 
-/// What must be kept of `client`, of which clients.conf says `file`.
+/// The state to save for `client`, whose settings in clients.conf are `file`.
 Saved to_saved(const Client& client, const ClientSettings& file, const Moment& now);
 
-/// Whether a client that was removed over the bus stays so, by what clients.conf says now: until
-/// its own section is edited. A change of DEFAULT or of a secfile brings nobody back.
+/// Whether a client that was removed over the bus stays removed. It does until its own section in
+/// clients.conf is edited; a change of DEFAULT or of a secfile does not bring it back.
 bool stays_removed(const Saved& saved, const ClientSettings& file_now);
 
-/// The client as it was kept, merged with what clients.conf says now; ready for Started, its number
-/// and object path apart. Unless null: `file_changed` is whether clients.conf says something else
-/// now, `as_kept` the client before that was merged.
+/// The saved client, merged with what clients.conf says now, and ready for Started, except for its
+/// number and object path. Unless null, `file_changed` tells whether clients.conf has changed since
+/// the state was saved, and `as_kept` is the client before the merge.
 Client from_saved(const Saved& saved, const ClientSettings& file_now, const Moment& now,
                   bool* file_changed = nullptr, Client* as_kept = nullptr);
 

@@ -25,18 +25,18 @@ class NetworkWatch {
   /// `interface` may be empty. An IPv4 `address` is a mapped one (RFC 4291 section 2.5.5.2).
   static Result<NetworkWatch> open(std::string interface, std::optional<in6_addr> address);
 
-  /// Readable when something changed that look() may answer differently for.
+  /// Readable when something has changed that may change the result of look().
   int fd() const { return socket_.get(); }
-  /// Discards the notifications, of which some may have been lost: look() needs none of them.
+  /// Discards the notifications. Some may have been lost, so look() does not use them.
   void drain() const;
   /// No value: the answer was lost among the notifications. Ask again later.
   std::optional<View> look();
 
  private:
   NetworkWatch() = default;
-  /// Whether the kernel answered; `answer` is empty when it knows nothing of what was asked for.
+  /// Whether the kernel answered. `answer` is empty if what was asked for does not exist.
   template <class Answer, class Question>
-  /// The last `unused` bytes of the question are not asked.
+  /// The last `unused` bytes of the question are not sent.
   bool ask(std::uint16_t type, const Question& question, std::optional<Answer>& answer,
            std::size_t unused = 0);
 

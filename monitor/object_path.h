@@ -10,10 +10,10 @@ namespace mandos::monitor {
 /// names share one.
 class ObjectPaths {
  public:
-  /// "/clients/" and the name with '.' and '-' as '_', as administrators' scripts know it, and
-  /// every other byte that a path may not hold (D-Bus specification, "Valid Object Paths") as
-  /// "_XX", in hexadecimal. Where that is another name's already, everything but letters and digits
-  /// is "_XX".
+  /// "/clients/" and the name, in which '.' and '-' become '_', as administrators' scripts expect.
+  /// Every other byte that a path may not hold (D-Bus specification, "Valid Object Paths") becomes
+  /// "_XX", in hexadecimal. If another name already has that path, everything except letters and
+  /// digits becomes "_XX".
   std::string of(const std::string& name);
 
  private:

@@ -10,14 +10,14 @@
 
 namespace mandos::monitor {
 
-/// What an OpenPGP client would find in `content`, binary or armored: a whole encrypted message
-/// (RFC 9580, sections 4.2, 6.2 and 10.3); one whose packets do not end where the data does, so
-/// that something is missing or too much, or whose armor has another checksum (RFC 4880, section
-/// 6.1); or no such message. Nothing is decrypted: only lengths are read.
+/// What `content`, binary or armored, is for an OpenPGP client: kWhole, a complete encrypted
+/// message (RFC 9580, sections 4.2, 6.2 and 10.3); kDamaged, a message whose packets do not end
+/// where the data ends, or whose armor has a wrong checksum (RFC 4880, section 6.1); or kOther, no
+/// message. Reads only lengths and decrypts nothing.
 enum class OpenPgp : std::uint8_t { kWhole, kDamaged, kOther };
 OpenPgp judge_openpgp(std::string_view content);
 
-/// Base64 (RFC 4648), folded or not. Where it is damaged, or nothing.
+/// Decodes Base64 (RFC 4648), folded or not. Returns where it is damaged, or nothing.
 std::optional<std::size_t> decode_base64(std::string_view text, SecretString& out);
 
 }  // namespace mandos::monitor

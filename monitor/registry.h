@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// All clients: finds them, gives each its events and timers, and carries out what the state machine
-// answers. Whoever is concerned is reached through Outlets.
+// All clients: finds them, passes them events, keeps their timers, and carries out the effects that
+// the state machine returns. Reaches the doors through Outlets.
 #pragma once
 
 #include <cstddef>
@@ -25,8 +25,8 @@
 
 namespace mandos::monitor {
 
-/// A connection that proved a key. The door that it came through owns it; everyone else knows its
-/// number only and asks for it (Registry::Outlets::waiting), so that nobody holds one that is gone.
+/// A connection that proved a key. The door that it came through owns it. All others know only its
+/// number, and look it up with Registry::Outlets::waiting, so that no one uses one that is gone.
 struct Proven {
   KeyId key;
   std::string address;
@@ -38,7 +38,7 @@ class Registry {
   /// A client, and what clients.conf says of it now.
   struct Entry {
     Client client;
-    std::unique_ptr<const ClientSettings> file_apart;  // null: that is in force
+    std::unique_ptr<const ClientSettings> file_apart;  // null: same as the settings in force
     bool unsaved_at_start = true;
     const ClientSettings& file() const { return file_apart ? *file_apart : client.settings; }
     void set_file(const ClientSettings& settings);
@@ -46,16 +46,16 @@ class Registry {
   struct Outlets {
     std::function<void(CheckerId, const std::string& command)> start_checker;
     std::function<void(CheckerId)> kill_checker;
-    /// The connection if it waits for its decision; null once it is decided or gone.
+    /// The connection while it waits for a decision; null once it is decided or gone.
     std::function<const Proven*(ConnectionId)> waiting;
     std::function<void(ConnectionId, SecretPtr)> grant;
     std::function<void(ConnectionId)> refuse;
     // For the bus.
-    /// Where a client's object lies; asked before anything else happens to it.
+    /// The path of a client's object. Called before the client gets its first event.
     std::function<std::string(const std::string& name)> object_path = [](const auto&) {
       return std::string();
     };
-    /// All effects of one event, once they are carried out.
+    /// All effects of one event, after they were carried out.
     std::function<void(const Client&, std::span<const Effect>)> effects = [](const auto&, auto) {};
     std::function<void(const Client&)> added = [](const auto&) {};
     std::function<void(const Client&)> removed = [](const auto&) {};
@@ -64,20 +64,20 @@ class Registry {
   };
   Registry(EventLoop& loop, Log& log, Disk& disk, Outlets outlets);
 
-  /// Fills the registry, before start(). `expires` of a client that was kept on disk is set.
+  /// Adds a client, before start(). If it was saved on disk, its `expires` must be set.
   void add(Entry entry);
   /// Starts every client's life.
   void start();
-  /// clients.conf was read again: `merge` gives the settings in force from what the file said, what
-  /// it says now and what is in force.
+  /// clients.conf was read again. `merge` returns the new settings in force for a client, from the
+  /// file's old settings, the file's new settings, and those in force until now.
   using Merge =
       std::function<ClientSettings(const ClientSettings& file_then, const ClientSettings& file_now,
                                    const ClientSettings& current)>;
   void reload(const std::map<std::string, ClientSettings>& file, const Merge& merge);
-  /// Who would be disabled by that: a line for each, of the first ones.
+  /// The clients that such a reload would disable: one line each, for the first ones.
   std::vector<std::string> disabled_by(const std::map<std::string, ClientSettings>& file,
                                        const Merge& merge) const;
-  /// What is on disk of the clients, and what is not yet.
+  /// Brings the clients' state to disk.
   Saver& saver() { return saver_; }
 
   // From the networkers.
@@ -88,9 +88,9 @@ class Registry {
   void hung_up(ConnectionId connection, const Proven& proven) {
     if (Slot* slot = of_number(proven.client)) deliver(*slot, HungUp{connection}, proven.address);
   }
-  /// Whether a granted connection may have the next part of `secret`: not after its client was
-  /// disabled or removed, or has another key or another secret. So nobody gets the rest of a secret
-  /// that was replaced.
+  /// Whether a granted connection may get the next part of `secret`. It may not once its client is
+  /// disabled or removed, or has another key or another secret. So nobody gets the rest of a
+  /// replaced secret.
   bool may_go_on(const Proven& proven, const SecretPtr& secret);
   void delivered(const Proven& proven) {
     if (Slot* slot = holder(proven)) deliver(*slot, Delivered{});
@@ -105,7 +105,7 @@ class Registry {
     audit(false, nullptr, "none", address, concat("No proof: ", reason));
   }
 
-  /// The time, less what this process did not run: for bounds on what peers do.
+  /// The time without that in which this process did not run, for limits on peers.
   Instant time_served() const { return BootClock::now() - missed_; }
 
   // From the checker-runner.
@@ -116,17 +116,17 @@ class Registry {
     if (Slot* slot = owner(checker)) deliver(*slot, CheckerLost{checker});
   }
 
-  // From the bus. The Status is about the disk: the change is in force either way.
+  // From the bus. The Status tells whether the change is on disk; it is in force in either case.
   using Done = Saver::Done;
   const Entry* find(const std::string& name) const { return of_name(name); }
-  /// `done` is called, perhaps at once, when the change is on disk or cannot be brought there. `by`
-  /// is who asked, for the log.
+  /// Calls `done`, perhaps at once, when the change is on disk or could not be saved. `by` is who
+  /// asked, for the log.
   void change(const std::string& name, const Event& event, Done done,
               std::string_view by = "the bus");
-  /// The client stays removed, over restarts too, until its section changes. `done` as above.
+  /// Removes the client until its section changes, also over restarts. `done` as above.
   void remove(const std::string& name, Done done, std::string_view by = "the bus");
-  /// For the status, such as "47 enabled, 2 disabled, 1 waiting; 3 checks failing". To be asked for
-  /// often: the log is told when every check of every client fails, and when that is over.
+  /// For the status, such as "47 enabled, 2 disabled, 1 waiting; 3 checks failing". Must be called
+  /// often, because it also logs when every check of every client fails, and when that ends.
   std::string summary();
   std::size_t size() const { return by_name_.size(); }
   template <class Visitor>
@@ -165,14 +165,14 @@ class Registry {
   Slot* owner(CheckerId checker) const {
     return of_number(static_cast<std::uint32_t>(checker >> 32));
   }
-  /// Whose key the connection proved, unless it has another by now.
+  /// The client whose key the connection proved, if it still has that key.
   Slot* holder(const Proven& proven) const {
     Slot* slot = of_number(proven.client);
     return slot != nullptr && slot->client.settings.key_id == proven.key ? slot : nullptr;
   }
   void audit(bool granted, const Client* client, const std::string& key_id,
              const std::string& address, std::string_view reason);
-  /// Whether a refusal may be logged and signaled; else it is counted for report_suppressed().
+  /// Whether a refusal may be logged and signaled. If not, it is counted for report_suppressed().
   bool may_tell(Lines& lines);
   void report_suppressed();
   double fraction() { return std::uniform_real_distribution<>(0, 1)(random_); }
@@ -183,8 +183,8 @@ class Registry {
   std::map<std::string, std::unique_ptr<Slot>> by_name_;
   std::map<std::string, Saved> removed_;  // over the bus, while clients.conf still has them
   std::unordered_map<KeyId, Slot*, KeyIdHash> by_key_;
-  // No number is given twice, so that who asks late for one that is gone finds nobody. 0 is
-  // nobody's.
+  // No number is used twice, so a late request for a client that is gone finds none. 0 is no
+  // client's number.
   std::vector<Slot*> by_number_{nullptr};
   std::mt19937_64 random_{std::random_device{}()};  // only spreads checkers over time
   Lines stranger_lines_{{10, 100}};

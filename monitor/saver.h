@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Decides when what is kept of the clients goes to disk, and reports when it is there. One
-// transaction is in flight at a time; what changes meanwhile goes into the next one. Knows no file:
-// see Disk.
+// Decides when the clients' state goes to disk, and reports when it is there. One transaction is in
+// flight at a time; changes made meanwhile go into the next one. The files themselves are the
+// affair of Disk.
 #pragma once
 
 #include <chrono>
@@ -25,32 +25,32 @@ namespace mandos::monitor {
 /// Where the saver's transactions go: files (FileDisk), or memory in a test.
 class Disk {
  public:
-  /// What is to be kept of a client: `saved`, or nothing any more.
+  /// The new state of a client; without `saved`, its state is deleted.
   struct Change {
     std::string client;
     std::optional<Saved> saved;
   };
-  /// One result for each change, in their order. Ok: it is on disk, durably. Otherwise what is kept
-  /// of that client is as it was before or as it is now.
+  /// One result for each change, in their order. Ok: the change is durably on disk. Otherwise the
+  /// client's old or new state is there.
   using Finished = std::function<void(std::span<const Status> results)>;
 
   Disk() = default;
   Disk(const Disk&) = delete;
   Disk& operator=(const Disk&) = delete;
   virtual ~Disk() = default;
-  /// Starts to bring `changes` to disk. Calls `finished` once, after it has returned. Not called
-  /// again before that.
+  /// Starts to bring `changes` to disk. Calls `finished` once, after this has returned. The caller
+  /// waits for it before the next begin().
   virtual void begin(std::vector<Change> changes, Finished finished) = 0;
 };
 
 class Saver {
  public:
   using Done = std::function<void(const Status&)>;
-  /// What must be kept of the client at this moment; nothing when it does not exist (any more).
+  /// The client's present state; nothing if the client does not exist any more.
   using Snapshot = std::function<std::optional<Saved>(const std::string& client)>;
-  /// At most so many clients are in one transaction.
+  /// The most clients in one transaction.
   static constexpr std::size_t kMost = 128;
-  /// How long a change may wait for others before it is brought to disk.
+  /// How long a change may wait for others before it goes to disk.
   static constexpr Milliseconds kGather = std::chrono::seconds(5);
   /// A transaction that takes longer is mentioned in the log.
   static constexpr Milliseconds kSlow = std::chrono::seconds(10);
@@ -61,15 +61,15 @@ class Saver {
   Saver(const Saver&) = delete;
   Saver& operator=(const Saver&) = delete;
 
-  /// What must be kept of this client has changed, or it does not exist any more. Goes to disk
-  /// within kGather, and is tried again until it is there.
+  /// This client's state has changed, or the client does not exist any more. The change goes to
+  /// disk within kGather, and is tried again until it is there.
   void changed(const std::string& client);
-  /// Calls `done` with Ok once all that was changed of this client is on disk (at once, if it is
-  /// there), or with the reason why this attempt to bring it there failed. All changes of one round
-  /// of the loop go together, since each sync costs milliseconds.
+  /// Calls `done` with Ok once every change of this client is on disk (at once, if it is), or with
+  /// the reason why this attempt failed. All changes of one round of the loop go together, because
+  /// each sync costs milliseconds.
   void confirm(const std::string& client, Done done);
-  /// Calls `done` once an attempt was made for everything that was changed until now, with the
-  /// first failure.
+  /// Calls `done` after an attempt to save every change made until now, with the first failure if
+  /// there was one.
   void flush(Done done);
   /// Whether everything that was changed is on disk.
   bool idle() const { return !flying_ && gathering_.empty() && due_.empty() && urgent_.empty(); }

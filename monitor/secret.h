@@ -13,8 +13,8 @@
 
 namespace mandos::monitor {
 
-/// The process's memory for secrets. Everything allocated from it is wiped when it is given back.
-/// std::bad_alloc when no page can be locked (RLIMIT_MEMLOCK, setrlimit(2)).
+/// The process's memory for secrets, which wipes everything that is given back. Throws
+/// std::bad_alloc if no page can be locked (RLIMIT_MEMLOCK, setrlimit(2)).
 std::pmr::memory_resource& secret_memory();
 inline constexpr const char* kNoSecretMemory =
     "no memory could be locked for secrets (RLIMIT_MEMLOCK)";
@@ -27,7 +27,7 @@ std::string secret_memory_kind();
 using SecretString = std::pmr::string;
 inline SecretString secret_string() { return SecretString(&secret_memory()); }
 
-/// What a client is given: bytes that are not copied and not printed.
+/// A client's secret: bytes that are neither copied nor printed.
 class Secret {
  public:
   explicit Secret(std::span<const unsigned char> bytes);

@@ -5,9 +5,9 @@
 
 namespace mandos::monitor {
 
-/// What --check does on an installed system: tries the secret memory, looks at the programs, and
-/// judges the configuration. If a server `starts` with it, it judges the saved state and the port,
-/// too, and says what would become of the clients. Prints a line for each; returns how many failed.
+/// What --check does on an installed system: tests secret memory, programs and configuration. With
+/// `starts` (no server is running), also the saved state and the port, and says what a start would
+/// do to the clients. Prints a line for each test; returns how many failed.
 int self_check(const LoadedSettings& loaded, bool starts);
 
 }  // namespace mandos::monitor

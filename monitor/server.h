@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The monitor from its first message to its last: has the others started, reads the configuration,
-// puts on its jail, serves, reloads, ends.
+// The life of the monitor, from its first message to its last: it has the other processes started,
+// reads the configuration, enters its jail, serves, reloads and ends.
 #pragma once
 
 #include <cstddef>
@@ -33,14 +33,14 @@ namespace mandos::monitor {
 class Server {
  public:
   Server(EventLoop& loop, Log& log, CommandLine command_line, UniqueFd supervisor_door);
-  /// It lasts as long as the process: members that are destroyed would call those that are gone.
+  /// Lives as long as the process. During destruction, members would call others that are gone.
   ~Server() = delete;
 
-  /// Until the supervisor says stop (0), or it cannot serve (1; the log says why).
+  /// Returns 0 when the supervisor says stop, and 1 if the server cannot serve; the log says why.
   int run() { return loop_.run(); }
 
  private:
-  /// A process that runs, until its door can be opened.
+  /// A running process whose door cannot be opened yet.
   struct Arrival {
     door::supervisor::ToMonitor::Started message;
     UniqueFd door;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The server's own settings: command line before mandos.conf before default (mandos(8),
-// mandos.conf(5)).
+// The server's own settings (mandos(8), mandos.conf(5)). The command line overrides mandos.conf,
+// which overrides the defaults.
 #pragma once
 
 #include <chrono>
@@ -46,7 +46,7 @@ struct Settings {
   unsigned penalty_threshold = 20;
   std::string penalty_exempt;  // networks, as the networker reads them
   unsigned networkers = 1;
-  /// Where each that was given stands, for messages.
+  /// Where each setting that was given is, in mandos.conf or on the command line, for messages.
   std::map<std::string_view, std::string> places;
   std::string place(std::string_view name) const {
     return places.contains(name) ? places.at(name) : std::string();
@@ -74,7 +74,7 @@ Result<CommandLine> parse_command_line(int argc, char* const argv[]);
 
 struct LoadedSettings {
   Settings settings;
-  /// With any of these the settings must not be used. Each names file, line, section and option,
+  /// If there are any, the settings must not be used. Each names file, line, section and option,
   /// what was found and what was expected.
   std::vector<std::string> problems;
   std::vector<std::string> warnings;
@@ -84,11 +84,11 @@ struct LoadedSettings {
   std::string text;
 };
 
-/// mandos.conf is not longer, in octets.
+/// The longest mandos.conf, in bytes.
 inline constexpr std::size_t kMostSettings = 64UL * 1024;
 
-/// Reads CONFIGDIR/mandos.conf, which may be absent, under the command line's overrides. `kept`:
-/// its text as it was, which is used instead of the file.
+/// Reads CONFIGDIR/mandos.conf, which may be absent, and applies the command line's overrides. If
+/// `kept` has a value, it is the text that was read before, and is used instead of the file.
 LoadedSettings load_settings(const CommandLine& command_line,
                              const std::optional<std::string>& kept = std::nullopt);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The messages of a TLS 1.3 handshake, taken apart. Structure only: nothing here is proven yet.
+// Parses the messages of a TLS 1.3 handshake. Checks only their structure; this proves nothing yet.
 #pragma once
 
 #include <nettle/nettle-meta.h>
@@ -13,8 +13,8 @@ namespace mandos::monitor {
 using Bytes = std::span<const unsigned char>;
 
 /// Reads big-endian numbers and length-prefixed vectors (RFC 8446 section 3) and returns views. A
-/// read beyond the end gives zero or nothing and spoils the reader for good, so that done() at the
-/// end answers for all reads before it.
+/// read beyond the end returns zero or nothing, and every read after it fails, too. So one call of
+/// done() at the end tells whether all reads succeeded.
 class ByteReader {
  public:
   explicit ByteReader(Bytes bytes) : rest_(bytes) {}
@@ -46,23 +46,23 @@ class ByteReader {
   bool failed_ = false;
 };
 
-/// Longest transcript that is looked at, in bytes: a real one has 600 to 1,700.
+/// Longest transcript that is parsed, in bytes. A real one has 600 to 1,700.
 inline constexpr std::size_t kMaxTranscript = 4096;
 
 /// Views into the transcript that was parsed.
 struct Transcript {
   const nettle_hash* hash = nullptr;  // of the cipher suite
   Bytes retried_hello;  // the ClientHello that a HelloRetryRequest answered; empty: there is none
-  Bytes rest;           // what follows that, up to and with Certificate
+  Bytes rest;           // what follows, up to and including Certificate
   Bytes public_key;     // the DER SubjectPublicKeyInfo that Certificate claims
   std::size_t scheme = 0;  // SignatureScheme (RFC 8446 section 4.2.3)
   Bytes signature;
 };
 
-/// Takes `bytes` apart: ClientHello, [HelloRetryRequest, ClientHello,] ServerHello,
-/// EncryptedExtensions, Certificate, CertificateVerify (RFC 8446 section 4), `nonce` as the random
-/// of each ClientHello, one raw public key (RFC 7250), and nothing that a Mandos client does not
-/// send. Null, or in fixed words the reason why not; `transcript` is then of no use.
+/// Parses `bytes`: ClientHello, [HelloRetryRequest, ClientHello,] ServerHello, EncryptedExtensions,
+/// Certificate, CertificateVerify (RFC 8446 section 4). Each ClientHello must have `nonce` as its
+/// random, and Certificate one raw public key (RFC 7250). Anything that a Mandos client does not
+/// send is refused. Returns null, or a fixed text with the reason; `transcript` is then undefined.
 const char* parse_transcript(Bytes bytes, std::span<const unsigned char, 32> nonce,
                              Transcript& transcript);
 

@@ -31,14 +31,14 @@ class BusAgentDoor
   struct Options {
     door::bus_agent::ToBusAgent::Settings settings;
     std::function<void()> on_greeting;
-    /// The announcement is taken back.
+    /// The announcement has been withdrawn.
     std::function<void()> on_withdrawn;
     /// Called once, when the bus-agent answers its first Ping.
     std::function<void()> on_alive{};
-    /// The bus-agent is gone or broke a rule: it must be started afresh, and this object destroyed.
+    /// The bus-agent is gone or broke a rule. It must be restarted, and this object destroyed.
     std::function<void(const std::string& why)> on_broken;
   };
-  /// Tells every client, as fast as the bus-agent reads.
+  /// Sends every client to the bus-agent, as fast as that reads.
   BusAgentDoor(EventLoop& loop, Registry& registry, UniqueFd door, Options options);
 
   // What the registry tells the bus (Registry::Outlets).
@@ -48,7 +48,7 @@ class BusAgentDoor
   void not_found(const KeyId& key_id, const std::string& address);
 
   void announce(const door::bus_agent::ToBusAgent::Announce& announcement);
-  /// As the supervisor counts them.
+  /// How often each process was replaced, as the supervisor counts it.
   void restarts(const google::protobuf::RepeatedField<std::uint32_t>& counts) {
     tell([&](auto& message) { *message.mutable_restarts()->mutable_counts() = counts; });
   }
@@ -59,8 +59,8 @@ class BusAgentDoor
   friend class DoorTable<BusAgentDoor, ToMonitor>;
   friend ChildDoor;
   enum State : unsigned { kUngreeted = 1, kGreeted = 2, kWithdrawing = 4, kAsked = 8, kFull = 16 };
-  /// Requests are answered when they are on disk, and a disk may hang. The bus-agent holds back
-  /// before it has so many unanswered.
+  /// Requests are answered when their change is on disk, and a disk may hang. The bus-agent stops
+  /// before so many are unanswered.
   static constexpr std::size_t kMostUnanswered = 128;
   static std::span<const DoorRow<BusAgentDoor, ToMonitor>> rows();
 
@@ -86,7 +86,7 @@ class BusAgentDoor
   bool greeted_ = false;
   bool withdrawing_ = false;
   bool complete_ = false;
-  // What is to be told of clients. With texts of 64 KiB in each, a few hundred fill the queue.
+  // Still to be sent about clients. If each has texts of 64 KiB, a few hundred fill the queue.
   std::map<std::string, Properties> owed_;
   std::size_t unanswered_ = 0;
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);  // for who answers later

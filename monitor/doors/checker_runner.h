@@ -20,9 +20,9 @@ namespace mandos::monitor {
 class CheckerRunnerDoor : public ChildDoor<CheckerRunnerDoor, door::checker_runner::ToMonitor,
                                            door::checker_runner::ToCheckerRunner> {
  public:
-  /// `on_broken`: the checker-runner is gone or broke a rule. It must be started afresh and this
-  /// object destroyed; every checker that ran is lost. `on_alive` is called once, when it answers
-  /// its first Ping.
+  /// `on_broken`: the checker-runner is gone or broke a rule. It must be restarted, and this object
+  /// destroyed; every running checker is then lost. `on_alive` is called once, when the
+  /// checker-runner answers its first Ping.
   CheckerRunnerDoor(EventLoop& loop, Registry& registry, UniqueFd door, LogLevel level,
                     bool show_output, std::function<void(const std::string& why)> on_broken,
                     std::function<void()> on_alive = {});
@@ -30,7 +30,7 @@ class CheckerRunnerDoor : public ChildDoor<CheckerRunnerDoor, door::checker_runn
 
   void run(CheckerId checker, const std::string& command);
   void kill(CheckerId checker);
-  /// Has warnings logged of checkers whose program cannot be run.
+  /// Has the checker-runner log a warning for each checker whose program cannot be run.
   void judge();
 
  private:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// What may come through a door is data: one row a message, and nothing that has no row gets in.
+// What may come through a door is a table with one row per message; others are refused.
 #pragma once
 
 #include <cstddef>
@@ -16,19 +16,19 @@
 
 namespace mandos::monitor {
 
-/// Each tick of the monitor asks every child whether it is alive. A child that hangs is replaced
-/// at the latest four ticks after its last answer, or five after its start.
+/// On each tick, the monitor asks every child whether it is alive. It replaces a child that hangs
+/// at most four ticks after the child's last answer, or five after its start.
 inline constexpr Milliseconds kTick{2000};
 
-/// One row: the message, in which states of what it is about (a bit mask, as Room::state_of()
-/// gives it), its greatest length, its highest rate over the whole door, and who handles it.
+/// One row: the message, in which states it is allowed (a bit mask of what Room::state_of() returns
+/// for it), its greatest length, its highest rate over the whole door, and its handler.
 template <class Room, class Message>
 struct DoorRow {
   int message;  // the oneof case
   const char* name;
   unsigned states;
   std::size_t most_bytes;
-  unsigned per_second;  // twice as many at once
+  unsigned per_second;  // a burst may have twice as many
   void (Room::*handle)(const Message&);
 };
 
@@ -39,8 +39,8 @@ class DoorTable {
     for (const auto& row : rows) rates_.emplace_back(row.per_second, 2.0 * row.per_second);
   }
 
-  /// Has the message that `bytes` are handled by `room`. Returns null, or which rule it broke; then
-  /// nothing was done.
+  /// Has `room` handle the message in `bytes`. Returns null, or the rule that the message broke; it
+  /// was then not handled.
   const char* dispatch(Room& room, std::string_view bytes) {
     if (!message_.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
       return "not a message of this door";
@@ -60,10 +60,10 @@ class DoorTable {
  private:
   std::span<const DoorRow<Room, Message>> rows_;
   std::vector<TokenBucket> rates_;
-  Message message_;  // kept, so that its memory is
+  Message message_;  // reused, to save allocations
 };
 
-/// What the doors to all children have: `Room` is one of them.
+/// What the doors to all children have in common. `Room` is the class of the door.
 template <class Room, class ToMonitor, class ToChild>
 class ChildDoor {
  public:

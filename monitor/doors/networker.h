@@ -32,7 +32,7 @@ class NetworkerDoor
     std::function<void(const std::string& problem)> on_greeting;
     /// Called once, when the networker answers its first Ping.
     std::function<void()> on_alive{};
-    /// The networker is gone or broke a rule: it must be started afresh, and this object destroyed.
+    /// The networker is gone or broke a rule. It must be restarted, and this object destroyed.
     std::function<void(const std::string& why)> on_broken;
   };
   NetworkerDoor(EventLoop& loop, Registry& registry, UniqueFd door, Options options);
@@ -59,8 +59,8 @@ class NetworkerDoor
     kSending = 16,
     kSent = 32,
     kRefused = 64,
-    kFull = 128,   // no connection of this number, and as many others as there may be
-    kAsked = 256,  // of no connection: a Ping is unanswered
+    kFull = 128,   // no connection of this number, and the limit of connections is reached
+    kAsked = 256,  // not about a connection: a Ping is unanswered
   };
   struct Connection {
     State state = kNonceGiven;
@@ -97,8 +97,8 @@ class NetworkerDoor
   Options options_;
   bool greeted_ = false;
   bool broken_ = false;
-  std::unordered_map<std::uint32_t, Connection> connections_;  // who knows them but by number asks
-  door::networker::Datagram datagram_;                         // kept, so that its memory is
+  std::unordered_map<std::uint32_t, Connection> connections_;  // by number
+  door::networker::Datagram datagram_;                         // reused, to save allocations
 };
 
 }  // namespace mandos::monitor

@@ -22,16 +22,16 @@ using door::supervisor::Role;
 class SupervisorDoor {
  public:
   struct Handlers {
-    /// `message` says how we came to be started.
+    /// `message` says why this monitor was started.
     std::function<void(const door::supervisor::ToMonitor::Begin& message,
                        std::vector<UniqueFd> listeners)>
         begin;
-    /// A process runs: the monitor's ends of its door and of its log socket.
+    /// A process runs. `door` and `log` are the monitor's ends of its door and its log socket.
     std::function<void(const door::supervisor::ToMonitor::Started&, UniqueFd door, UniqueFd log)>
         started;
     /// reloaded() follows, at once or later.
     std::function<void(std::uint64_t serial)> reload;
-    /// Bring everything to disk and exit: asked to, or the supervisor is gone.
+    /// Bring everything to disk and exit: the supervisor asked for it, or is gone.
     std::function<void()> stop;
   };
   SupervisorDoor(EventLoop& loop, UniqueFd door, Handlers handlers);
@@ -40,7 +40,7 @@ class SupervisorDoor {
   void restart(Role role, std::uint32_t index, pid_t pid, bool hangs);
   void serves(Role role, std::uint32_t index, pid_t pid);
   void keep(const std::vector<int>& listeners, bool inherited, std::string_view settings);
-  /// The interface that they are bound to has this index; 0: there is none, and they turn deaf.
+  /// Binds the listening sockets to this interface. 0: there is none, and they receive nothing.
   void listen(unsigned interface) {
     tell([&](auto& message) {
       message.mutable_listen()->set_interface(interface != 0 ? interface : unsigned{kNoInterface});
@@ -49,7 +49,7 @@ class SupervisorDoor {
   void status_text(const std::string& text) {
     tell([&](auto& message) { message.mutable_status_text()->set_text(text); });
   }
-  /// `state`: in which directory it is; empty: in none.
+  /// `state`: the directory of the saved state, as directory_at() names it; empty: none.
   void ready(const std::string& state, bool complete, const std::vector<std::string>& lines);
   /// `yields`: everything is on disk, and a fresh monitor may take over.
   void reloaded(std::uint64_t serial, bool ok, const std::vector<std::string>& lines,
