@@ -4,8 +4,12 @@
 
 # packages_of RELEASE ARCHITECTURE: sets the lists for that release of Debian.
 packages_of() {
-  local gpgme=libgpgme11t64 allocators=(libjemalloc2 libtcmalloc-minimal4t64)
-  [ "$1" != bookworm ] || { gpgme=libgpgme11; allocators=(libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4); }
+  local gpgme allocators
+  case $1 in
+    bookworm) gpgme=libgpgme11 allocators=(libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4) ;;
+    trixie) gpgme=libgpgme11t64 allocators=(libjemalloc2 libtcmalloc-minimal4t64) ;;
+    *) gpgme=libgpgme45 allocators=(libjemalloc2 libmimalloc3 libtcmalloc-minimal4t64) ;;
+  esac
   BUILD_PACKAGES=(g++ meson ninja-build pkg-config protobuf-compiler libprotobuf-dev libcap-ng-dev
     libseccomp-dev nettle-dev libgmp-dev libgnutls28-dev libglib2.0-dev libsystemd-dev
     nlohmann-json3-dev libncurses-dev mount)
