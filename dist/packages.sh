@@ -4,11 +4,12 @@
 
 # packages_of RELEASE ARCHITECTURE: sets the lists for that release of Debian.
 packages_of() {
-  local gpgme allocators
+  local gpgme allocators policy=selinux-policy-default
   case $1 in
     bookworm) gpgme=libgpgme11 allocators=(libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4) ;;
     trixie) gpgme=libgpgme11t64 allocators=(libjemalloc2 libtcmalloc-minimal4t64) ;;
-    *) gpgme=libgpgme45 allocators=(libjemalloc2 libmimalloc3 libtcmalloc-minimal4t64) ;;
+    # The package of the policy does not install by itself there.
+    *) policy='' gpgme=libgpgme45 allocators=(libjemalloc2 libmimalloc3 libtcmalloc-minimal4t64) ;;
   esac
   BUILD_PACKAGES=(g++ meson ninja-build pkg-config protobuf-compiler libprotobuf-dev libcap-ng-dev
     libseccomp-dev nettle-dev libgmp-dev libgnutls28-dev libglib2.0-dev libsystemd-dev
@@ -17,7 +18,7 @@ packages_of() {
   CLIENT_PACKAGES=(gnupg gnutls-bin libavahi-core7 "$gpgme" libnl-route-3-200)
   TEST_PACKAGES=(mandos mandos-client libgtest-dev libgmock-dev dbus avahi-daemon fping clang
     clang-format clang-tidy cppcheck llvm libclang-rt-dev python3-dbus python3-gi git iproute2 procps
-    gdb man-db mandoc systemd selinux-policy-dev selinux-policy-default policycoreutils selinux-utils
+    gdb man-db mandoc systemd selinux-policy-dev ${policy:+"$policy"} policycoreutils selinux-utils
     python3-setools python3-prometheus-client python3-pyte cmark-gfm curl openssh-client openssh-server
     "${allocators[@]}")
   # What only ./check --long needs: virtual machines and chroots.

@@ -11,6 +11,9 @@ if "MANDOS_SYSTEM_PYTHON" not in os.environ:  # setools is the distribution's, f
     os.execve("/usr/bin/python3", ["/usr/bin/python3", *sys.argv],
               dict(os.environ, MANDOS_SYSTEM_PYTHON="1"))
 
+if not pathlib.Path("/var/lib/selinux/default").exists():
+    print("skipped: no reference policy (package selinux-policy-default)")
+    sys.exit(77)
 import setools  # noqa: E402
 
 SOURCE, LIBEXEC, SBINDIR = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
