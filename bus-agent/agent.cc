@@ -13,16 +13,20 @@
 #include "bus-agent/client_object.h"
 #include "bus-agent/main_loop.h"
 #include "bus-agent/server_object.h"
+#include "proto/bus_agent.h"
 
 namespace mandos::bus_agent {
 namespace {
 
-// Twice a text of 64 KiB and what is around it; the queue holds a few secrets.
-constexpr Channel::Limits kLimits{.receive = 2 * kMostText + 4096, .queue = 8UL * 1024 * 1024};
-constexpr std::size_t kPart = 32UL * 1024;
+using door::bus_agent::kLongestPart;
+
+// The queue holds a few secrets.
+constexpr Channel::Limits kLimits{.receive = door::bus_agent::kLongestToBusAgent,
+                                  .queue = 8 * door::bus_agent::kLongestSecret};
 // What the monitor may have to do at a time; who asks for more waits.
-constexpr std::size_t kMostOutstanding = 64;
-constexpr double kRequestsPerSecond = 2000;  // the monitor allows more
+constexpr std::size_t kMostOutstanding = door::bus_agent::kMostUnanswered / 2;
+constexpr unsigned kRequestsPerSecond = 2000;
+static_assert(kRequestsPerSecond < door::bus_agent::kMostRequestsPerSecond);
 constexpr unsigned kRateWaitMs = 10;
 constexpr int kDatagramsPerRound = 64;
 constexpr unsigned kLateMs = 1000;
@@ -51,7 +55,7 @@ Agent::Agent(Log& log, UniqueFd door, std::string bus_path, Access access,
                       .time_since_epoch()
                       .count()),
       attempt_lines_(kAttemptLinesPerSecond, kMostAttemptLines),
-      rate_(kRequestsPerSecond, kRequestsPerSecond / 10) {
+      rate_(kRequestsPerSecond, kRequestsPerSecond / 10.0) {
   watch();
   ToMonitor greeting;
   greeting.mutable_greeting();
@@ -275,10 +279,10 @@ void Agent::send_secret(SecretBytes& secret) {
   // The channel has sent what it can before it returns; the rest waits, and so do the bytes.
   const auto bytes = std::make_shared<SecretBytes>();
   bytes->bytes.swap(secret.bytes);
-  for (std::size_t at = 0; at < bytes->bytes.size(); at += kPart) {
+  for (std::size_t at = 0; at < bytes->bytes.size(); at += kLongestPart) {
     ToMonitor message;
     message.mutable_secret_part();
-    const std::size_t size = std::min(kPart, bytes->bytes.size() - at);
+    const std::size_t size = std::min(kLongestPart, bytes->bytes.size() - at);
     send(message, {ToMonitor::kPartFieldNumber, std::span(bytes->bytes).subspan(at, size), bytes});
   }
 }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "common/text.h"
+#include "proto/bus_agent.h"
 
 namespace mandos::bus_agent {
 namespace {
@@ -258,8 +259,8 @@ Outcome set_property(const Client& client, const Property& property, GVariant* w
     return Refusal{errors::kInvalidArgs, concat(property.name, " is of type ", property.type,
                                                 ", not ", g_variant_get_type_string(given.get()))};
   }
-  if (secret ? g_variant_n_children(value.get()) > kMostSecret
-             : g_variant_get_size(value.get()) > kMostText) {
+  if (secret ? g_variant_n_children(value.get()) > door::bus_agent::kLongestSecret
+             : g_variant_get_size(value.get()) > door::bus_agent::kLongestText) {
     return Refusal{errors::kLimitsExceeded, concat(property.name, " is too long")};
   }
   Change change;

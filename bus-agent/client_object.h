@@ -11,10 +11,6 @@
 
 namespace mandos::bus_agent {
 
-/// A secret may be so long, a host or checker command too.
-inline constexpr gsize kMostSecret = 1024UL * 1024;
-inline constexpr gsize kMostText = 64UL * 1024;
-
 inline constexpr char kSecretInterface[] = "se.recompile.Mandos.Client.Secret";
 
 /// What a call of `method` on the client's object comes to. Nothing is changed here.

@@ -29,6 +29,7 @@
 #include "common/descriptors.h"
 #include "common/event_loop.h"
 #include "config.h"
+#include "proto/checker_runner.h"
 
 #include "checker_runner.pb.h"
 
@@ -40,10 +41,10 @@ using door::checker_runner::ToMonitor;
 
 constexpr int kDoor = 3;
 constexpr int kLogSocket = 4;
-// No command can be longer: MAX_ARG_STRLEN, execve(2).
-constexpr std::size_t kLongestMessage = 128 * 1024 + 64;
 // Room for the end of every checker at a time.
-constexpr std::size_t kQueue = Checkers::kMost * 64;
+constexpr Channel::Limits kLimits{
+    .receive = door::checker_runner::kLongestToCheckerRunner,
+    .queue = Checkers::kMost * door::checker_runner::kLongestToMonitor};
 // Of checkers that lack the same program, so many are named by --check.
 constexpr std::size_t kMostPlaces = 10;
 // In which the monitor hands over all that are to be judged.
@@ -173,7 +174,7 @@ int serve(Log& log) {
   });
   Judge judge(loop, log, checkers);
   monitor = std::make_unique<Door>(
-      loop, UniqueFd(kDoor), Channel::Limits{.receive = kLongestMessage, .queue = kQueue},
+      loop, UniqueFd(kDoor), kLimits,
       [&](const Channel::Datagram& datagram) {
         ToCheckerRunner message;
         if (!message.ParseFromArray(datagram.bytes.data(),

@@ -9,10 +9,9 @@
 #include <string_view>
 #include <type_traits>
 
+#include "proto/checker_runner.h"
 namespace mandos::monitor {
 namespace {
-
-constexpr std::size_t kLongestCommand = 128UL * 1024;  // of one argument, execve(2)
 
 /// One word for the POSIX shell (IEEE Std 1003.1, "Quoting"): in single quotes, where only the
 /// single quote itself is special, unless every character is harmless.
@@ -138,7 +137,8 @@ Result<std::string> expand_checker(const Client& client) {
     rest.remove_prefix(end + 2);
   }
   if (out.find('\0') != out.npos) return bad("holds a zero byte");
-  if (out.size() >= kLongestCommand) return bad("longer than ", kLongestCommand, " bytes");
+  if (out.size() >= door::checker_runner::kLongestCommand)
+    return bad("longer than ", door::checker_runner::kLongestCommand, " bytes");
   return out;
 }
 

@@ -24,12 +24,13 @@
 #include "monitor/ini.h"
 #include "monitor/openpgp.h"
 #include "monitor/state.h"
+#include "proto/bus_agent.h"
 
 namespace mandos::monitor {
 namespace {
 
-constexpr std::size_t kLargestSecret = 1 << 20;
 constexpr std::size_t kLongestName = 200;
+static_assert(4 * kLongestName < door::bus_agent::kLongestLabel, "so that its object path fits");
 
 Status set_key_id(ClientSettings& client, std::string_view value) {
   client.key_id = KeyId::parse(value);
@@ -182,7 +183,8 @@ SecretPtr Loader::read_secret(const Values& values) {
                    "the absolute path of a file", denied);
     }
     out_.files.insert(path);
-    auto read = read_file(path, {.is_private = true, .limit = kLargestSecret}, &denied);
+    auto read =
+        read_file(path, {.is_private = true, .limit = door::bus_agent::kLongestSecret}, &denied);
     if (!read || !*read) {
       refuse(about(source, read ? concat("found no file ", path, ", expected the secret in it")
                                 : read.error()),
@@ -191,8 +193,9 @@ SecretPtr Loader::read_secret(const Values& values) {
     }
     content = std::move(**read);
   }
-  if (content.empty() || content.size() > kLargestSecret) {
-    return wrong(source, concat(content.size(), " bytes"), concat("1 to ", kLargestSecret));
+  if (content.empty() || content.size() > door::bus_agent::kLongestSecret) {
+    return wrong(source, concat(content.size(), " bytes"),
+                 concat("1 to ", door::bus_agent::kLongestSecret));
   }
   const auto found = judge_openpgp(content);
   if (found == OpenPgp::kDamaged) {

@@ -15,12 +15,12 @@
 #include <utility>
 
 #include "common/inspection.h"
+#include "proto/networker.h"
 
 namespace mandos::monitor {
 namespace {
 
 constexpr int kFirstListenFd = 3;  // SD_LISTEN_FDS_START
-constexpr int kMostListenFds = 16;
 constexpr unsigned kLoopback = 1;  // LOOPBACK_IFINDEX: the same in every network namespace
 
 Result<UniqueFd> adopt(int fd, bool served) {
@@ -114,12 +114,13 @@ Result<Listeners> open_listeners(const Settings& settings, unsigned index,
   if (settings.socket >= 0) {
     given.push_back(settings.socket);
   } else if (const char* text = std::getenv("LISTEN_FDS"); text != nullptr) {
-    int count = 0;
-    if (!parse_number(std::string_view(text), count) || count < 1 || count > kMostListenFds) {
-      return Error{
-          concat("LISTEN_FDS is \"", escaped(text), "\", not a number from 1 to ", kMostListenFds)};
+    unsigned count = 0;
+    if (!parse_number(std::string_view(text), count) || count < 1 ||
+        count > door::networker::kMostListeners) {
+      return Error{concat("LISTEN_FDS is \"", escaped(text), "\", not a number from 1 to ",
+                          door::networker::kMostListeners)};
     }
-    for (int i = 0; i < count; ++i) given.push_back(kFirstListenFd + i);
+    for (unsigned i = 0; i < count; ++i) given.push_back(kFirstListenFd + static_cast<int>(i));
   }
   Listeners listeners{.sockets = {}, .inherited = !given.empty()};
   for (const int fd : given) {

@@ -9,12 +9,13 @@
 
 #include "monitor/key_id.h"
 #include "monitor/transcript.h"
+#include "proto/networker.h"
 
 namespace mandos::monitor {
 
 /// What the networker must use as ClientHello.random (RFC 8446 section 4.1.2). The caller must use
 /// a nonce for only one check_proof(), whatever the outcome, and only for a limited time.
-using Nonce = std::array<std::uint8_t, 32>;
+using Nonce = std::array<std::uint8_t, door::networker::kNonceSize>;
 
 /// From getrandom(2) by getentropy(3); ends the process if the kernel has no random bytes to give.
 Nonce fresh_nonce();

@@ -18,6 +18,7 @@
 #include "monitor/clients_conf.h"
 #include "monitor/jail.h"
 #include "monitor/merge.h"
+#include "proto/networker.h"
 
 namespace mandos::monitor {
 namespace {
@@ -27,7 +28,6 @@ using enum door::supervisor::Role;
 // So many ticks apart, what reading clients.conf or saving all clients took is given back.
 constexpr unsigned kTrim = 5;
 constexpr Milliseconds kLastWord(100);
-constexpr std::size_t kLongestExempt = 16UL * 1024;  // far more than its networks may have
 constexpr Milliseconds kLookPeriod = std::chrono::seconds(1);
 // How long the end waits for the announcement to be taken back, and then for the disk. Together
 // less than the five seconds that the supervisor gives us.
@@ -53,7 +53,7 @@ door::networker::ToNetworker::Settings networker_settings(const Settings& settin
   message.set_login_grace_ms(static_cast<std::uint32_t>(settings.login_grace.count()));
   message.set_penalty_ms(static_cast<std::uint32_t>(settings.source_penalty.count()));
   message.set_penalty_threshold(settings.penalty_threshold);
-  message.set_penalty_exempt(settings.penalty_exempt.substr(0, kLongestExempt));
+  message.set_penalty_exempt(settings.penalty_exempt.substr(0, door::networker::kLongestExempt));
   constexpr std::uint32_t kTlsDebugLevel = 8;  // from 9 on GnuTLS logs keys
   message.set_tls_debug_level(settings.tls_debug ? kTlsDebugLevel : 0);
   return message;

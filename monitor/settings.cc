@@ -14,6 +14,7 @@
 #include <type_traits>
 
 #include "monitor/ini.h"
+#include "proto/supervisor.h"
 
 namespace mandos::monitor {
 namespace {
@@ -217,7 +218,7 @@ LoadedSettings load_settings(const CommandLine& command_line,
     Ini ini;
     using Content = decltype(read_file(path, {}));
     auto content = kept ? Content(SecretString(std::string_view(*kept), &secret_memory()))
-                        : read_file(path, {.limit = kMostSettings});
+                        : read_file(path, {.limit = door::supervisor::kLongestSettings});
     if (!content) out.problems.push_back(content.error());
     if (content && *content) {
       out.text = std::string_view(**content);

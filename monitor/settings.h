@@ -84,9 +84,6 @@ struct LoadedSettings {
   std::string text;
 };
 
-/// The longest mandos.conf, in bytes.
-inline constexpr std::size_t kMostSettings = 64UL * 1024;
-
 /// Reads CONFIGDIR/mandos.conf, which may be absent, and applies the command line's overrides. If
 /// `kept` has a value, it is the text that was read before, and is used instead of the file.
 LoadedSettings load_settings(const CommandLine& command_line,

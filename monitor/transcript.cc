@@ -47,9 +47,10 @@ const nettle_hash* hash_of_suite(std::size_t suite) {
 
 }  // namespace
 
-const char* parse_transcript(Bytes bytes, std::span<const unsigned char, 32> nonce,
+const char* parse_transcript(Bytes bytes,
+                             std::span<const unsigned char, door::networker::kNonceSize> nonce,
                              Transcript& transcript) {
-  if (bytes.size() > kMaxTranscript) return "transcript too long";
+  if (bytes.size() > door::networker::kLongestTranscript) return "transcript too long";
   ByteReader messages(bytes);
   const auto next = [&messages](std::size_t type) {
     if (messages.number(1) != type) messages.fail();

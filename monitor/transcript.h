@@ -8,6 +8,8 @@
 #include <cstddef>
 #include <span>
 
+#include "proto/networker.h"
+
 namespace mandos::monitor {
 
 using Bytes = std::span<const unsigned char>;
@@ -46,9 +48,6 @@ class ByteReader {
   bool failed_ = false;
 };
 
-/// Longest transcript that is parsed, in bytes. A real one has 600 to 1,700.
-inline constexpr std::size_t kMaxTranscript = 4096;
-
 /// Views into the transcript that was parsed.
 struct Transcript {
   const nettle_hash* hash = nullptr;  // of the cipher suite
@@ -63,7 +62,8 @@ struct Transcript {
 /// Certificate, CertificateVerify (RFC 8446 section 4). Each ClientHello must have `nonce` as its
 /// random, and Certificate one raw public key (RFC 7250). Anything that a Mandos client does not
 /// send is refused. Returns null, or a fixed text with the reason; `transcript` is then undefined.
-const char* parse_transcript(Bytes bytes, std::span<const unsigned char, 32> nonce,
+const char* parse_transcript(Bytes bytes,
+                             std::span<const unsigned char, door::networker::kNonceSize> nonce,
                              Transcript& transcript);
 
 }  // namespace mandos::monitor

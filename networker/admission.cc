@@ -5,6 +5,8 @@
 #include <iterator>
 
 namespace mandos::networker {
+
+using door::networker::kProvenForEachUnproven;
 namespace {
 
 /// Of one source's strangers, the one that is waited for the longest.
@@ -53,9 +55,9 @@ Admission::Ticket Admission::enter(std::uint32_t connection, const Source& sourc
 }
 
 bool Admission::establish(Ticket ticket) {
-  if (established_ >= kEstablished * bounds_.connections) return false;
+  if (established_ >= kProvenForEachUnproven * bounds_.connections) return false;
   const auto own = established_by_source_.try_emplace(ticket->source).first;
-  if (own->second >= kEstablished * bounds_.per_source) return false;
+  if (own->second >= kProvenForEachUnproven * bounds_.per_source) return false;
   ++own->second;
   ++established_;
   leave(ticket);

@@ -16,6 +16,7 @@
 #include "common/clock.h"
 #include "common/token_bucket.h"
 #include "networker/source.h"
+#include "proto/networker.h"
 
 namespace mandos::networker {
 
@@ -23,16 +24,13 @@ namespace mandos::networker {
 class Admission {
  public:
   struct Bounds {
-    /// Most strangers. Counted apart, kEstablished times as many may be established.
+    /// Most strangers. Counted apart, so many times as many may be established.
     std::size_t connections;
     /// The same of one source.
     std::size_t per_source;
     /// How long a stranger is waited for at a time.
     Milliseconds grace;
   };
-  /// All strangers may become established at once, when the monitor was slow, beside those that
-  /// are.
-  static constexpr std::size_t kEstablished = 2;
   /// No stranger has to make room for another before it has been waited for so long (or the grace,
   /// if shorter): when thousands of clients come at once, those in the middle of their handshake
   /// are the oldest, and ending them would get nobody served.
@@ -44,10 +42,10 @@ class Admission {
   /// A source with so many strangers is a crowd: when room is needed, the largest crowd's oldest
   /// goes, however short its stay, for one of a source that has fewer.
   static constexpr std::size_t kCrowd = 8;
-  /// Most that enter in a second, and at once. The monitor takes twice as many Opens for a
-  /// networker gone bad; those who only come and go would reach that on a fast machine. Who is
-  /// refused does not count, or a refused source would keep others waiting.
-  static constexpr double kMostPerSecond = 10'000;
+  /// Most that enter in a second, and at once. The monitor takes twice as many Opens, and ends
+  /// a networker that asks for more: those who only come and go would reach that on a fast machine.
+  /// Who is refused does not count, or a refused source would keep others waiting.
+  static constexpr double kMostPerSecond = door::networker::kMostOpensPerSecond / 2.0;
 
   struct Stranger {
     std::uint32_t connection;

@@ -30,8 +30,8 @@ constexpr int kMostAsked = 8;
 constexpr int kMostHeard = 256;
 // While there are connections a timer is never further ahead, so that EventLoop::on_gap works.
 constexpr Milliseconds kTick{2000};
-// Nonces for peers to come; the monitor bears twice as many.
-constexpr std::size_t kMostAhead = 8;
+// Nonces for peers to come.
+constexpr std::size_t kMostAhead = door::networker::kMostAhead / 2;
 constexpr Milliseconds kExhaustedPause{100};
 constexpr Milliseconds kMonitorPause{10};
 constexpr Milliseconds kComplaintInterval{60'000};

@@ -26,6 +26,7 @@
 #include "networker/outbox.h"
 #include "networker/penalties.h"
 #include "networker/tls.h"
+#include "proto/networker.h"
 
 namespace mandos::networker {
 
@@ -51,7 +52,7 @@ class Connections {
   bool refused(std::uint32_t number);
 
  private:
-  using Nonce = std::array<unsigned char, 32>;
+  using Nonce = std::array<unsigned char, door::networker::kNonceSize>;
   struct Guest {
     explicit Guest(UniqueFd fd) : connection(std::move(fd)) {}
     std::uint32_t number = 0;

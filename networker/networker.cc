@@ -12,11 +12,8 @@ namespace {
 using door::networker::ToMonitor;
 using door::networker::ToNetworker;
 
-// A part of a blob is at most 32 KiB; nothing else is nearly as long.
-constexpr std::size_t kMaxReceived = 40UL * 1024;
 // Nobody new is let in while something waits, so this is a transcript for each connection.
 constexpr std::size_t kMaxQueued = 256UL * 1024 * 1024;
-constexpr std::size_t kMaxListeners = 16;
 // Beside connections and listening sockets: standard, door, log, epoll, timer, and one being
 // accepted to be refused.
 constexpr std::size_t kOtherFiles = 10;
@@ -32,7 +29,9 @@ Networker::Networker(EventLoop& loop, Log& log, UniqueFd door, std::size_t max_f
       crash_note_(crash_note),
       door_(
           loop, std::move(door),
-          {.receive = kMaxReceived, .queue = kMaxQueued, .descriptors = kMaxListeners},
+          {.receive = door::networker::kLongestToNetworker,
+           .queue = kMaxQueued,
+           .descriptors = door::networker::kMostListeners},
           [this](Channel::Datagram datagram) { received(std::move(datagram)); },
           [this](const std::string&) {
             if (!stopped_) loop_.stop(0);
@@ -62,7 +61,10 @@ void Networker::received(Channel::Datagram datagram) {
   const Status started = start(message_.settings(), std::move(datagram.descriptors));
   ToMonitor greeting;
   greeting.mutable_greeting();
-  if (!started) greeting.mutable_greeting()->set_problem(started.error());
+  if (!started) {
+    greeting.mutable_greeting()->set_problem(
+        started.error().substr(0, door::networker::kLongestProblem));
+  }
   Outbox(loop_, door_).send(greeting);
   if (started) return;
   stopped_ = true;  // the monitor logs the problem
@@ -92,8 +94,8 @@ Status Networker::start(const ToNetworker::Settings& settings, std::vector<Uniqu
   // So many strangers, and established ones.
   const std::size_t others = kOtherFiles + listeners.size();
   const std::size_t left = max_files_ > others ? max_files_ - others : 0;
-  const std::size_t possible =
-      std::clamp(left / (1 + Admission::kEstablished), std::size_t{1}, kMaxConnections);
+  const std::size_t possible = std::clamp(left / (1 + door::networker::kProvenForEachUnproven),
+                                          std::size_t{1}, kMaxConnections);
   if (bounds.connections > possible) {
     log_.warning("at most ", possible, " connections instead of ", bounds.connections,
                  ": the limit on open files is ", max_files_);

@@ -13,6 +13,7 @@
 #include "common/log.h"
 #include "networker/connections.h"
 #include "networker/tls.h"
+#include "proto/networker.h"
 
 #include "networker.pb.h"
 

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "networker/outbox.h"
 
+#include "proto/networker.h"
 namespace mandos::networker {
 namespace {
 
 using door::networker::ToMonitor;
 
 constexpr Milliseconds kLongestWait{10};
-// The monitor takes no more at a time.
-constexpr int kMostMessages = 4;
 
 }  // namespace
 
@@ -25,7 +24,7 @@ void Outbox::send(const ToMonitor& message) {
 
 void Outbox::add(const ToMonitor& message) {
   put(message);
-  if (datagram_.messages_size() == kMostMessages) return flush();
+  if (datagram_.messages_size() == door::networker::kMostMessages) return flush();
   // It may fire for nothing: cheaper than to set it anew for each message.
   if (timer_) return;
   timer_ = loop_.at(BootClock::now() + kLongestWait, [this] {

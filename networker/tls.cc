@@ -8,6 +8,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "proto/networker.h"
 namespace mandos::networker {
 namespace {
 
@@ -16,7 +17,6 @@ constexpr unsigned kFlags = GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS 
                             GNUTLS_ENABLE_RAWPK | GNUTLS_NO_SIGNAL | GNUTLS_KEY_SHARE_TOP;
 constexpr char kDefaultPriority[] =
     "SECURE128:!CTYPE-X.509:+CTYPE-RAWPK:!RSA:!VERS-ALL:+VERS-TLS1.3:%PROFILE_ULTRA";
-constexpr std::size_t kNonceSize = 32;
 // A record for middleboxes without meaning (RFC 8446 appendix D.4).
 constexpr std::array<unsigned char, 6> kChangeCipherSpec{20, 3, 3, 0, 1, 1};
 // From 9 on GnuTLS's debug lines contain keys.
@@ -161,7 +161,7 @@ Result<std::unique_ptr<Tls>> Tls::make(const std::string& priority) {
                         }))};
   }
   // The proof of it: a first message can be made.
-  TlsSession trial(*tls, std::array<unsigned char, kNonceSize>{});
+  TlsSession trial(*tls, std::array<unsigned char, door::networker::kNonceSize>{});
   const bool possible = trial.handshake({}) == TlsSession::Step::kMore && !tls->output.empty();
   tls->output.clear();
   if (!possible) return Error{concat(what, " cannot be used: ", trial.problem())};
@@ -186,7 +186,7 @@ TlsSession::TlsSession(Tls& tls, Bytes nonce) : tls_(tls) {
   gnutls_transport_set_push_function(session_, &push);
   gnutls_transport_set_pull_function(session_, &pull);
   gnutls_handshake_set_hook_function(session_, GNUTLS_HANDSHAKE_ANY, GNUTLS_HOOK_PRE, &hook);
-  gnutls_handshake_set_max_packet_length(session_, Transcript::kLimit);
+  gnutls_handshake_set_max_packet_length(session_, door::networker::kLongestTranscript);
   const gnutls_datum_t random{const_cast<unsigned char*>(nonce.data()),
                               static_cast<unsigned>(nonce.size())};
   for (const int failed :

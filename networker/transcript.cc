@@ -3,6 +3,7 @@
 
 #include <gnutls/gnutls.h>
 
+#include "proto/networker.h"
 namespace mandos::networker {
 
 bool Transcript::record(unsigned type, std::span<const unsigned char> body) {
@@ -12,7 +13,8 @@ bool Transcript::record(unsigned type, std::span<const unsigned char> body) {
   if (complete_ || type == GNUTLS_HANDSHAKE_CHANGE_CIPHER_SPEC) return true;
   // On the wire a HelloRetryRequest is a ServerHello (RFC 8446 section 4.1.4).
   if (type == GNUTLS_HANDSHAKE_HELLO_RETRY_REQUEST) type = GNUTLS_HANDSHAKE_SERVER_HELLO;
-  if (type > 0xff || bytes_.size() + kHeader + body.size() > kLimit) return false;
+  if (type > 0xff || bytes_.size() + kHeader + body.size() > door::networker::kLongestTranscript)
+    return false;
   bytes_ += {static_cast<char>(type), static_cast<char>(body.size() >> 16),
              static_cast<char>(body.size() >> 8), static_cast<char>(body.size())};
   bytes_.append(body.begin(), body.end());

@@ -13,9 +13,6 @@ namespace mandos::networker {
 /// has signed, and its signature. Judges nothing.
 class Transcript {
  public:
-  /// Longest transcript, in bytes; real ones have 600 to 1,300.
-  static constexpr std::size_t kLimit = 4096;
-
   /// Takes the next message as GnuTLS's handshake hook gives it, without its header. False when the
   /// transcript would become too long or the message is none of TLS 1.3. No effect once complete.
   bool record(unsigned type, std::span<const unsigned char> body);

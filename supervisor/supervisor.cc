@@ -19,12 +19,14 @@
 
 #include "common/inspection.h"
 #include "config.h"
+#include "proto/supervisor.h"
 
 namespace mandos::supervisor {
 namespace {
 
-constexpr Channel::Limits kMonitorDoor{
-    .receive = 80UL * 1024, .queue = 160UL * 1024, .descriptors = 16};
+constexpr Channel::Limits kMonitorDoor{.receive = door::supervisor::kLongestToSupervisor,
+                                       .queue = 2 * door::supervisor::kLongestToSupervisor,
+                                       .descriptors = door::supervisor::kMostDescriptors};
 constexpr Milliseconds kFirstDelay(20);
 constexpr Milliseconds kLongestDelay = std::chrono::seconds(10);
 // A process that ran so long is started again without delay.

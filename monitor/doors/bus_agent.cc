@@ -20,19 +20,14 @@
 namespace mandos::monitor {
 namespace {
 
-using door::bus_agent::ToBusAgent;
-using door::bus_agent::ToMonitor;
+using namespace door::bus_agent;
 
-constexpr std::size_t kMostText = 64UL * 1024;
-constexpr std::size_t kMostPart = 32UL * 1024;
-constexpr std::size_t kMostSecret = 1024UL * 1024;
-constexpr std::size_t kLongestDatagram = kMostText + 4096;
-constexpr Channel::Limits kLimits{.receive = kLongestDatagram, .queue = 32UL * 1024 * 1024};
+constexpr Channel::Limits kLimits{.receive = kLongestToMonitor, .queue = 32UL * 1024 * 1024};
 // With more than this in the queue, clients wait to be told, and signals are lost: the rest is for
 // what must be said. Ten thousand clients of a few hundred bytes fit, twice over.
 constexpr std::size_t kMostQueued = kLimits.queue / 2;
 
-std::string clipped(const std::string& text) { return text.substr(0, kMostText); }
+std::string clipped(const std::string& text) { return text.substr(0, kLongestText); }
 
 std::int64_t on_wire(const std::optional<WallTime>& time) {
   return time ? time->time_since_epoch().count() : 0;
@@ -49,10 +44,11 @@ using Out = door::bus_agent::Client;
 using enum Property;
 // Where each property comes from and goes to, but for the key ID and the secret.
 constexpr std::tuple kTexts{
-    std::tuple(kObjectPath, &Client::object_path, &Out::mutable_path, kMostText),
-    std::tuple(kFingerprint, &ClientSettings::fingerprint, &Out::mutable_fingerprint, 1024UL),
-    std::tuple(kHost, &ClientSettings::host, &Out::mutable_host, kMostText),
-    std::tuple(kChecker, &ClientSettings::checker, &Out::mutable_checker, kMostText)};
+    std::tuple(kObjectPath, &Client::object_path, &Out::mutable_path, kLongestLabel),
+    std::tuple(kFingerprint, &ClientSettings::fingerprint, &Out::mutable_fingerprint,
+               kLongestLabel),
+    std::tuple(kHost, &ClientSettings::host, &Out::mutable_host, kLongestText),
+    std::tuple(kChecker, &ClientSettings::checker, &Out::mutable_checker, kLongestText)};
 constexpr std::tuple kValues{
     std::tuple(kApprovalDelay, &ClientSettings::approval_delay, &Out::set_approval_delay),
     std::tuple(kApprovalDuration, &ClientSettings::approval_duration, &Out::set_approval_duration),
@@ -119,13 +115,14 @@ SecretPtr kept(const SecretString& bytes) try {
 
 std::span<const DoorRow<BusAgentDoor, ToMonitor>> BusAgentDoor::rows() {
   static constexpr DoorRow<BusAgentDoor, ToMonitor> kRows[] = {
-      {ToMonitor::kGreeting, "Greeting", kUngreeted, 16, 1, &BusAgentDoor::greeting},
-      {ToMonitor::kSecretPart, "SecretPart", kGreeted | kWithdrawing, kMostPart + 16, 5000,
-       &BusAgentDoor::secret_part},
-      {ToMonitor::kRequest, "Request", kGreeted | kWithdrawing, kLongestDatagram, 5000,
-       &BusAgentDoor::request},
-      {ToMonitor::kWithdrawn, "Withdrawn", kWithdrawing, 16, 1, &BusAgentDoor::withdrawn},
-      {ToMonitor::kPong, "Pong", kAsked, 16, 1, &BusAgentDoor::pong},
+      {ToMonitor::kGreeting, "Greeting", kUngreeted, kLongestOther, 1, &BusAgentDoor::greeting},
+      {ToMonitor::kSecretPart, "SecretPart", kGreeted | kWithdrawing, kLongestSecretPart,
+       kMostPartsPerSecond, &BusAgentDoor::secret_part},
+      {ToMonitor::kRequest, "Request", kGreeted | kWithdrawing, kLongestRequest,
+       kMostRequestsPerSecond, &BusAgentDoor::request},
+      {ToMonitor::kWithdrawn, "Withdrawn", kWithdrawing, kLongestOther, 1,
+       &BusAgentDoor::withdrawn},
+      {ToMonitor::kPong, "Pong", kAsked, kLongestOther, 1, &BusAgentDoor::pong},
   };
   return kRows;
 }
@@ -234,7 +231,7 @@ void BusAgentDoor::secret_part(const ToMonitor& message) {
   const std::string& part = message.part();
   try {
     // One byte more than allowed is enough to refuse the request that follows.
-    secret_.append(part, 0, kMostSecret + 1 - std::min(secret_.size(), kMostSecret + 1));
+    secret_.append(part, 0, kLongestSecret + 1 - std::min(secret_.size(), kLongestSecret + 1));
   } catch (const std::bad_alloc&) {
     secret_found_no_memory_ = true;
   }
@@ -293,7 +290,7 @@ void BusAgentDoor::carry_out(const ToMonitor::Request& request, Registry::Done d
     case Request::kHost:
       return set(kHost, request.host());
     case Request::kSecret:
-      if (secret_.size() > kMostSecret) return done(Error{"a secret longer than 1 MiB"});
+      if (secret_.size() > kLongestSecret) return done(Error{"a secret longer than 1 MiB"});
       if (auto secret = secret_found_no_memory_ ? nullptr : kept(secret_)) {
         return set(kSecret, std::move(secret));
       }

@@ -19,6 +19,7 @@
 #include "common/log.h"
 #include "monitor/doors/door_table.h"
 #include "monitor/registry.h"
+#include "proto/bus_agent.h"
 
 namespace mandos::monitor {
 
@@ -59,14 +60,11 @@ class BusAgentDoor
   friend class DoorTable<BusAgentDoor, ToMonitor>;
   friend ChildDoor;
   enum State : unsigned { kUngreeted = 1, kGreeted = 2, kWithdrawing = 4, kAsked = 8, kFull = 16 };
-  /// Requests are answered when their change is on disk, and a disk may hang. The bus-agent stops
-  /// before so many are unanswered.
-  static constexpr std::size_t kMostUnanswered = 128;
   static std::span<const DoorRow<BusAgentDoor, ToMonitor>> rows();
 
   unsigned state_of(const ToMonitor& message) const {
     if (asked(message)) return kAsked;
-    if (message.has_request() && unanswered_ >= kMostUnanswered) return kFull;
+    if (message.has_request() && unanswered_ >= door::bus_agent::kMostUnanswered) return kFull;
     return !greeted_ ? kUngreeted : withdrawing_ ? kWithdrawing : kGreeted;
   }
   void on_datagram(std::string_view bytes);

@@ -8,23 +8,23 @@
 #include <string_view>
 #include <utility>
 
+#include "proto/checker_runner.h"
+
 namespace mandos::monitor {
 namespace {
 
-using door::checker_runner::ToCheckerRunner;
-using door::checker_runner::ToMonitor;
+using namespace door::checker_runner;
 
-// Of a command that is judged at a start. All together have a thousand times as much.
-constexpr std::size_t kLongestJudged = 4096;
 // 10,000 commands of a few hundred bytes may wait for a checker-runner that is busy.
-constexpr Channel::Limits kLimits{.receive = 64, .queue = 16UL * 1024 * 1024};
+constexpr Channel::Limits kLimits{.receive = kLongestToMonitor, .queue = 16UL * 1024 * 1024};
 
 }  // namespace
 
 std::span<const DoorRow<CheckerRunnerDoor, ToMonitor>> CheckerRunnerDoor::rows() {
   static constexpr DoorRow<CheckerRunnerDoor, ToMonitor> kRows[] = {
-      {ToMonitor::kFinished, "Finished", kRunning, 64, 20000, &CheckerRunnerDoor::finished},
-      {ToMonitor::kPong, "Pong", kAsked, 16, 1, &CheckerRunnerDoor::pong},
+      {ToMonitor::kFinished, "Finished", kRunning, kLongestFinished, kMostFinishedPerSecond,
+       &CheckerRunnerDoor::finished},
+      {ToMonitor::kPong, "Pong", kAsked, kLongestOther, 1, &CheckerRunnerDoor::pong},
   };
   return kRows;
 }

@@ -5,24 +5,16 @@
 #include <chrono>
 #include <utility>
 
+#include "proto/networker.h"
+
 namespace mandos::monitor {
 namespace {
 
-using door::networker::ToMonitor;
-using door::networker::ToNetworker;
+using namespace door::networker;
 
-constexpr std::size_t kMostPart = 32UL * 1024;
-constexpr std::size_t kLongestAddress = 64;
-constexpr std::size_t kLongestProof = kMaxTranscript + kLongestAddress + 64;
-constexpr int kMostMessages = 4;  // in a datagram: no networker holds the monitor up with proofs
-constexpr std::size_t kLongestDatagram = kLongestProof + kMostMessages * 32UL;
 // A message to a networker that does not read waits here; parts are sent on demand, so that few
 // bytes can.
-constexpr Channel::Limits kLimits{.receive = kLongestDatagram, .queue = 4UL * 1024 * 1024};
-// A networker holds proven connections apart from the others, and twice as many of them; and it
-// asks for a few nonces before they are needed.
-constexpr std::size_t kKindsOfConnection = 3;
-constexpr std::size_t kMostAhead = 16;
+constexpr Channel::Limits kLimits{.receive = kLongestToMonitor, .queue = 4UL * 1024 * 1024};
 // Of a nonce, with a login_grace_time below the default.
 constexpr Milliseconds kLeastLifetime = std::chrono::seconds(75);
 
@@ -30,13 +22,15 @@ constexpr Milliseconds kLeastLifetime = std::chrono::seconds(75);
 
 std::span<const DoorRow<NetworkerDoor, ToMonitor>> NetworkerDoor::rows() {
   static constexpr DoorRow<NetworkerDoor, ToMonitor> kRows[] = {
-      {ToMonitor::kGreeting, "Greeting", kUngreeted, 1024, 1, &NetworkerDoor::greeting},
-      {ToMonitor::kOpen, "Open", kAbsent, 16, 20000, &NetworkerDoor::open},
-      {ToMonitor::kProof, "Proof", kNonceGiven, kLongestProof, 20000, &NetworkerDoor::proof},
-      {ToMonitor::kNextPart, "NextPart", kSending, 16, 100000, &NetworkerDoor::next_part},
-      {ToMonitor::kClosed, "Closed", kNonceGiven | kWaiting | kSending | kSent | kRefused, 16,
-       40000, &NetworkerDoor::closed},
-      {ToMonitor::kPong, "Pong", kAsked, 16, 1, &NetworkerDoor::pong},
+      {ToMonitor::kGreeting, "Greeting", kUngreeted, kLongestGreeting, 1, &NetworkerDoor::greeting},
+      {ToMonitor::kOpen, "Open", kAbsent, kLongestOther, kMostOpensPerSecond, &NetworkerDoor::open},
+      {ToMonitor::kProof, "Proof", kNonceGiven, kLongestProof, kMostProofsPerSecond,
+       &NetworkerDoor::proof},
+      {ToMonitor::kNextPart, "NextPart", kSending, kLongestOther, kMostNextPartsPerSecond,
+       &NetworkerDoor::next_part},
+      {ToMonitor::kClosed, "Closed", kNonceGiven | kWaiting | kSending | kSent | kRefused,
+       kLongestOther, kMostClosedPerSecond, &NetworkerDoor::closed},
+      {ToMonitor::kPong, "Pong", kAsked, kLongestOther, 1, &NetworkerDoor::pong},
   };
   return kRows;
 }
@@ -69,8 +63,7 @@ unsigned NetworkerDoor::state_of(const ToMonitor& message) const {
   if (!greeted_) return kUngreeted;
   const auto found = connections_.find(message.connection());
   if (found != connections_.end()) return found->second.state;
-  const std::size_t most = kKindsOfConnection * options_.settings.max_connections() + kMostAhead;
-  return connections_.size() < most ? kAbsent : kFull;
+  return connections_.size() < most_open(options_.settings.max_connections()) ? kAbsent : kFull;
 }
 
 void NetworkerDoor::on_datagram(std::string_view bytes) {
@@ -152,7 +145,7 @@ void NetworkerDoor::refuse(ConnectionId id) {
 
 void NetworkerDoor::send_part(std::uint32_t number, Connection& connection) {
   const auto rest = connection.secret->bytes().subspan(connection.sent);
-  const auto part = rest.first(std::min(rest.size(), kMostPart));
+  const auto part = rest.first(std::min(rest.size(), kLongestPart));
   connection.sent += part.size();
   ToNetworker message;
   message.set_connection(number);

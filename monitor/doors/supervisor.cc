@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <utility>
 
-#include "monitor/settings.h"
+#include "proto/supervisor.h"
 
 namespace mandos::monitor {
 
@@ -12,12 +12,10 @@ using door::supervisor::ToMonitor;
 
 namespace {
 
-constexpr std::size_t kMostText = 12UL * 1024;
-
 std::string text_of(const std::vector<std::string>& lines) {
   std::string text;
   for (const auto& line : lines) {
-    if (text.size() + line.size() > kMostText) {
+    if (text.size() + line.size() > door::supervisor::kLongestText) {
       text += "and more, in the log\n";
       break;
     }
@@ -40,7 +38,9 @@ SupervisorDoor::SupervisorDoor(EventLoop& loop, UniqueFd door, Handlers handlers
     : handlers_(std::move(handlers)),
       door_(
           loop, std::move(door),
-          {.receive = kMostSettings + 256, .queue = 2 * kMostSettings, .descriptors = 16},
+          {.receive = door::supervisor::kLongestToMonitor,
+           .queue = 2 * door::supervisor::kLongestSettings,
+           .descriptors = door::supervisor::kMostDescriptors},
           [this](Channel::Datagram datagram) { on_datagram(std::move(datagram)); },
           [this](const std::string&) { handlers_.stop(); }) {}
 

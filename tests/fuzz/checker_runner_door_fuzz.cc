@@ -25,7 +25,7 @@ using door::checker_runner::ToMonitor;
 
 constexpr std::size_t kMostOperations = 64;
 constexpr std::size_t kMostText = 64UL * 1024;  // as the bus takes it
-// checker-runner/main.cc: what it takes.
+// What the checker-runner takes.
 constexpr std::size_t kLongestMessage = 128UL * 1024 + 64;
 
 // In the place of a wait status.

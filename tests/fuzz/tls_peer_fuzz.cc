@@ -232,7 +232,7 @@ class Scene {
   }
 
   void judge(const std::string& transcript) {
-    require(transcript.size() <= networker::Transcript::kLimit, "a transcript is short");
+    require(transcript.size() <= door::networker::kLongestTranscript, "a transcript is short");
     const auto result =
         monitor::check_proof(as_bytes(transcript), nonce_, [](const auto&) { return true; });
     const bool proven = result.verdict == monitor::ProofResult::Verdict::kProven;

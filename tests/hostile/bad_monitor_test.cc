@@ -336,6 +336,23 @@ TEST(BadMonitorOfTheNetworker, WhoSaysAnythingBeforeTheSettingsEndsIt) {
   }
 }
 
+// Or it would break the rules of the door: SECURITY.md, which is compared with the monitor.
+TEST(BadMonitorOfTheNetworker, WhateverItsProblemIsTheGreetingIsNoLongerThanAllowed) {
+  auto program = programs()[0];
+  ToNetworker settings;
+  ASSERT_TRUE(settings.ParseFromString(program.settings));
+  settings.mutable_settings()->set_priority("NONSENSE");
+  settings.mutable_settings()->set_priority_place(std::string(3000, 'p'));
+  program.settings = settings.SerializeAsString();
+  Child child(program);
+  child.settle(program);
+  const auto messages = messages_of(child.receive());
+  ASSERT_TRUE(messages && messages->size() == 1);
+  EXPECT_NE(messages->front().greeting().problem(), "");
+  EXPECT_LE(messages->front().ByteSizeLong(), 1024U);
+  child.expect_end();
+}
+
 TEST_P(BadMonitor, WhoSaysTooMuchAtATimeEndsIt) {
   Child child(GetParam());
   child.settle(GetParam());

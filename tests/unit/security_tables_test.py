@@ -49,21 +49,13 @@ def number(expression, known):
     return eval(re.sub(r"(\d)U?L?\b", r"\1", expression.replace("'", "")), {"__builtins__": {}})
 
 
-def constants():
-    found = {}
-    for file in sorted(SOURCE.glob("monitor/**/*.h")) + sorted(SOURCE.glob("monitor/**/*.cc")):
-        text = without_comments(file.relative_to(SOURCE))
-        found[file.name] = dict(re.findall(r"constexpr std::size_t (k\w+) = ([^;]+);", text))
-    return found
-
-
 def door_rows(door):
-    """{message: (longest, per second)} of the table in the code."""
+    """{message: (longest, per second)} of the table in the code, by the numbers of the contract."""
     text = without_comments(f"monitor/doors/{door}.cc")
-    by_file = constants()
-    known = by_file["transcript.h"] | by_file[f"{door}.cc"]
-    rows = re.findall(r'\{ToMonitor::k\w+,\s*"(\w+)",\s*([\w |]+),\s*([\w +*]+),\s*(\d+),', text)
-    return {name: (number(longest, known), int(rate)) for name, _, longest, rate in rows}
+    known = dict(re.findall(r"constexpr (?:std::size_t|int|unsigned) (k\w+) =\s+([^;]+);",
+                            without_comments(f"proto/{door}.h")))
+    rows = re.findall(r'\{ToMonitor::k\w+,\s*"(\w+)",\s*([\w |]+),\s*([\w *]+),\s*([\w *]+),', text)
+    return {name: (number(longest, known), number(rate, known)) for name, _, longest, rate in rows}
 
 
 def printed():

@@ -365,7 +365,7 @@ TEST_P(ProofTest, RefusesWhatIsTooLong) {
   const auto with_hello_of = [&](std::size_t padding) {
     return spoiled_messages([&](Messages& m) { m[0].body.resize(m[0].body.size() + padding); });
   };
-  const std::size_t room = kMaxTranscript - with_hello_of(0).size();
+  const std::size_t room = door::networker::kLongestTranscript - with_hello_of(0).size();
   EXPECT_TRUE(proven(with_hello_of(room), key_));
   EXPECT_TRUE(refused(with_hello_of(room + 1), "transcript too long"));
 }

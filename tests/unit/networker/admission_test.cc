@@ -156,7 +156,7 @@ TEST(Admission, GraceEndsInTheOrderOfArrival) {
 
 TEST(Admission, OneSourceCannotHaveEveryPlaceOfTheEstablished) {
   Admission admission(bounds(10, 2));
-  for (std::uint32_t i = 0; i < 2 * Admission::kEstablished; ++i) {
+  for (std::uint32_t i = 0; i < 2 * door::networker::kProvenForEachUnproven; ++i) {
     ASSERT_TRUE(admission.establish(admission.enter(i, source(1), kStart)));
   }
   const auto more = admission.enter(13, source(1), kStart);
@@ -322,9 +322,10 @@ TEST(Admission, BoundsHoldWhateverHappens) {
         break;
     }
     ASSERT_LE(strangers.size(), kConnections);
-    ASSERT_LE(established.size(), Admission::kEstablished * kConnections);
+    ASSERT_LE(established.size(), door::networker::kProvenForEachUnproven * kConnections);
     for (const unsigned one : established) {
-      ASSERT_LE(std::ranges::count(established, one), Admission::kEstablished * kPerSource);
+      ASSERT_LE(std::ranges::count(established, one),
+                door::networker::kProvenForEachUnproven * kPerSource);
     }
     ASSERT_EQ(admission.full(), strangers.size() == kConnections);
     std::map<unsigned, std::size_t> count;

@@ -396,7 +396,7 @@ TEST(Transcript, StopsAtCertificateVerify) {
 
 TEST(Transcript, IsBounded) {
   Transcript transcript;
-  const std::vector<unsigned char> body(Transcript::kLimit - 4);
+  const std::vector<unsigned char> body(door::networker::kLongestTranscript - 4);
   EXPECT_FALSE(Transcript().record(1, std::vector<unsigned char>(body.size() + 1)));
   EXPECT_TRUE(transcript.record(1, body));
   EXPECT_FALSE(transcript.record(2, {}));
