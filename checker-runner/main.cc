@@ -9,46 +9,27 @@
 
 #include <cerrno>
 #include <csignal>
-#include <cstdint>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
 #include <map>
-#include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
-#include "checker-runner/checker.h"
 #include "checker-runner/jail.h"
 #include "checker-runner/judge.h"
-#include "common/channel.h"
+#include "checker-runner/runner.h"
 #include "common/descriptors.h"
-#include "common/event_loop.h"
 #include "config.h"
-#include "proto/checker_runner.h"
-
-#include "checker_runner.pb.h"
 
 namespace mandos::checker_runner {
 namespace {
 
-using door::checker_runner::ToCheckerRunner;
-using door::checker_runner::ToMonitor;
-
-constexpr int kDoor = 3;
-constexpr int kLogSocket = 4;
-// Room for the end of every checker at a time.
-constexpr Channel::Limits kLimits{
-    .receive = door::checker_runner::kLongestToCheckerRunner,
-    .queue = Checkers::kMost * door::checker_runner::kLongestToMonitor};
 // Of checkers that lack the same program, so many are named by --check.
 constexpr std::size_t kMostPlaces = 10;
-// In which the monitor hands over all that are to be judged.
-constexpr Milliseconds kAllJudged(500);
 // A reload's inspection has 12 s in all.
 constexpr timespec kLongestLook{.tv_sec = 5, .tv_nsec = 0};
 
@@ -74,125 +55,6 @@ Status prepare_process() {
   return Ok{};
 }
 
-/// Judges the commands that the monitor hands over, all that come together, with one line for each
-/// warning. In a process of its own: whoever looks for a program may wait for a file system that
-/// hangs, and no check waits for that.
-class Judge {
- public:
-  Judge(EventLoop& loop, Log& log, Checkers& checkers)
-      : loop_(loop), log_(log), checkers_(checkers) {}
-  void add(const ToCheckerRunner::Judge& judged) {
-    waiting_.push_back(judged);
-    if (waiting_.size() == 1) loop_.after(kAllJudged, [this] { begin(); });
-  }
-
- private:
-  void begin() {
-    const auto all = std::exchange(waiting_, {});
-    if (checkers_.spares_one()) {
-      return log_.warning(
-          "checkers are not judged: their programs are still looked for since the last time, "
-          "perhaps in a file system that hangs");
-    }
-    const pid_t child = fork();
-    if (child < 0) return log_.warning(errno_error(errno, "checkers are not judged").text);
-    if (child > 0) return checkers_.spare(child);
-    // The door is closed when the checker-runner ends, whatever becomes of this process.
-    close(kDoor);
-    close_descriptors(kLogSocket + 1);
-    judge(all);
-    _exit(EXIT_SUCCESS);
-  }
-  void judge(const std::vector<ToCheckerRunner::Judge>& all) {
-    std::map<std::string, std::pair<std::string, unsigned>> clients;  // one, and how many others
-    for (const auto& judged : all) {
-      const auto warning = judge_command(judged.command());
-      if (!warning) continue;
-      const auto [known, is_new] = clients.try_emplace(*warning, judged.client(), judged.others());
-      if (!is_new) known->second.second += 1 + judged.others();
-    }
-    for (const auto& [warning, known] : clients) {
-      const auto& [client, others] = known;
-      log_.warning("checker of client ", escaped(client),
-                   others == 0 ? "" : concat(" and ", others, " more"), ": ", warning);
-    }
-  }
-
-  EventLoop& loop_;
-  Log& log_;
-  Checkers& checkers_;
-  std::vector<ToCheckerRunner::Judge> waiting_;
-};
-
-/// False when the message breaks the rules of the door.
-bool obey(const ToCheckerRunner& message, Checkers& checkers, Judge& judge, Log& log,
-          Door& monitor) {
-  switch (message.message_case()) {
-    case ToCheckerRunner::kSettings:
-      log.set_level(static_cast<LogLevel>(message.settings().log_level()));
-      checkers.show_output(message.settings().show_output());
-      return true;
-    case ToCheckerRunner::kRun:
-      if (checkers.runs(message.run().checker())) return false;
-      checkers.run(message.run().checker(), message.run().command());
-      return true;
-    case ToCheckerRunner::kKill:
-      checkers.kill(message.kill().checker());
-      return true;
-    case ToCheckerRunner::kPing: {
-      ToMonitor pong;
-      pong.mutable_pong();
-      monitor.send_first(pong);
-      return true;
-    }
-    case ToCheckerRunner::kJudge:
-      judge.add(message.judge());
-      return true;
-    case ToCheckerRunner::MESSAGE_NOT_SET:
-      break;
-  }
-  return false;
-}
-
-int serve(Log& log) {
-  EventLoop loop;
-  std::unique_ptr<Door> monitor;
-  Checkers checkers(loop, log, [&](std::uint64_t checker, std::optional<int> wait_status) {
-    ToMonitor message;
-    message.mutable_finished()->set_checker(checker);
-    if (wait_status) message.mutable_finished()->set_wait_status(*wait_status);
-    monitor->send(message);
-  });
-  if (auto prepared = checkers.prepare(); !prepared) {
-    log.critical("the checker-runner cannot work: ", prepared.error());
-    return EXIT_FAILURE;
-  }
-  // SIGINT and SIGHUP are the terminal's: whether they end the server is the supervisor's affair.
-  loop.on_signals({SIGCHLD, SIGTERM, SIGINT, SIGHUP}, [&](int signal) {
-    if (signal == SIGCHLD) checkers.reap();
-    if (signal == SIGTERM) loop.stop(EXIT_SUCCESS);
-  });
-  Judge judge(loop, log, checkers);
-  monitor = std::make_unique<Door>(
-      loop, UniqueFd(kDoor), kLimits,
-      [&](const Channel::Datagram& datagram) {
-        ToCheckerRunner message;
-        if (!message.ParseFromArray(datagram.bytes.data(),
-                                    static_cast<int>(datagram.bytes.size())) ||
-            !obey(message, checkers, judge, log, *monitor)) {
-          log.critical("the monitor sends what it must not");
-          loop.stop(EXIT_FAILURE);
-        }
-      },
-      [&](const std::string& why) {
-        log.debug("the monitor's door: ", why);
-        loop.stop(EXIT_SUCCESS);
-      });
-  const int status = loop.run();
-  checkers.end_all();
-  return status;
-}
-
 int start() {
   Log log = Log::to_socket(kLogSocket, LogLevel::kInfo);
   auto prepared = prepare_process();
@@ -205,7 +67,9 @@ int start() {
     return EXIT_FAILURE;
   }
   log.info("jail: ", *jailed);
-  return serve(log);
+  EventLoop loop;
+  Runner runner(loop, log, UniqueFd(kDoor));
+  return runner.run();
 }
 
 /// Whether this is the process that looks: a child. Its parent, which ends when the child does,
