@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The checker-runner: runs the commands that the monitor hands it, as an account that owns nothing.
-// Descriptors: 0 to 2 as usual, 3 the door to the monitor, 4 the log socket.
-#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <csignal>
 #include <cstddef>
 #include <cstdio>
@@ -22,7 +18,7 @@
 #include "checker-runner/jail.h"
 #include "checker-runner/judge.h"
 #include "checker-runner/runner.h"
-#include "common/descriptors.h"
+#include "common/child.h"
 #include "config.h"
 
 namespace mandos::checker_runner {
@@ -33,16 +29,8 @@ constexpr std::size_t kMostPlaces = 10;
 // A reload's inspection has 12 s in all.
 constexpr timespec kLongestLook{.tv_sec = 5, .tv_nsec = 0};
 
-Status prepare_process() {
-  for (const int fd : {kDoor, kLogSocket}) {
-    struct stat status {};
-    if (fstat(fd, &status) != 0 || !S_ISSOCK(status.st_mode)) {
-      return Error{concat("descriptor ", fd, " is no socket: this program is started by mandos")};
-    }
-    fcntl(fd, F_SETFD, FD_CLOEXEC);
-  }
-  if (!close_descriptors(kLogSocket + 1)) return errno_error(errno, "close_range");
-  if (chdir("/") != 0) return errno_error(errno, "chdir /");
+/// What the checkers inherit of our environment.
+void prepare_environment() {
   // So that a checker that works by hand works as a service, too, and the other way round.
   setenv("PATH", kCheckerPath, 1);
   // The supervisor's come last; the checkers get the rest of the caller's environment.
@@ -52,23 +40,16 @@ Status prepare_process() {
     if (std::string_view(*variable).starts_with("GLIBC_TUNABLES=")) tunables = variable;
   }
   for (; tunables != nullptr && *tunables != nullptr; ++tunables) *tunables = tunables[1];
-  return Ok{};
 }
 
-int start() {
-  Log log = Log::to_socket(kLogSocket, LogLevel::kInfo);
-  auto prepared = prepare_process();
-  auto jailed =
-      prepared ? jail::enter(checker_jail()) : Result<std::string>(Error{prepared.error()});
-  if (!jailed) {
-    const std::string complaint = concat("the checker-runner does not start: ", jailed.error());
-    log.critical(complaint);
-    std::fprintf(stderr, "mandos-checker-runner: %s\n", complaint.c_str());
+int serve(Child& child) {
+  prepare_environment();
+  if (const auto entered = child.enter(checker_jail()); !entered) {
+    std::fprintf(stderr, "mandos-checker-runner: jail: %s\n", entered.error().c_str());
     return EXIT_FAILURE;
   }
-  log.info("jail: ", *jailed);
   EventLoop loop;
-  Runner runner(loop, log, UniqueFd(kDoor));
+  Runner runner(loop, child.log, std::move(child.door));
   return runner.run();
 }
 
@@ -125,5 +106,5 @@ int main(int argc, char** argv) {
   if (argc > 1 && std::string_view(argv[1]) == "--judge") {
     return judge({argv + 2, static_cast<std::size_t>(argc) - 2});
   }
-  return start();
+  mandos::live(serve);
 }

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "checker-runner/judge.h"
+#include "common/child.h"
 #include "common/descriptors.h"
 #include "proto/checker_runner.h"
 
@@ -128,8 +129,8 @@ void Runner::begin_judging() {
   if (child < 0) return log_.warning(errno_error(errno, "checkers are not judged").text);
   if (child > 0) return checkers_.spare(child);
   // The door is closed when the checker-runner ends, whatever becomes of this process.
-  close(kDoor);
-  close_descriptors(kLogSocket + 1);
+  close(kDoorFd);
+  close_descriptors(kLogFd + 1);
   judge(all, log_);
   _exit(EXIT_SUCCESS);
 }

@@ -14,10 +14,6 @@
 
 namespace mandos::checker_runner {
 
-/// Where the supervisor puts the door to the monitor, and the log socket.
-inline constexpr int kDoor = 3;
-inline constexpr int kLogSocket = 4;
-
 class Runner {
  public:
   /// All references must outlive this, and `loop` must not run after it.

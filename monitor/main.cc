@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "common/child.h"
 #include "common/inspection.h"
 #include "common/jail.h"
 #include "monitor/self_check.h"
@@ -60,7 +61,7 @@ int serve(CommandLine command_line) {
   EventLoop loop;
   // Until the settings are known: what goes wrong at start is for the eyes of the caller too.
   Log log = Log::to_system("mandos", LogLevel::kWarning, true);
-  static auto& server = *new Server(loop, log, std::move(command_line), UniqueFd(STDIN_FILENO));
+  static auto& server = *new Server(loop, log, std::move(command_line), UniqueFd(kMonitorDoorFd));
   return server.run();
 }
 

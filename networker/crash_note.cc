@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "common/child.h"
+
 namespace mandos::networker {
 namespace {
 
@@ -33,7 +35,7 @@ std::size_t set_of(const Source& source) {
 
 // A new file is all zeros: no note, nobody deadly, and no proof.
 struct CrashNote::Record {
-  // First, since the supervisor clears the first 32 bits to take a note back.
+  // First, since the supervisor clears it to take a note back.
   std::atomic<std::uint32_t> written;
   Source source;
   std::uint32_t found;  // so many ever, the last of them below
@@ -42,7 +44,7 @@ struct CrashNote::Record {
 };
 
 CrashNote::CrashNote(int fd) {
-  static_assert(offsetof(Record, written) == 0 && sizeof Record::written == 4);
+  static_assert(offsetof(Record, written) == 0 && sizeof Record::written == kNoteMarkSize);
   constexpr off_t kSize = sizeof(Record);
   struct stat file {};
   // Beyond the end of a file there is memory that kills whoever touches it.

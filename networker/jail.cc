@@ -12,6 +12,7 @@
 #include <iterator>
 #include <vector>
 
+#include "common/child.h"
 #include "config.h"
 
 namespace mandos::networker {

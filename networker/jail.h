@@ -6,10 +6,6 @@
 
 namespace mandos::networker {
 
-/// The door to the monitor.
-inline constexpr int kDoorFd = 3;
-inline constexpr int kLogFd = 4;
-
 /// Of read(2) only `timer_fd` is left, and of the messages with descriptors only kDoorFd. At most
 /// `max_files` descriptors may be open.
 jail::Jail networker_jail(int timer_fd, rlim_t max_files);

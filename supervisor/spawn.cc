@@ -15,6 +15,7 @@
 #include <cstring>
 #include <utility>
 
+#include "common/child.h"
 #include "common/descriptors.h"
 #include "common/jail.h"
 #include "config.h"
@@ -22,8 +23,6 @@
 namespace mandos::supervisor {
 namespace {
 
-constexpr int kDoor = 3;
-constexpr int kLog = 4;
 constexpr int kFailed = 127;
 
 [[noreturn]] void fail(int complaints, const Program& program, const char* what) {
@@ -49,14 +48,14 @@ void place(const Program& program, const Descriptors& descriptors, int complaint
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   if (null < 0) fail(complaints, program, "/dev/null");
   if (descriptors.log < 0) {
-    if (dup2(descriptors.door, STDIN_FILENO) < 0) fail(complaints, program, "dup2");
+    if (dup2(descriptors.door, kMonitorDoorFd) < 0) fail(complaints, program, "dup2");
   } else {
     // Copies above the places that they go to, so that none overwrites another.
-    const int door = fcntl(descriptors.door, F_DUPFD, kLog + 1);
-    const int log = fcntl(descriptors.log, F_DUPFD, kLog + 1);
+    const int door = fcntl(descriptors.door, F_DUPFD, kLogFd + 1);
+    const int log = fcntl(descriptors.log, F_DUPFD, kLogFd + 1);
     if (door < 0 || log < 0 ||
-        dup2(descriptors.input < 0 ? null : descriptors.input, STDIN_FILENO) < 0 ||
-        dup2(door, kDoor) < 0 || dup2(log, kLog) < 0) {
+        dup2(descriptors.input < 0 ? null : descriptors.input, kMemoryFd) < 0 ||
+        dup2(door, kDoorFd) < 0 || dup2(log, kLogFd) < 0) {
       fail(complaints, program, "dup2");
     }
   }
@@ -64,7 +63,7 @@ void place(const Program& program, const Descriptors& descriptors, int complaint
   if (output >= 0 && (dup2(output, STDOUT_FILENO) < 0 || dup2(output, STDERR_FILENO) < 0)) {
     fail(complaints, program, "dup2");
   }
-  const unsigned first = descriptors.log < 0 ? STDERR_FILENO + 1 : kLog + 1;
+  const unsigned first = descriptors.log < 0 ? STDERR_FILENO + 1 : kLogFd + 1;
   if (!descriptors.inherit && !close_descriptors(first, ~0U, true)) {
     fail(complaints, program, "close_range");
   }
@@ -90,8 +89,8 @@ Result<pid_t> spawn(const Program& program, const std::vector<std::string>& argu
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  const int complaints =
-      fcntl(descriptors.output < 0 ? STDERR_FILENO : descriptors.output, F_DUPFD_CLOEXEC, kLog + 1);
+  const int complaints = fcntl(descriptors.output < 0 ? STDERR_FILENO : descriptors.output,
+                               F_DUPFD_CLOEXEC, kLogFd + 1);
   place(program, descriptors, complaints);
   if (program.capabilities != nullptr) drop(program, complaints);
   // After the change of user, which would take it away again.

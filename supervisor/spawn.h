@@ -41,8 +41,8 @@ struct Descriptors {
 };
 
 /// Starts `program` with `arguments` behind its name, an empty signal mask and default handlers.
-/// With a log socket, the door becomes descriptor 3 and the log socket 4. A program that cannot be
-/// dropped or executed ends with status 127 and says why on `output`, or on our standard error.
+/// The door and a log socket go where common/child.h says. A program that cannot be dropped or
+/// executed ends with status 127 and says why on `output`, or on our standard error.
 Result<pid_t> spawn(const Program& program, const std::vector<std::string>& arguments,
                     const Descriptors& descriptors);
 

@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <string_view>
 
+#include "common/child.h"
 #include "common/inspection.h"
 #include "config.h"
 #include "proto/supervisor.h"
@@ -475,7 +476,7 @@ void Supervisor::ended(pid_t pid, int wait_status) {
     // One that broke the rules may have written anything there. Not one that crashed: its door is
     // closed, too, and the monitor may tell us before the kernel does.
     if (child.broke) child.memory.reset();
-    static_cast<void>(!pwrite(child.memory.get(), "\0\0\0", 4, 0));
+    static_cast<void>(!pwrite(child.memory.get(), "\0\0\0", kNoteMarkSize, 0));
   }
   if (stopping_ || renewing_) return;  // on purpose, with the monitor
   if (wait_status != 0) return replace(child, pid, wait_status);

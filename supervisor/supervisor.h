@@ -84,7 +84,7 @@ class Supervisor {
     std::optional<unsigned long>
         failing_since{};    // the first of the starts that all failed: a tick
     std::string trouble{};  // why the last of them did
-    // Outlives the process; never looked at here. The first 32 bits say whether a note is there.
+    // Outlives the process; never looked at here. Its first bytes say whether a note is there.
     UniqueFd memory{};
   };
   using ChildKey = std::pair<Role, std::uint32_t>;

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""contracts.py SOURCE: what both ends of a door must agree on is written once, in proto/DOOR.h. No file
-of a process declares one of these names again, a channel of a process receives as much as the contract
-says, and a row of a table in the monitor takes its bounds from it."""
+"""contracts.py SOURCE: what both ends of a door must agree on is written once, in proto/DOOR.h, and the
+descriptor numbers of all doors in common/child.h. No file of a process declares one of these names
+again, a channel of a process receives as much as the contract says, a row of a table in the monitor takes
+its bounds from it, and no number stands where a descriptor of a child is meant."""
 import pathlib, re, sys
 
 SOURCE = pathlib.Path(sys.argv[1])
@@ -22,6 +23,8 @@ assert set(names) == {"bus_agent", "checker_runner", "networker", "supervisor"},
 assert all(len(each) > 4 for each in names.values()), names
 every = set().union(*names.values())
 lengths = {name for name in every if name.startswith("kLongest")}
+descriptors = set(re.findall(r"constexpr int (k\w+Fd)\b", code(SOURCE / "common/child.h")))
+assert len(descriptors) == 4, descriptors
 bad, received, rows = [], 0, 0
 for room, doors in ROOMS.items():
     own = set().union(*(names[door] for door in doors))
@@ -33,6 +36,8 @@ for room, doors in ROOMS.items():
         for name, value in re.findall(r"constexpr [\w:]+ (k\w+)\s*[={]\s*([^;]+);", text):
             if name in own and f"::{name}" not in value:
                 bad.append(f"{where}: {name} is a number of a contract")
+            if name in descriptors and str(where) != "common/child.h":
+                bad.append(f"{where}: {name} stands in common/child.h")
         for value in re.findall(r"\.receive\s*=\s*([^,}]+)", text):
             received += 1
             if value.strip().rpartition("::")[2] not in lengths:
@@ -43,6 +48,8 @@ for room, doors in ROOMS.items():
             rows += 1
             if longest not in lengths or (rate not in every and rate != "1"):
                 bad.append(f"{where}: {message} may have {longest} bytes, {rate} times a second")
+        for call in re.findall(r"\b(?:UniqueFd|to_socket|getsockopt|dup2)\([^;]*?\b[34][,)]", text):
+            bad.append(f"{where}: {call}: descriptor numbers stand in common/child.h")
 # Both ends of four doors, where one header of Channel has the default of none.
 assert received == 8 and rows == 13, (received, rows)
 print("\n".join(bad))

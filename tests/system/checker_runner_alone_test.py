@@ -591,7 +591,7 @@ class Refusals(unittest.TestCase):
     def test_by_hand(self):
         done = subprocess.run([PROGRAM], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               check=False)
-        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.returncode, 2)
         self.assertIn("started by mandos", done.stderr)
 
 

@@ -35,6 +35,7 @@
 #include <vector>
 
 #include "common/channel.h"
+#include "common/child.h"
 #include "common/event_loop.h"
 #include "common/log.h"
 #include "tests/support/as_networker.h"
