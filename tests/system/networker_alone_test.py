@@ -207,6 +207,7 @@ def junk():
             with connect(text) as peer:
                 expect_equal(peer.recv(1), b"\x16", f"answer to {text}")
         expect_outcome(fetch(key=key()), "blob")
+        wait_until(lambda: networker.count("proof .*") >= 1, "a proof")
         expect_equal(networker.count("proof .*"), 1, "proofs")
 
 
@@ -461,6 +462,7 @@ def crowded():
             waiting.append(start_fetch(key=key()))
             wait_until(lambda: networker.count("proof .*") == number + 1, "one more waits")
         expect_outcome(fetch(key=key()), "nothing")
+        wait_until(lambda: networker.count("proof .*") >= 4, "a proof")
         expect_equal(networker.count("proof .*"), 4, "proofs")
         for line in [line for line in networker.lines if line.startswith("proof")]:
             networker.order(f"give {line.split()[1]}")

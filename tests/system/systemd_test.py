@@ -398,8 +398,9 @@ class Service(unittest.TestCase):
         def upgrade(what):
             self.run_("systemd-tmpfiles", "--create")  # as at boot
             self.run_("systemd-tmpfiles", "--create", "mandos.conf")
-            # It restarts mandos.service, which is ours.
-            done = self.run_("env", "DEBIAN_FRONTEND=noninteractive",
+            # It restarts mandos.service, which is ours. The variables are what it has from dpkg.
+            done = self.run_("env", "DEBIAN_FRONTEND=noninteractive", "DPKG_MAINTSCRIPT_PACKAGE=mandos",
+                             "DPKG_MAINTSCRIPT_NAME=postinst",
                              "/var/lib/dpkg/info/mandos.postinst", "configure", "1.8.15-1", check=False)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             self.assertEqual((folder.stat().st_uid, folder.stat().st_mode & 0o7777), (0, 0o700), what)
