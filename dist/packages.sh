@@ -4,9 +4,12 @@
 
 # packages_of RELEASE ARCHITECTURE: sets the lists for that release of Debian.
 packages_of() {
-  local gpgme allocators policy=selinux-policy-default
+  local gpgme allocators policy=selinux-policy-default emulator=qemu-user-binfmt
   case $1 in
-    bookworm) gpgme=libgpgme11 allocators=(libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4) ;;
+    bookworm)
+      gpgme=libgpgme11 emulator=qemu-user-static
+      allocators=(libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4)
+      ;;
     trixie) gpgme=libgpgme11t64 allocators=(libjemalloc2 libtcmalloc-minimal4t64) ;;
     # The package of the policy does not install by itself there.
     *) policy='' gpgme=libgpgme45 allocators=(libjemalloc2 libmimalloc3 libtcmalloc-minimal4t64) ;;
@@ -23,6 +26,9 @@ packages_of() {
     "${allocators[@]}")
   # What only ./check --long needs: virtual machines and chroots.
   LONG_PACKAGES=(avahi-utils cryptsetup-bin debian-archive-keyring e2fsprogs mmdebstrap qemu-system-x86)
+  # What tests/machines/run needs: emulated machines of other architectures.
+  MACHINE_PACKAGES=(cpio debian-archive-keyring e2fsprogs gnupg gnutls-bin kmod mandos-client mmdebstrap mount
+    qemu-system-arm "$emulator" xz-utils)
 }
 packages_of "$(. /etc/os-release; echo "${VERSION_CODENAME:-sid}")" "$(dpkg --print-architecture)"
 

@@ -6,14 +6,15 @@
 images=${MANDOS_IMAGES:-${XDG_CACHE_HOME:-/var/tmp}/mandos-images}
 mkdir -p -m 700 "$images"
 
-# apt_sources RELEASE ARCHITECTURE: this machine's apt sources, for those, as files of $work. sid has
-# no updates and no security; mirrors of a foreign architecture often have the release alone.
+# apt_sources RELEASE ARCHITECTURE[,ARCHITECTURE]: this machine's apt sources, for those, as files of
+# $work. sid has no updates and no security; mirrors of a foreign architecture often have the release
+# alone. apt ignores a file with a comma in its name.
 apt_sources() {
   local file own copy
   own=$(. /etc/os-release; echo "${VERSION_CODENAME:-sid}")
   for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
     [ -e "$file" ] && grep -q "^[^#]*\b$own\b" "$file" || continue
-    copy=$work/$1-$2-$(basename "$file")
+    copy=$work/$1-${2/,/-}-$(basename "$file")
     if [ "$1" != sid ] && [ "$2" = "$(dpkg --print-architecture)" ]; then
       sed "s/\b$own\b/$1/g" "$file"
     elif [ "${file##*.}" = sources ]; then

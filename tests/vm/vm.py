@@ -129,19 +129,34 @@ class Layer:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class Machine:
-    """A running virtual machine; what it says on its two serial lines is kept. Disks are not
-    changed by it."""
+#: The emulator of each architecture, and what its kernels call the first serial line. The ARM machines
+#: are those of small boards.
+EMULATORS = {
+    "amd64": (("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max,-erms,-fsrm", "-smp", "2"),
+              "ttyS0"),
+    "arm64": (("qemu-system-aarch64", "-accel", "tcg", "-machine", "virt", "-cpu", "cortex-a72", "-smp", "1"),
+              "ttyAMA0"),
+    # Without LPAE a kernel does not reach what lies higher.
+    "armhf": (("qemu-system-arm", "-accel", "tcg", "-machine", "virt,highmem=off", "-cpu", "cortex-a15",
+               "-smp", "1"), "ttyAMA0"),
+}
 
-    def __init__(self, kernel, initrd, disk, arguments, folder, network=("-nic", "none"), memory=1024):
+
+class Machine:
+    """A running virtual machine; what it says on its two serial lines (ARM: one) is kept. Disks are
+    not changed by it."""
+
+    def __init__(self, kernel, initrd, disk, arguments, folder, network=("-nic", "none"), memory=1024,
+                 architecture="amd64"):
         self.files = [folder / "console", folder / "results"]
         for file in self.files:
             file.write_bytes(b"")
         self.began = time.monotonic()
+        emulator, line = EMULATORS[architecture]
         self.process = subprocess.Popen(
-            ["nice", "-n", "15", "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max,-erms,-fsrm",
-             "-smp", "2", "-m", str(memory), "-display", "none", "-no-reboot", "-monitor", "none",
-             "-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 " + arguments,
+            ["nice", "-n", "15", *emulator,
+             "-m", str(memory), "-display", "none", "-no-reboot", "-monitor", "none",
+             "-kernel", kernel, "-initrd", initrd, "-append", f"console={line} " + arguments,
              "-drive", f"file={disk},format=raw,if=virtio,snapshot=on",
              "-device", "virtio-rng-pci", "-serial", f"file:{self.files[0]}",
              "-serial", f"file:{self.files[1]}", *network],
