@@ -81,7 +81,7 @@ void AsyncSync::completed() {
   std::array<io_event, kMost> events{};
   const long got = syscall(SYS_io_getevents, context_, 0L, long{kMost}, events.data(), nullptr);
   for (const auto& event : std::span(events).first(static_cast<std::size_t>(std::max(got, 0L)))) {
-    ended(event.data, event.res < 0 ? static_cast<int>(-event.res) : 0);
+    ended(static_cast<std::size_t>(event.data), event.res < 0 ? static_cast<int>(-event.res) : 0);
   }
 }
 
