@@ -31,7 +31,7 @@ struct Child {
   Log log;
   UniqueFd door;
 
-  /// As jail::enter(), and logs what comes of it.
+  /// Calls jail::enter() and logs the result.
   Result<std::string> enter(const jail::Jail& jail);
 };
 

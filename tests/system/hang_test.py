@@ -42,6 +42,17 @@ def stop_beside(server, bus):
     h.wait_until(lambda: set(h.processes()) <= {os.getpid(), bus.process.pid}, "all are gone")
 
 
+@contextlib.contextmanager
+def on_the_bus():
+    """That server, a caller on the bus and the client's key; the server is stopped at the end."""
+    config, key = configuration()
+    with Bus() as bus:
+        server, caller = with_bus(config), Caller()
+        h.wait_until(caller.has_server, "the server is on the bus")
+        yield server, caller, key
+        stop_beside(server, bus)
+
+
 def pids(server):
     return {role: server.pids(role) for role in ("supervisor", "monitor", *CHILDREN)}
 
@@ -63,10 +74,7 @@ def service(role, caller, key):
 
 @h.case("a child that is stopped is replaced within 10 s while the others go on")
 def _():
-    config, key = configuration()
-    with Bus() as bus:
-        server, caller = with_bus(config), Caller()
-        h.wait_until(caller.has_server, "the server is on the bus")
+    with on_the_bus() as (server, caller, key):
         for role in CHILDREN:
             before, lines, start = pids(server), len(server.log.lines), time.monotonic()
             os.kill(before[role][0], signal.SIGSTOP)
@@ -81,7 +89,6 @@ def _():
                            {other: before[other] for other in before if other != role},
                            f"the others when {role} was replaced")
             server.log.wait_for(rf"{role}: .*does not answer", start=lines)
-        stop_beside(server, bus)
 
 
 @h.case("a networker that loops over a peer's bytes is replaced, and the next one refuses the peer")
@@ -139,10 +146,7 @@ def _():
 
 @h.case("a child that ends while the monitor is stopped has its line in the log")
 def _():
-    config, key = configuration()
-    with Bus() as bus:
-        server, caller = with_bus(config), Caller()
-        h.wait_until(caller.has_server, "the server is on the bus")
+    with on_the_bus() as (server, caller, key):
         for role in CHILDREN:
             monitor, child, lines = server.pid("monitor"), server.pid(role), len(server.log.lines)
             os.kill(monitor, signal.SIGSTOP)
@@ -151,7 +155,6 @@ def _():
             os.kill(monitor, signal.SIGCONT)
             h.wait_until(lambda: server.log.find(f"{role}: started afresh: ", lines), f"the line of {role}")
             h.wait_until(lambda: service(role, caller, key), f"{role} works")
-        stop_beside(server, bus)
 
 
 @h.case("a networker that works as fast as it can does not pass for one that hangs")

@@ -106,7 +106,7 @@ def _():
     of_checker.touch()
     of_checker.chmod(0o666)
     config, key = one_client(checker=f"env > {of_checker}", interval="PT1S")
-    # Meson sets these for every test.
+    # Meson 1.5 and later set both variables in the environment of each test.
     for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):
         os.environ.pop(name, None)
     given = {"MARKED_VARIABLE": "of the caller", "GNUTLS_DEBUG_LEVEL": "9", "HOME": "/marked",
