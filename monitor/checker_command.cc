@@ -72,26 +72,17 @@ std::string value(const Client& client) {
   }
 }
 
-constexpr unsigned kBoth = Attribute::kForCheckers | Attribute::kSetting;
 constexpr Attribute kAttributes[] = {
-    {"approval_delay", value<&ClientSettings::approval_delay>, kBoth},
-    {"approval_duration", value<&ClientSettings::approval_duration>, kBoth},
-    {"approved_by_default", value<&ClientSettings::approved_by_default>, Attribute::kSetting},
-    {"checker", value<&ClientSettings::checker>, Attribute::kSetting},
     {"created", value<&Client::created>},
     {"dbus_object_path", value<&Client::object_path>},
-    {"enabled", value<&ClientSettings::enabled>},
     {"expires", value<&Client::expires_shown>},
-    {"extended_timeout", value<&ClientSettings::extended_timeout>, Attribute::kSetting},
-    {"fingerprint", value<&ClientSettings::fingerprint>, kBoth},
-    {"host", value<&ClientSettings::host>, kBoth},
-    {"interval", value<&ClientSettings::interval>, kBoth},
-    {"key_id", value<&ClientSettings::key_id>, kBoth},
     {"last_approval_request", value<&Client::last_approval_request>},
     {"last_checked_ok", value<&Client::last_checked_ok>},
     {"last_enabled", value<&Client::last_enabled>},
     {"name", value<&Client::name>},
-    {"timeout", value<&ClientSettings::timeout>, kBoth},
+#define ROW(type, name, property, preset, least, uses) {#name, value<&ClientSettings::name>, uses},
+    MANDOS_CLIENT_SETTINGS(ROW, MANDOS_NO_ROW, ROW)
+#undef ROW
 };
 
 }  // namespace
@@ -129,7 +120,7 @@ Result<std::string> expand_checker(const Client& client) {
     }
     const std::string_view name = rest.substr(1, end - 1);
     const auto* attribute = std::ranges::find(kAttributes, name, &Attribute::name);
-    if (attribute == std::end(kAttributes) || (attribute->use & Attribute::kForCheckers) == 0 ||
+    if (attribute == std::end(kAttributes) || (attribute->uses & kForCheckers) == 0 ||
         (name == "dbus_object_path" && client.object_path.empty())) {
       return bad("there is no \"", escaped(name), "\" to put in");
     }

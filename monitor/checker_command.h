@@ -20,8 +20,7 @@ Result<std::string> expand_checker(const Client& client);
 struct Attribute {
   std::string_view name;
   std::string (*value)(const Client&);
-  enum : unsigned { kForCheckers = 1, kSetting = 2 };  // `enabled` is no kSetting
-  unsigned use = kForCheckers;
+  unsigned uses = kForCheckers | kState;
 };
 std::span<const Attribute> attributes();
 /// The attribute `name`, which must exist.

@@ -371,18 +371,16 @@ std::optional<Instant> next_deadline(const Client& client) {
 }
 
 bool writable(const Set& set) {
+#define SETTING(type, name, which, ...) \
+  if (set.property == Property::k##which) return std::holds_alternative<type>(set.value);
+  MANDOS_CLIENT_SETTINGS(MANDOS_NO_ROW, MANDOS_NO_ROW, SETTING)
+#undef SETTING
   if (set.property == Property::kCheckerRunning) return std::holds_alternative<bool>(set.value);
   if (set.property == Property::kLastCheckedOk) {
     return std::holds_alternative<std::string>(set.value);
   }
   const auto* secret = std::get_if<SecretPtr>(&set.value);
-  bool found = false;
-  for_each_setting([&]<class T>(Property property, T ClientSettings::*) {
-    if constexpr (kSettable<T>) {
-      found |= property == set.property && std::holds_alternative<T>(set.value);
-    }
-  });
-  return found && set.property != Property::kFingerprint && (secret == nullptr || *secret);
+  return set.property == Property::kSecret && secret != nullptr && *secret;
 }
 
 std::string_view text(Verdict verdict) {

@@ -30,31 +30,24 @@ using CheckerId = std::uint64_t;
 inline constexpr std::uint32_t kMostGraces = 3;
 
 /// The properties of a client on the bus, with the names that they have there.
+// clang-format off
 enum class Property : std::uint8_t {
-  kApprovalDelay,
-  kApprovalDuration,
+#define ROW(type, name, property, ...) k##property,
+  MANDOS_CLIENT_SETTINGS(ROW, ROW, ROW)
+#undef ROW
   kApprovalPending,
-  kApprovedByDefault,
-  kChecker,
   kCheckerRunning,
   kCreated,
-  kEnabled,
   kExpires,
-  kExtendedTimeout,
-  kFingerprint,
-  kHost,
-  kInterval,
-  kKeyId,
   kLastApprovalRequest,
   kLastCheckedOk,
   kLastCheckerStatus,
   kLastEnabled,
   kName,
   kObjectPath,
-  kSecret,
-  kTimeout,
 };
-using Properties = std::bitset<static_cast<std::size_t>(Property::kTimeout) + 1>;
+// clang-format on
+using Properties = std::bitset<static_cast<std::size_t>(Property::kObjectPath) + 1>;
 
 /// A schedule takes longer durations for this one, so that no sum of them exceeds the range of
 /// Instant (292 years).
@@ -249,18 +242,9 @@ std::optional<Instant> next_deadline(const Client& client);
 /// Calls `visit(Property, ClientSettings::*)` for each setting.
 template <class Visitor>
 void for_each_setting(Visitor&& visit) {
-  visit(Property::kKeyId, &ClientSettings::key_id);
-  visit(Property::kFingerprint, &ClientSettings::fingerprint);
-  visit(Property::kSecret, &ClientSettings::secret);
-  visit(Property::kHost, &ClientSettings::host);
-  visit(Property::kChecker, &ClientSettings::checker);
-  visit(Property::kEnabled, &ClientSettings::enabled);
-  visit(Property::kTimeout, &ClientSettings::timeout);
-  visit(Property::kExtendedTimeout, &ClientSettings::extended_timeout);
-  visit(Property::kInterval, &ClientSettings::interval);
-  visit(Property::kApprovedByDefault, &ClientSettings::approved_by_default);
-  visit(Property::kApprovalDelay, &ClientSettings::approval_delay);
-  visit(Property::kApprovalDuration, &ClientSettings::approval_duration);
+#define ROW(type, name, property, ...) visit(Property::k##property, &ClientSettings::name);
+  MANDOS_CLIENT_SETTINGS(ROW, ROW, ROW)
+#undef ROW
 }
 
 /// Whether two values of a setting mean the same.

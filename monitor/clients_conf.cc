@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -18,6 +19,7 @@
 #include <set>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 #include "monitor/checker_command.h"
@@ -51,29 +53,43 @@ Status set_fingerprint(ClientSettings& client, std::string_view value) {
   return Ok{};
 }
 
+template <auto Member, std::int64_t Least>
+Status set_value(ClientSettings& client, std::string_view value) {
+  using T = std::remove_reference_t<decltype(client.*Member)>;
+  if constexpr (std::is_same_v<T, bool>) return set_boolean<Member>(client, value);
+  if constexpr (std::is_same_v<T, Milliseconds>) return set_duration<Member, Least>(client, value);
+  if constexpr (std::is_same_v<T, std::string>) return set_text<Member>(client, value);
+}
+
 struct Field {
   std::string_view name;
-  const char* preset;  // null: none
-  Status (*set)(ClientSettings& client, std::string_view value);
+  Status (*set)(ClientSettings& client, std::string_view value);  // null: read_secret()
+  unsigned uses = 0;
 };
 constexpr Field kFields[] = {
-    {"approval_delay", "PT0S", set_duration<&ClientSettings::approval_delay>},
-    {"approval_duration", "PT1S", set_duration<&ClientSettings::approval_duration>},
-    {"approved_by_default", "True", set_boolean<&ClientSettings::approved_by_default>},
-    {"checker", "fping -q -- %%(host)s", set_text<&ClientSettings::checker>},
-    {"enabled", "True", set_boolean<&ClientSettings::enabled>},
-    {"extended_timeout", "PT15M", set_duration<&ClientSettings::extended_timeout>},
-    {"fingerprint", nullptr, set_fingerprint},
-    {"host", "", set_text<&ClientSettings::host>},
-    {"interval", "PT2M", set_duration<&ClientSettings::interval, 1>},
-    {"key_id", nullptr, set_key_id},
-    {"secfile", nullptr, nullptr},
-    {"secret", nullptr, nullptr},
-    {"timeout", "PT5M", set_duration<&ClientSettings::timeout>},
+#define IDENTITY(type, name, property, preset, least, uses) {#name, set_##name, uses},
+#define PAYLOAD(type, name, ...) {"secfile", nullptr}, {#name, nullptr},
+#define SETTING(type, name, property, preset, least, uses) \
+  {#name, set_value<&ClientSettings::name, least>, uses},
+    MANDOS_CLIENT_SETTINGS(IDENTITY, PAYLOAD, SETTING)
+#undef IDENTITY
+#undef PAYLOAD
+#undef SETTING
 };
 
-// Whether, and when, a client gets its secret depends on these.
-constexpr std::string_view kGuards[] = {"approval_delay", "approved_by_default", "enabled"};
+// A default as clients.conf would have it.
+std::string written(bool value) { return value ? "True" : "False"; }
+std::string written(Milliseconds value) {
+  const bool minutes = value.count() > 0 && value % std::chrono::minutes(1) == Milliseconds(0);
+  return minutes ? concat("PT", value / std::chrono::minutes(1), "M")
+                 : concat("PT", value / std::chrono::seconds(1), "S");
+}
+std::string written(std::string value) {
+  for (auto at = value.find('%'); at != value.npos; at = value.find('%', at + 2)) {
+    value.insert(at, "%");
+  }
+  return value;
+}
 
 // What a section without a client in it was probably meant to be.
 constexpr std::string_view kCommon[] = {"DEFAULT", "Default", "default"};
@@ -144,6 +160,7 @@ class Loader {
   void read_client(std::string_view name, Ini::Section& section);
   SecretPtr read_secret(const Values& values);
 
+  std::deque<std::string> presets_;  // ini_ has views of them
   Ini ini_;
   LoadedClients out_;
   // A file that cannot be read may hold a stricter DEFAULT.
@@ -329,9 +346,10 @@ bool Loader::read(const std::string& path, bool listed) {
 }
 
 LoadedClients Loader::load(const std::string& configdir) {
-  for (const auto& field : kFields) {
-    if (field.preset != nullptr) ini_.add_default(field.name, field.preset);
-  }
+#define SETTING(type, name, ...) \
+  ini_.add_default(#name, presets_.emplace_back(written(ClientSettings().name)));
+  MANDOS_CLIENT_SETTINGS(MANDOS_NO_ROW, MANDOS_NO_ROW, SETTING)
+#undef SETTING
   const auto main_file = configdir + "/clients.conf";
   const auto folder = configdir + "/clients.d";
   bool denied = false;
@@ -375,11 +393,15 @@ LoadedClients Loader::load(const std::string& configdir) {
     read_client(name, section);
   }
   std::vector<std::string_view> known;
-  for (const auto& field : kFields) known.push_back(field.name);
-  for (auto& [name, section] : ini_.sections()) {
-    Ini::judge_unknown(section, name, known, kGuards, out_.problems, out_.warnings);
+  std::vector<std::string_view> guards;
+  for (const auto& field : kFields) {
+    known.push_back(field.name);
+    if ((field.uses & kGuard) != 0) guards.push_back(field.name);
   }
-  Ini::judge_unknown(ini_.defaults(), "DEFAULT", known, kGuards, out_.problems, out_.warnings);
+  for (auto& [name, section] : ini_.sections()) {
+    Ini::judge_unknown(section, name, known, guards, out_.problems, out_.warnings);
+  }
+  Ini::judge_unknown(ini_.defaults(), "DEFAULT", known, guards, out_.problems, out_.warnings);
   std::erase_if(out_.clients, [&](const auto& client) {
     return ini_.defaults().broken || ini_.sections().at(client.first).broken;
   });

@@ -56,7 +56,7 @@ std::vector<std::string> fate(const Client& before, const Client& after, const E
   }
   const bool same = same_settings(before.settings, after.settings);
   for (const auto& each : attributes()) {
-    if (same || (each.use & Attribute::kSetting) == 0) continue;
+    if (same || (each.uses & kState) != 0) continue;
     const std::string from = each.value(before);
     const std::string to = each.value(after);
     if (from == to) continue;

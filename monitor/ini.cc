@@ -216,6 +216,10 @@ void Ini::judge_unknown(Section& section, std::string_view name,
   static constexpr std::string_view kGuarding[] = {"allow", "appr",   "aprov", "block", "by_def",
                                                    "bydef", "denied", "deny",  "disab", "enab",
                                                    "refus", "reject", "revok", "stolen"};
+  std::string all_guards;
+  for (const auto guard : guards) {
+    all_guards += concat(all_guards.empty() ? "" : guard == guards.back() ? " or " : ", ", guard);
+  }
   for (const auto& [each, option] : section.options) {
     if (option.place.line == 0 || option.referred || std::ranges::count(known, each) > 0) continue;
     const auto meant = nearest(each, known);
@@ -226,8 +230,7 @@ void Ini::judge_unknown(Section& section, std::string_view name,
          }))) {
       section.broken = true;
       problems.push_back(problem(option.place, name, each, "an unknown option",
-                                 meant.empty() ? "approval_delay, approved_by_default or enabled"
-                                               : concat('"', meant, '"')));
+                                 meant.empty() ? all_guards : concat('"', meant, '"')));
     } else {
       warnings.push_back(
           concat(where(option.place, name, each), "unknown option, ignored",

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <tuple>
@@ -21,23 +22,6 @@ std::string hash_of(const SecretPtr& secret) {
 }
 
 using Kept = state::Settings;
-// Where each setting is kept, but for the key ID and the secret.
-constexpr std::tuple kTexts{
-    std::tuple(&ClientSettings::fingerprint, &Kept::fingerprint, &Kept::mutable_fingerprint),
-    std::tuple(&ClientSettings::host, &Kept::host, &Kept::mutable_host),
-    std::tuple(&ClientSettings::checker, &Kept::checker, &Kept::mutable_checker)};
-constexpr std::tuple kNumbers{
-    std::tuple(&ClientSettings::enabled, &Kept::enabled, &Kept::set_enabled),
-    std::tuple(&ClientSettings::approved_by_default, &Kept::approved_by_default,
-               &Kept::set_approved_by_default),
-    std::tuple(&ClientSettings::timeout, &Kept::timeout_ms, &Kept::set_timeout_ms),
-    std::tuple(&ClientSettings::extended_timeout, &Kept::extended_timeout_ms,
-               &Kept::set_extended_timeout_ms),
-    std::tuple(&ClientSettings::interval, &Kept::interval_ms, &Kept::set_interval_ms),
-    std::tuple(&ClientSettings::approval_delay, &Kept::approval_delay_ms,
-               &Kept::set_approval_delay_ms),
-    std::tuple(&ClientSettings::approval_duration, &Kept::approval_duration_ms,
-               &Kept::set_approval_duration_ms)};
 
 constexpr std::tuple kTimes{
     std::tuple(&Client::last_enabled, &state::SavedClient::has_last_enabled,
@@ -54,28 +38,32 @@ void for_each_row(const Rows& rows, const Visitor& visit) {
   std::apply([&](const auto&... row) { (std::apply(visit, row), ...); }, rows);
 }
 
-std::int64_t number(Milliseconds duration) { return duration.count(); }
-bool number(bool truth) { return truth; }
+const std::string& on_disk(const std::string& text) { return text; }
+std::int64_t on_disk(Milliseconds duration) { return duration.count(); }
+bool on_disk(bool truth) { return truth; }
+std::string on_disk(const std::optional<KeyId>& id) { return id ? bytes(id->bytes) : ""; }
 
-void put(Kept& to, const ClientSettings& from) {
-  if (from.key_id) to.set_key_id(bytes(from.key_id->bytes));
-  for_each_row(kTexts, [&](auto member, auto, auto text) { *(to.*text)() = from.*member; });
-  for_each_row(kNumbers, [&](auto member, auto, auto set) { (to.*set)(number(from.*member)); });
+template <class T, class Field>
+void take(T& to, const Field& from) {
+  to = T(from);
+}
+void take(std::optional<KeyId>& to, const std::string& from) {
+  if (from.size() != KeyId().bytes.size()) return;
+  to.emplace();
+  std::ranges::copy(as_bytes(from), to->bytes.begin());
 }
 
-/// All but the secret.
+// Both without the secret.
+void put(Kept& to, const ClientSettings& from) {
+#define ROW(type, name, ...) to.set_##name(on_disk(from.name));
+  MANDOS_CLIENT_SETTINGS(ROW, MANDOS_NO_ROW, ROW)
+#undef ROW
+}
 ClientSettings get(const Kept& from) {
   ClientSettings to;
-  KeyId id;
-  if (from.key_id().size() == id.bytes.size()) {
-    std::ranges::copy(as_bytes(from.key_id()), id.bytes.begin());
-    to.key_id = id;
-  }
-  const auto take = [&](auto member, auto get, auto) {
-    to.*member = std::remove_reference_t<decltype(to.*member)>((from.*get)());
-  };
-  for_each_row(kTexts, take);
-  for_each_row(kNumbers, take);
+#define ROW(type, name, ...) take(to.name, from.name());
+  MANDOS_CLIENT_SETTINGS(ROW, MANDOS_NO_ROW, ROW)
+#undef ROW
   return to;
 }
 

@@ -27,7 +27,9 @@ constexpr Channel::Limits kLimits{.receive = kLongestToMonitor, .queue = 32UL * 
 // what must be said. Ten thousand clients of a few hundred bytes fit, twice over.
 constexpr std::size_t kMostQueued = kLimits.queue / 2;
 
-std::string clipped(const std::string& text) { return text.substr(0, kLongestText); }
+std::string clipped(const std::string& text, std::size_t most = kLongestText) {
+  return text.substr(0, most);
+}
 
 std::int64_t on_wire(const std::optional<WallTime>& time) {
   return time ? time->time_since_epoch().count() : 0;
@@ -39,24 +41,17 @@ template <std::integral T>
 T on_wire(T number) {
   return number;
 }
+template <class Number>
+auto on_wire(const Number& number, std::size_t) {
+  return on_wire(number);
+}
+std::string on_wire(const std::string& text, std::size_t most) { return clipped(text, most); }
+std::string on_wire(const std::optional<KeyId>& id, std::size_t) { return id ? id->text() : ""; }
 
 using Out = door::bus_agent::Client;
 using enum Property;
-// Where each property comes from and goes to, but for the key ID and the secret.
-constexpr std::tuple kTexts{
-    std::tuple(kObjectPath, &Client::object_path, &Out::mutable_path, kLongestLabel),
-    std::tuple(kFingerprint, &ClientSettings::fingerprint, &Out::mutable_fingerprint,
-               kLongestLabel),
-    std::tuple(kHost, &ClientSettings::host, &Out::mutable_host, kLongestText),
-    std::tuple(kChecker, &ClientSettings::checker, &Out::mutable_checker, kLongestText)};
-constexpr std::tuple kValues{
-    std::tuple(kApprovalDelay, &ClientSettings::approval_delay, &Out::set_approval_delay),
-    std::tuple(kApprovalDuration, &ClientSettings::approval_duration, &Out::set_approval_duration),
-    std::tuple(kExtendedTimeout, &ClientSettings::extended_timeout, &Out::set_extended_timeout),
-    std::tuple(kInterval, &ClientSettings::interval, &Out::set_interval),
-    std::tuple(kTimeout, &ClientSettings::timeout, &Out::set_timeout),
-    std::tuple(kApprovedByDefault, &ClientSettings::approved_by_default,
-               &Out::set_approved_by_default),
+// Where the properties that are no settings come from, but for the path, and where they go.
+constexpr std::tuple kStates{
     std::tuple(kCreated, &Client::created, &Out::set_created),
     std::tuple(kExpires, &Client::expires_shown, &Out::set_expires),
     std::tuple(kLastApprovalRequest, &Client::last_approval_request,
@@ -65,38 +60,30 @@ constexpr std::tuple kValues{
     std::tuple(kLastEnabled, &Client::last_enabled, &Out::set_last_enabled),
     std::tuple(kLastCheckerStatus, &Client::last_checker_status, &Out::set_last_checker_status),
     std::tuple(kApprovalPending, &Client::approval_pending, &Out::set_approval_pending),
-    std::tuple(kCheckerRunning, &Client::checker_running, &Out::set_checker_running),
-    std::tuple(kEnabled, &Client::enabled, &Out::set_enabled)};
-
-template <class Member>
-decltype(auto) of(const Client& client, Member member) {
-  if constexpr (std::is_invocable_v<Member, const ClientSettings&>) {
-    return std::invoke(member, client.settings);
-  } else {
-    return std::invoke(member, client);
-  }
-}
+    std::tuple(kCheckerRunning, &Client::checker_running, &Out::set_checker_running)};
 
 Out shown(const Client& client, const Properties& which) {
   const auto has = [&which](Property p) { return which.test(static_cast<std::size_t>(p)); };
   Out out;
   out.set_name(client.name);
-  const auto& key_id = client.settings.key_id;
-  if (has(kKeyId)) out.set_key_id(key_id ? key_id->text() : "");
+  if (has(kObjectPath)) out.set_path(clipped(client.object_path, kLongestLabel));
   if (has(kSecret)) out.set_secret(true);
   if (client.settings.secret && (has(kSecret) || has(kObjectPath))) {
     const auto bytes = client.settings.secret->bytes();
     out.set_secret_form(static_cast<std::uint32_t>(
         judge_openpgp({reinterpret_cast<const char*>(bytes.data()), bytes.size()})));
   }
-  const auto text = [&](Property p, auto member, auto set, std::size_t most) {
-    if (has(p)) *(out.*set)() = of(client, member).substr(0, most);
+#define IDENTITY(type, name, property, ...) \
+  if (has(k##property)) out.set_##name(on_wire(client.settings.name, kLongestLabel));
+#define SETTING(type, name, property, ...) \
+  if (has(k##property)) out.set_##name(on_wire(client.settings.name, kLongestText));
+  MANDOS_CLIENT_SETTINGS(IDENTITY, MANDOS_NO_ROW, SETTING)
+#undef IDENTITY
+#undef SETTING
+  const auto state = [&](Property p, auto member, auto set) {
+    if (has(p)) (out.*set)(on_wire(std::invoke(member, client)));
   };
-  const auto value = [&](Property p, auto member, auto set) {
-    if (has(p)) (out.*set)(on_wire(of(client, member)));
-  };
-  std::apply([&](const auto&... row) { (std::apply(text, row), ...); }, kTexts);
-  std::apply([&](const auto&... row) { (std::apply(value, row), ...); }, kValues);
+  std::apply([&](const auto&... row) { (std::apply(state, row), ...); }, kStates);
   return out;
 }
 
@@ -261,34 +248,22 @@ void BusAgentDoor::carry_out(const ToMonitor::Request& request, Registry::Done d
   const auto change = [&](const Event& event) {
     registry_.change(request.name(), event, std::move(done), who);
   };
-  const auto set = [&](Property property, Set::Value value) {
-    change(Set{property, std::move(value)});
-  };
-  const auto set_duration = [&](Property property, std::uint64_t value) {
-    if (value > on_wire(kLongestDuration)) return done(Error{"longer than 90 years"});
-    set(property, Milliseconds(value));
+  const auto set = [&](Property property, auto value) {
+    if constexpr (std::is_same_v<decltype(value), std::uint64_t>) {
+      if (value > on_wire(kLongestDuration)) return done(Error{"longer than 90 years"});
+      change(Set{property, Milliseconds(value)});
+    } else {
+      change(Set{property, std::move(value)});
+    }
   };
   switch (request.change_case()) {
-    case Request::kApprovalDelay:
-      return set_duration(kApprovalDelay, request.approval_delay());
-    case Request::kApprovalDuration:
-      return set_duration(kApprovalDuration, request.approval_duration());
-    case Request::kExtendedTimeout:
-      return set_duration(kExtendedTimeout, request.extended_timeout());
-    case Request::kInterval:
-      return set_duration(kInterval, request.interval());
-    case Request::kTimeout:
-      return set_duration(kTimeout, request.timeout());
-    case Request::kApprovedByDefault:
-      return set(kApprovedByDefault, request.approved_by_default());
+#define SETTING(type, name, property, ...) \
+  case Request::k##property:               \
+    return set(k##property, request.name());
+    MANDOS_CLIENT_SETTINGS(MANDOS_NO_ROW, MANDOS_NO_ROW, SETTING)
+#undef SETTING
     case Request::kCheckerRunning:
       return set(kCheckerRunning, request.checker_running());
-    case Request::kEnabled:
-      return set(kEnabled, request.enabled());
-    case Request::kChecker:
-      return set(kChecker, request.checker());
-    case Request::kHost:
-      return set(kHost, request.host());
     case Request::kSecret:
       if (secret_.size() > kLongestSecret) return done(Error{"a secret longer than 1 MiB"});
       if (auto secret = secret_found_no_memory_ ? nullptr : kept(secret_)) {

@@ -972,11 +972,11 @@ std::uint64_t World::hash() {
   const auto wall = Moment::now().wall.time_since_epoch().count();
   const auto add = [&](const std::string& name, const state::SavedClient& saved) {
     hash << name << saved.removed() << saved.section_sha256() << saved.own_secret()
-         << saved.current().timeout_ms() << saved.file().timeout_ms()
-         << saved.current().approval_delay_ms() << saved.current().approved_by_default()
-         << saved.current().enabled() << saved.current().key_id() << saved.file().key_id()
-         << saved.unjudged() << saved.graces() << saved.last_checker_status()
-         << saved.has_last_checked_ok() << (saved.has_expires() ? saved.expires() - wall : 0);
+         << saved.current().timeout() << saved.file().timeout() << saved.current().approval_delay()
+         << saved.current().approved_by_default() << saved.current().enabled()
+         << saved.current().key_id() << saved.file().key_id() << saved.unjudged() << saved.graces()
+         << saved.last_checker_status() << saved.has_last_checked_ok()
+         << (saved.has_expires() ? saved.expires() - wall : 0);
     if (saved.decided_until() > wall) hash << saved.approved() << saved.decided_until() - wall;
   };
   for (const auto& [name, kept] : disk_->kept) add(name, kept.client);

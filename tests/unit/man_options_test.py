@@ -171,11 +171,16 @@ def ranges():
 
 
 def client_rows():
-    """Setting of a client -> its default as text, or None."""
-    rows = re.findall(r'\{"(\w+)", (?:nullptr|"([^"]*)")', table("monitor/clients_conf.cc", "kFields"))
-    text = table("monitor/clients_conf.cc", "kFields")
-    return {name: None if re.search(rf'\{{"{name}", nullptr', text) else preset
-            for name, preset in rows}
+    """Setting of a client -> its default as clients.conf would have it, or None."""
+    rows = re.findall(r"^  (IDENTITY|PAYLOAD|SETTING)\([^,]+, (\w+), \w+, (.*), \d+, [\w |]+\)",
+                      source("monitor/client_settings.h"), re.M)
+    found = {name: preset if kind == "SETTING" else None for kind, name, preset in rows}
+    for name, preset in found.items():
+        if duration := re.match(r"std::chrono::(minutes|seconds)\((\d+)\)$", preset or ""):
+            found[name] = f"PT{duration[2]}{duration[1][0].upper()}"
+        elif preset:
+            found[name] = {"true": "True", "false": "False"}.get(preset, preset.strip('"').replace("%", "%%"))
+    return found | dict.fromkeys(re.findall(r'\{"(\w+)", nullptr\}', table("monitor/clients_conf.cc", "kFields")))
 
 
 @case("every setting of a client stands in mandos-clients.conf.5, and no other")
@@ -196,7 +201,8 @@ def client_defaults():
 
 @case("every name that a checker may use stands in mandos-clients.conf.5, and no other")
 def checker_names():
-    names = set(re.findall(r'\{"(\w+)", value<[^>]+>(?:, kBoth)?\}', table("monitor/checker_command.cc", "kAttributes")))
+    names = set(re.findall(r'\{"(\w+)", value<[^>]+>\}', table("monitor/checker_command.cc", "kAttributes")))
+    names |= set(re.findall(r"^  (?:IDENTITY|SETTING)\([^,]+, (\w+), .*\bkForCheckers\b", source("monitor/client_settings.h"), re.M))
     text = section(page("mandos-clients.conf.5"), "CHECKERS")
     found = set()
     for item in re.findall(r"^\.It Li (.*)$", text, re.M):

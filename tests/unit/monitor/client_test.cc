@@ -8,7 +8,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <variant>
@@ -40,12 +42,13 @@ std::string told(const Client& client, const Effect& effect) {
           },
           [](const GotSecret&) { return std::string("GotSecret"); },
           [&](const Changed& e) {
-            std::string out = "Changed";
+            std::set<std::string> by_name;
             for (std::size_t i = 0; i < e.properties.size(); ++i) {
               if (!e.properties.test(i)) continue;
-              out += concat(' ', kPropertyNames[i], '=', shown(client, static_cast<Property>(i)));
+              by_name.insert(
+                  concat(' ', kPropertyNames[i], '=', shown(client, static_cast<Property>(i))));
             }
-            return out;
+            return std::accumulate(by_name.begin(), by_name.end(), std::string("Changed"));
           },
           [](const Save&) { return std::string("Save"); },
       },

@@ -234,8 +234,8 @@ TEST(SavedClient, ValuesOutOfReach) {
     saved.client.set_last_checker_status(std::numeric_limits<std::int32_t>::max());
     saved.client.mutable_current()->set_enabled(true);
     saved.client.mutable_current()->set_key_id("short");
-    saved.client.mutable_current()->set_timeout_ms(value);
-    saved.client.mutable_current()->set_interval_ms(value);
+    saved.client.mutable_current()->set_timeout(value);
+    saved.client.mutable_current()->set_interval(value);
     Client read = from_saved(saved, ClientSettings{}, kNow);
     EXPECT_EQ(read.settings.key_id, std::nullopt);
     EXPECT_GE(read.created, WallTime(0us));
