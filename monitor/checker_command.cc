@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <optional>
 #include <string_view>
 #include <type_traits>
@@ -66,9 +67,9 @@ std::string shown(const std::optional<WallTime>& value) { return value ? shown(*
 template <auto Member>
 std::string value(const Client& client) {
   if constexpr (std::is_invocable_v<decltype(Member), ClientSettings>) {
-    return shown(client.settings.*Member);
+    return shown((*client.settings).*Member);
   } else {
-    return shown(client.*Member);
+    return shown(std::invoke(Member, client));
   }
 }
 
@@ -80,9 +81,12 @@ constexpr Attribute kAttributes[] = {
     {"last_checked_ok", value<&Client::last_checked_ok>},
     {"last_enabled", value<&Client::last_enabled>},
     {"name", value<&Client::name>},
-#define ROW(type, name, property, preset, least, uses) {#name, value<&ClientSettings::name>, uses},
-    MANDOS_CLIENT_SETTINGS(ROW, MANDOS_NO_ROW, ROW)
+#define ROW(type, name, property, preset, least, uses) \
+  {#name, value<&ClientSettings::name>, uses, true},
+#define STATE(type, name, property, preset, least, uses) {#name, value<&Client::name>, uses},
+    MANDOS_CLIENT_SETTINGS(ROW, MANDOS_NO_ROW, ROW, STATE)
 #undef ROW
+#undef STATE
 };
 
 }  // namespace
@@ -99,10 +103,10 @@ std::string last_answer(const Client& client) {
 
 Result<std::string> expand_checker(const Client& client) {
   const auto bad = [&](const auto&... why) {
-    return Error{concat("checker \"", escaped(client.settings.checker), "\": ", why...)};
+    return Error{concat("checker \"", escaped(client.settings->checker), "\": ", why...)};
   };
   std::string out;
-  std::string_view rest = client.settings.checker;
+  std::string_view rest = client.settings->checker;
   while (true) {
     const std::size_t percent = rest.find('%');
     out += rest.substr(0, percent);

@@ -20,7 +20,8 @@ Result<std::string> expand_checker(const Client& client);
 struct Attribute {
   std::string_view name;
   std::string (*value)(const Client&);
-  unsigned uses = kForCheckers | kState;
+  unsigned uses = kForCheckers;
+  bool is_setting = false;  // else state
 };
 std::span<const Attribute> attributes();
 /// The attribute `name`, which must exist.

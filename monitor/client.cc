@@ -4,7 +4,6 @@
 #include <sys/wait.h>
 
 #include <algorithm>
-#include <type_traits>
 #include <utility>
 
 #include "monitor/checker_command.h"
@@ -20,10 +19,6 @@ Milliseconds bounded(Milliseconds duration) {
   return std::clamp(duration, Milliseconds(0), kLongestDuration);
 }
 
-/// Whether a Set can carry it.
-template <class T>
-constexpr bool kSettable = std::is_constructible_v<Set::Value, std::in_place_type_t<T>, T>;
-
 /// What one event does to a client.
 class Reaction {
  public:
@@ -38,7 +33,7 @@ class Reaction {
     // Who waits is enabled and undecided: disable() and Approve leave nobody waiting.
     for (const Client::Waiting& waiting : c_.waiting) {
       if (waiting.deadline > now_.boot) continue;
-      out_.emplace_back(Decided{waiting.connection, c_.settings.approved_by_default
+      out_.emplace_back(Decided{waiting.connection, c_.settings->approved_by_default
                                                         ? Verdict::kApprovedByDefault
                                                         : Verdict::kApprovalTimedOut});
     }
@@ -66,7 +61,7 @@ class Reaction {
       return first_check(event.fraction);
     }
     // A wall clock that went back while nothing ran must not make the client live longer.
-    const Instant latest = from_now(std::max(c_.settings.timeout, c_.settings.extended_timeout));
+    const Instant latest = from_now(std::max(c_.settings->timeout, c_.settings->extended_timeout));
     if (*c_.expires > latest) expire_at(latest);
     c_.next_check = part_of_interval(event.fraction);
     allow_a_check();
@@ -121,15 +116,15 @@ class Reaction {
     };
     if (!c_.enabled()) return decide(Verdict::kDisabled);
     if (c_.decision) return decide(c_.decision->approved ? Verdict::kApproved : Verdict::kDenied);
-    if (c_.settings.approval_delay <= Milliseconds(0)) return decide(Verdict::kNoApprovalNeeded);
+    if (c_.settings->approval_delay <= Milliseconds(0)) return decide(Verdict::kNoApprovalNeeded);
     stamp(c_.last_approval_request, Property::kLastApprovalRequest);
     if (c_.waiting.empty()) touch(Property::kApprovalPending);
     if (c_.waiting.size() >= kMostWaiting) {
       out_.emplace_back(Decided{c_.waiting.front().connection, Verdict::kApprovalTimedOut});
       c_.waiting.erase(c_.waiting.begin());
     }
-    c_.waiting.push_back({event.connection, from_now(c_.settings.approval_delay)});
-    out_.emplace_back(NeedApproval{c_.settings.approval_delay, c_.settings.approved_by_default});
+    c_.waiting.push_back({event.connection, from_now(c_.settings->approval_delay)});
+    out_.emplace_back(NeedApproval{c_.settings->approval_delay, c_.settings->approved_by_default});
   }
 
   void operator()(const HungUp& event) {
@@ -137,13 +132,13 @@ class Reaction {
   }
 
   void operator()(const Delivered&) {
-    if (c_.enabled()) expire_at(from_now(c_.settings.extended_timeout));
+    if (c_.enabled()) expire_at(from_now(c_.settings->extended_timeout));
     out_.emplace_back(GotSecret{});
   }
 
   void operator()(const Approve& event) {
     // One that holds for no time still answers those who wait now.
-    c_.decision = {event.approved, from_now(c_.settings.approval_duration)};
+    c_.decision = {event.approved, from_now(c_.settings->approval_duration)};
     save_ = true;
     decide_waiting(event.approved ? Verdict::kApproved : Verdict::kDenied);
   }
@@ -159,11 +154,12 @@ class Reaction {
     if (set.property == Property::kEnabled) {
       return std::get<bool>(set.value) ? enable(1.0) : disable();
     }
-    for_each_setting([&]<class T>(Property property, T ClientSettings::*member) {
-      if constexpr (kSettable<T>) {
-        if (property == set.property) change(property, member, std::get<T>(set.value));
-      }
-    });
+    auto settings = std::make_shared<ClientSettings>(*c_.settings);
+#define SETTING(type, name, which, ...) \
+  if (set.property == Property::k##which) replace(settings->name, std::get<type>(set.value));
+    MANDOS_CLIENT_SETTINGS(MANDOS_NO_ROW, SETTING, SETTING, MANDOS_NO_ROW)
+#undef SETTING
+    adopt(std::move(settings));
     if (set.property == Property::kInterval && c_.enabled()) {
       c_.next_check = now_.boot + step();
       start_checker();
@@ -172,9 +168,7 @@ class Reaction {
 
   void operator()(const Reloaded& event) {
     const Milliseconds old_step = step();
-    for_each_setting([&](Property property, auto member) {
-      if (property != Property::kEnabled) change(property, member, event.settings.*member);
-    });
+    adopt(event.settings);
     if (changed_.test(static_cast<std::size_t>(Property::kKeyId))) {
       decide_waiting(Verdict::kKeyChanged);
       if (c_.decision && c_.decision->approved) c_.decision.reset();
@@ -185,8 +179,8 @@ class Reaction {
       c_.next_check = part_of_interval(rest);
     }
     // Against what the caller saw: settle() may have disabled the client since.
-    if (event.settings.enabled && !was_enabled_) enable(event.fraction);
-    if (!event.settings.enabled) disable();
+    if (event.enabled && !was_enabled_) enable(event.fraction);
+    if (!event.enabled) disable();
   }
 
   void operator()(const Removed&) {
@@ -204,7 +198,7 @@ class Reaction {
  private:
   Instant from_now(Milliseconds duration) const { return now_.boot + bounded(duration); }
   /// The interval, but never nothing, lest checks be due without end.
-  Milliseconds step() const { return std::max(bounded(c_.settings.interval), Milliseconds(1)); }
+  Milliseconds step() const { return std::max(bounded(c_.settings->interval), Milliseconds(1)); }
   Instant part_of_interval(double fraction) const {
     const double part = static_cast<double>(step().count()) * std::clamp(fraction, 0.0, 1.0);
     return now_.boot + Milliseconds(static_cast<Milliseconds::rep>(part));
@@ -245,7 +239,7 @@ class Reaction {
   }
   void enable(double fraction) {
     if (c_.enabled()) return;
-    c_.settings.enabled = true;
+    c_.is_enabled = true;
     touch(Property::kEnabled);
     c_.graces = 0;
     c_.failed_checks = 0;
@@ -256,7 +250,7 @@ class Reaction {
     const bool failed = !c_.unjudged && (!c_.last_checked_ok || c_.last_checker_status != 0);
     if (!c_.next_check || failed || c_.graces >= kMostGraces) return;
     Instant least = std::max(*c_.next_check, now_.boot) + step();
-    if (*c_.expires <= now_.boot) least = std::max(least, from_now(c_.settings.timeout));
+    if (*c_.expires <= now_.boot) least = std::max(least, from_now(c_.settings->timeout));
     if (*c_.expires >= least) return;
     ++c_.graces;
     expire_at(least);
@@ -271,7 +265,7 @@ class Reaction {
   }
   void disable() {
     if (!c_.enabled()) return;
-    c_.settings.enabled = false;
+    c_.is_enabled = false;
     touch(Property::kEnabled);
     expire_at(std::nullopt);
     c_.next_check.reset();
@@ -283,7 +277,7 @@ class Reaction {
     c_.graces = 0;
     stamp(c_.last_checked_ok, Property::kLastCheckedOk);
     checker_status(0);
-    if (c_.enabled()) expire_at(from_now(c_.settings.timeout));
+    if (c_.enabled()) expire_at(from_now(c_.settings->timeout));
   }
 
   void start_checker() {
@@ -323,18 +317,18 @@ class Reaction {
     forget_waiting([](const auto&) { return true; });
   }
 
-  template <class T>
-  void change(Property property, T ClientSettings::*member, const T& value) {
-    T& field = c_.settings.*member;
-    if (same_setting(field, value)) return;
-    const Milliseconds old_timeout = bounded(c_.settings.timeout);
-    field = value;
-    touch(property);
-    save_ = true;
-    if (property == Property::kTimeout && c_.expires) {
-      expire_at(*c_.expires + (bounded(c_.settings.timeout) - old_timeout));
-      if (*c_.expires <= now_.boot) disable();
-    }
+  void adopt(SettingsPtr settings) {
+    const SettingsPtr old = std::exchange(c_.settings, std::move(settings));
+    for_each_setting([&](Property property, auto member) {
+      if (property == Property::kEnabled || same_setting((*old).*member, (*c_.settings).*member)) {
+        return;
+      }
+      touch(property);
+      save_ = true;
+    });
+    if (old->timeout == c_.settings->timeout || !c_.expires) return;
+    expire_at(*c_.expires + (bounded(c_.settings->timeout) - bounded(old->timeout)));
+    if (*c_.expires <= now_.boot) disable();
   }
 
   Client& c_;
@@ -373,7 +367,7 @@ std::optional<Instant> next_deadline(const Client& client) {
 bool writable(const Set& set) {
 #define SETTING(type, name, which, ...) \
   if (set.property == Property::k##which) return std::holds_alternative<type>(set.value);
-  MANDOS_CLIENT_SETTINGS(MANDOS_NO_ROW, MANDOS_NO_ROW, SETTING)
+  MANDOS_CLIENT_SETTINGS(MANDOS_NO_ROW, MANDOS_NO_ROW, SETTING, SETTING)
 #undef SETTING
   if (set.property == Property::kCheckerRunning) return std::holds_alternative<bool>(set.value);
   if (set.property == Property::kLastCheckedOk) {

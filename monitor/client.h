@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -33,7 +34,7 @@ inline constexpr std::uint32_t kMostGraces = 3;
 // clang-format off
 enum class Property : std::uint8_t {
 #define ROW(type, name, property, ...) k##property,
-  MANDOS_CLIENT_SETTINGS(ROW, ROW, ROW)
+  MANDOS_CLIENT_SETTINGS(ROW, ROW, ROW, ROW)
 #undef ROW
   kApprovalPending,
   kCheckerRunning,
@@ -62,8 +63,10 @@ struct Client {
   /// Removed over the bus. Remembered until its section in clients.conf changes or disappears.
   bool removed = false;
 
-  /// `settings.enabled` is the present state, not what clients.conf says.
-  ClientSettings settings;
+  /// Those in force: clients.conf merged with run-time changes. Never null.
+  SettingsPtr settings = std::make_shared<const ClientSettings>();
+  /// See enabled(). At first, what clients.conf says.
+  bool is_enabled = true;
   std::optional<WallTime> last_enabled;
   std::optional<WallTime> last_checked_ok;
   std::optional<WallTime> last_approval_request;
@@ -105,7 +108,12 @@ struct Client {
   };
   std::vector<Waiting> waiting;
 
-  bool enabled() const { return settings.enabled; }
+  /// Makes this a new client with these settings.
+  void begin_with(const ClientSettings& initial) {
+    settings = std::make_shared<const ClientSettings>(initial);
+    is_enabled = initial.enabled;
+  }
+  bool enabled() const { return is_enabled; }
   bool approval_pending() const { return !waiting.empty(); }
   bool checker_running() const { return checker && (!checker->killed || checker->start_again); }
 };
@@ -166,12 +174,13 @@ struct Set {
   Value value;
 };
 bool writable(const Set& set);
-/// clients.conf was read again. `settings` are the new ones in force, merged by the caller with
-/// run-time changes. `fraction` is as in Started, for a client that this enables. If the key
-/// changes, waiting connections are refused and an approval ends: both were for the old key.
+/// clients.conf was read again. `settings` and `enabled` are what is in force now: see merge().
+/// `fraction` is as in Started, for a client that this enables. If the key changes, waiting
+/// connections are refused and an approval ends: both were for the old key.
 struct Reloaded {
-  ClientSettings settings;
-  double fraction;
+  SettingsPtr settings;
+  bool enabled;
+  double fraction = 0;
 };
 /// The client is removed: refuses waiting connections, kills the checker. The last event.
 struct Removed {};
@@ -243,7 +252,7 @@ std::optional<Instant> next_deadline(const Client& client);
 template <class Visitor>
 void for_each_setting(Visitor&& visit) {
 #define ROW(type, name, property, ...) visit(Property::k##property, &ClientSettings::name);
-  MANDOS_CLIENT_SETTINGS(ROW, ROW, ROW)
+  MANDOS_CLIENT_SETTINGS(ROW, ROW, ROW, ROW)
 #undef ROW
 }
 
@@ -254,5 +263,10 @@ bool same_setting(const T& one, const T& other) {
 }
 bool same_setting(const SecretPtr& one, const SecretPtr& other);
 bool same_settings(const ClientSettings& one, const ClientSettings& other);
+/// Keeps an equal value, so that a secret which is being sent stays the same object.
+template <class T>
+void replace(T& setting, const T& value) {
+  if (!same_setting(setting, value)) setting = value;
+}
 
 }  // namespace mandos::monitor

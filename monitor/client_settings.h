@@ -5,6 +5,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -19,8 +20,6 @@ inline constexpr unsigned kForCheckers = 1;
 /// Whether, and when, a client gets its secret depends on this setting. So an option whose name
 /// resembles it is an error, not a warning.
 inline constexpr unsigned kGuard = 2;
-/// The value in force is state: the log has its own words for each change of it.
-inline constexpr unsigned kState = 4;
 
 /// The table of settings. The member of ClientSettings, the option in clients.conf, its default and
 /// its limits, the merge with run-time changes, the saved state, the property on the bus and the
@@ -34,15 +33,17 @@ inline constexpr unsigned kState = 4;
 ///             set_NAME() in monitor/clients_conf.cc reads it.
 ///   PAYLOAD   is the secret: neither shown, nor saved with the rest, nor used in a command.
 ///   SETTING   has a default, and can be changed over the bus.
+///   STATE     likewise, but clients.conf says only what it is at first. From then on it is state:
+///             the member of Client with the same name. The log has its own words for each change.
 /// The columns are type, name, name on the bus, default, least value of a duration in clients.conf
 /// (in seconds), and uses. The rows are in the order of the names, and the log keeps this order.
 // clang-format off
-#define MANDOS_CLIENT_SETTINGS(IDENTITY, PAYLOAD, SETTING) \
+#define MANDOS_CLIENT_SETTINGS(IDENTITY, PAYLOAD, SETTING, STATE) \
   SETTING(Milliseconds, approval_delay, ApprovalDelay, std::chrono::seconds(0), 0, kForCheckers | kGuard) \
   SETTING(Milliseconds, approval_duration, ApprovalDuration, std::chrono::seconds(1), 0, kForCheckers) \
   SETTING(bool, approved_by_default, ApprovedByDefault, true, 0, kGuard) \
   SETTING(std::string, checker, Checker, "fping -q -- %(host)s", 0, 0) \
-  SETTING(bool, enabled, Enabled, true, 0, kForCheckers | kGuard | kState) \
+  STATE(bool, enabled, Enabled, true, 0, kForCheckers | kGuard) \
   SETTING(Milliseconds, extended_timeout, ExtendedTimeout, std::chrono::minutes(15), 0, 0) \
   IDENTITY(std::string, fingerprint, Fingerprint, {}, 0, kForCheckers) \
   SETTING(std::string, host, Host, "", 0, kForCheckers) \
@@ -60,11 +61,13 @@ inline constexpr unsigned kState = 4;
 /// matches, because RFC 6091 is gone from GnuTLS.
 struct ClientSettings {
 #define ROW(type, name, property, preset, ...) type name = preset;
-  MANDOS_CLIENT_SETTINGS(ROW, ROW, ROW)
+  MANDOS_CLIENT_SETTINGS(ROW, ROW, ROW, ROW)
 #undef ROW
   /// SHA-256 of the section's own options, without DEFAULT and what a secfile contains. No setting:
   /// says whether an administrator edited the section (see stays_removed()).
   std::array<std::uint8_t, 32> section{};
 };
+/// Shared by all who hold them, and never changed: other settings are another object.
+using SettingsPtr = std::shared_ptr<const ClientSettings>;
 
 }  // namespace mandos::monitor

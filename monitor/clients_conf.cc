@@ -71,7 +71,7 @@ constexpr Field kFields[] = {
 #define PAYLOAD(type, name, ...) {"secfile", nullptr}, {#name, nullptr},
 #define SETTING(type, name, property, preset, least, uses) \
   {#name, set_value<&ClientSettings::name, least>, uses},
-    MANDOS_CLIENT_SETTINGS(IDENTITY, PAYLOAD, SETTING)
+    MANDOS_CLIENT_SETTINGS(IDENTITY, PAYLOAD, SETTING, SETTING)
 #undef IDENTITY
 #undef PAYLOAD
 #undef SETTING
@@ -313,7 +313,7 @@ void Loader::read_client(std::string_view name, Ini::Section& section) {
   Client probe;
   probe.name = name;
   probe.object_path = "/";
-  probe.settings = client;
+  probe.begin_with(client);
   // The preset one fails only of a value that has been told.
   const auto& checker = *values.find("checker");
   if (const auto command = expand_checker(probe);
@@ -348,7 +348,7 @@ bool Loader::read(const std::string& path, bool listed) {
 LoadedClients Loader::load(const std::string& configdir) {
 #define SETTING(type, name, ...) \
   ini_.add_default(#name, presets_.emplace_back(written(ClientSettings().name)));
-  MANDOS_CLIENT_SETTINGS(MANDOS_NO_ROW, MANDOS_NO_ROW, SETTING)
+  MANDOS_CLIENT_SETTINGS(MANDOS_NO_ROW, MANDOS_NO_ROW, SETTING, SETTING)
 #undef SETTING
   const auto main_file = configdir + "/clients.conf";
   const auto folder = configdir + "/clients.d";

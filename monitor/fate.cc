@@ -54,9 +54,8 @@ std::vector<std::string> fate(const Client& before, const Client& after, const E
     return {after.removed ? fate_line("removed", after.name, by)
                           : added_line(after.name, after.enabled(), by)};
   }
-  const bool same = same_settings(before.settings, after.settings);
   for (const auto& each : attributes()) {
-    if (same || (each.uses & kState) != 0) continue;
+    if (before.settings == after.settings || !each.is_setting) continue;
     const std::string from = each.value(before);
     const std::string to = each.value(after);
     if (from == to) continue;
@@ -87,7 +86,7 @@ std::vector<std::string> fate(const Client& before, const Client& after, const E
     std::string_view event, by;
     std::string rest;
   } rows[] = {
-      {!same_setting(before.settings.secret, after.settings.secret), "changed", by,
+      {!same_setting(before.settings->secret, after.settings->secret), "changed", by,
        " setting=secret from=\"not shown\" to=\"not shown\""},
       {fails && (!was || (finished != nullptr && is_broken(after) && !is_broken(before))),
        "failing", "checker", concat(" status=\"", in_words(finished, after), "\"", answers)},

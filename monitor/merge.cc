@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -38,9 +39,11 @@ void for_each_row(const Rows& rows, const Visitor& visit) {
   std::apply([&](const auto&... row) { (std::apply(visit, row), ...); }, rows);
 }
 
-const std::string& on_disk(const std::string& text) { return text; }
+template <class T>
+const T& on_disk(const T& value) {
+  return value;
+}
 std::int64_t on_disk(Milliseconds duration) { return duration.count(); }
-bool on_disk(bool truth) { return truth; }
 std::string on_disk(const std::optional<KeyId>& id) { return id ? bytes(id->bytes) : ""; }
 
 template <class T, class Field>
@@ -56,13 +59,13 @@ void take(std::optional<KeyId>& to, const std::string& from) {
 // Both without the secret.
 void put(Kept& to, const ClientSettings& from) {
 #define ROW(type, name, ...) to.set_##name(on_disk(from.name));
-  MANDOS_CLIENT_SETTINGS(ROW, MANDOS_NO_ROW, ROW)
+  MANDOS_CLIENT_SETTINGS(ROW, MANDOS_NO_ROW, ROW, ROW)
 #undef ROW
 }
 ClientSettings get(const Kept& from) {
   ClientSettings to;
 #define ROW(type, name, ...) take(to.name, from.name());
-  MANDOS_CLIENT_SETTINGS(ROW, MANDOS_NO_ROW, ROW)
+  MANDOS_CLIENT_SETTINGS(ROW, MANDOS_NO_ROW, ROW, ROW)
 #undef ROW
   return to;
 }
@@ -82,13 +85,21 @@ WallTime time_of(std::int64_t stamp) {
 
 }  // namespace
 
-ClientSettings merge(const ClientSettings& file_then, const ClientSettings& file_now,
-                     const ClientSettings& current) {
-  ClientSettings merged = current;
+Reloaded merge(const ClientSettings& file_then, const ClientSettings& file_now,
+               const Client& current) {
+  auto to = std::make_shared<ClientSettings>(*current.settings);
   for_each_setting([&](Property, auto member) {
-    if (!same_setting(file_then.*member, file_now.*member)) merged.*member = file_now.*member;
+    if (!same_setting(file_then.*member, file_now.*member)) {
+      replace((*to).*member, file_now.*member);
+    }
   });
-  return merged;
+  to->enabled = file_now.enabled;
+  to->section = file_now.section;
+  return {to, file_then.enabled != file_now.enabled ? file_now.enabled : current.enabled()};
+}
+
+bool changes(const Reloaded& merged, const Client& current) {
+  return merged.enabled != current.enabled() || !same_settings(*merged.settings, *current.settings);
 }
 
 Saved to_saved(const Client& client, const ClientSettings& file, const Moment& now) {
@@ -97,11 +108,12 @@ Saved to_saved(const Client& client, const ClientSettings& file, const Moment& n
   to.set_version(1);
   to.set_name(client.name);
   put(*to.mutable_file(), file);
-  put(*to.mutable_current(), client.settings);
+  put(*to.mutable_current(), *client.settings);
+  to.mutable_current()->set_enabled(client.enabled());
   to.mutable_file()->set_secret_sha256(hash_of(file.secret));
-  if (client.settings.secret && !same_setting(client.settings.secret, file.secret)) {
+  if (client.settings->secret && !same_setting(client.settings->secret, file.secret)) {
     to.set_own_secret(true);
-    saved.secret = client.settings.secret;
+    saved.secret = client.settings->secret;
   }
   to.set_created(stamp(client.created));
   for_each_row(kTimes, [&](auto member, auto, auto, auto set) {
@@ -120,7 +132,7 @@ Saved to_saved(const Client& client, const ClientSettings& file, const Moment& n
   to.set_saved_since_boot(since_boot(now));
   to.set_last_checker_status(client.last_checker_status);
   to.set_removed(client.removed);
-  if (client.removed) to.set_section_sha256(bytes(client.settings.section));
+  if (client.removed) to.set_section_sha256(bytes(client.settings->section));
   to.set_graces(client.graces);
   to.set_unjudged(client.unjudged);
   to.set_failed_checks(client.failed_checks);
@@ -138,6 +150,7 @@ Client from_saved(const Saved& saved, const ClientSettings& file_now, const Mome
   const auto& from = saved.client;
   ClientSettings file_then = get(from.file());
   ClientSettings current = get(from.current());
+  current.enabled = file_then.enabled;
   // Only the hash of the file's secret was kept, which is enough to see whether it is the same.
   if (from.file().secret_sha256() == hash_of(file_now.secret)) file_then.secret = file_now.secret;
   current.secret = saved.secret ? saved.secret : file_then.secret;
@@ -149,7 +162,8 @@ Client from_saved(const Saved& saved, const ClientSettings& file_now, const Mome
   client.removed = from.removed();
   client.unjudged = from.unjudged();
   client.graces = std::min(from.graces(), kMostGraces);
-  client.settings = current;
+  client.settings = std::make_shared<const ClientSettings>(current);
+  client.is_enabled = from.current().enabled();
   client.created = time_of(from.created());
   for_each_row(kTimes, [&](auto member, auto has, auto get, auto) {
     if ((from.*has)()) client.*member = time_of((from.*get)());
@@ -178,13 +192,14 @@ Client from_saved(const Saved& saved, const ClientSettings& file_now, const Mome
     Client added;
     added.name = from.name();
     added.created = now.wall;
-    added.settings = file_now;
+    added.begin_with(file_now);
     return added;
   }
-  client.settings = merge(file_then, file_now, current);
-  client.settings.section = file_now.section;
+  const auto merged = merge(file_then, file_now, client);
+  client.settings = merged.settings;
+  client.is_enabled = merged.enabled;
   // As at a reload.
-  if (from.approved() && client.settings.key_id != current.key_id) client.decision.reset();
+  if (from.approved() && client.settings->key_id != current.key_id) client.decision.reset();
   return client;
 }
 

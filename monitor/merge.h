@@ -8,10 +8,12 @@
 
 namespace mandos::monitor {
 
-/// For each setting: the value in clients.conf if that has changed since `file_then`, else the
-/// value in force.
-ClientSettings merge(const ClientSettings& file_then, const ClientSettings& file_now,
-                     const ClientSettings& current);
+/// For each setting, and for whether the client is enabled: what clients.conf says if that has
+/// changed since `file_then`, else what is in force.
+Reloaded merge(const ClientSettings& file_then, const ClientSettings& file_now,
+               const Client& current);
+/// Whether `merged` differs from what is in force.
+bool changes(const Reloaded& merged, const Client& current);
 
 /// The state to save for `client`, whose settings in clients.conf are `file`.
 Saved to_saved(const Client& client, const ClientSettings& file, const Moment& now);

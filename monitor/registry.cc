@@ -7,7 +7,6 @@
 #include <variant>
 
 #include "monitor/checker_command.h"
-#include "monitor/merge.h"
 
 namespace mandos::monitor {
 namespace {
@@ -17,10 +16,8 @@ constexpr Milliseconds kReport = std::chrono::seconds(10);
 
 }  // namespace
 
-void Registry::Entry::set_file(const ClientSettings& settings) {
-  file_apart = same_settings(settings, client.settings)
-                   ? nullptr
-                   : std::make_unique<ClientSettings>(settings);
+void Registry::Entry::set_file(SettingsPtr settings) {
+  file = same_settings(*settings, *client.settings) ? client.settings : std::move(settings);
 }
 
 Registry::Registry(EventLoop& loop, Log& log, Disk& disk, Outlets outlets)
@@ -39,6 +36,7 @@ void Registry::missed(Milliseconds late) {
 }
 
 void Registry::add(Entry entry) {
+  if (!entry.file) entry.file = entry.client.settings;
   if (entry.client.removed) {
     saver_.changed(entry.client.name);
     return keep_removal(entry);
@@ -78,20 +76,20 @@ void Registry::reload(const std::map<std::string, ClientSettings>& file, const M
     }
     Slot* slot = of_name(name);
     if (slot != nullptr) {
-      slot->client.settings.section = settings.section;
-      auto merged = merge(slot->file(), settings, slot->client.settings);
-      if (!same_settings(merged, slot->client.settings)) {
-        deliver(*slot, Reloaded{std::move(merged), fraction()}, kFile);
-      }
-      if (!same_settings(slot->file(), settings)) {  // else an equal secret would be held twice
+      Reloaded merged = merge(*slot->file, settings, slot->client);
+      if (!same_settings(*slot->file, settings)) {  // else an equal secret would be held twice
         saver_.changed(name);
-        slot->set_file(settings);
+        slot->file = std::make_shared<const ClientSettings>(settings);
       }
+      merged.fraction = fraction();
+      if (changes(merged, slot->client)) deliver(*slot, merged, kFile);
+      slot->client.settings = merged.settings;  // also an equal one, for its section
+      slot->set_file(slot->file);
     } else {
       Entry entry;
       entry.client.name = name;
       entry.client.created = Moment::now().wall;
-      entry.client.settings = settings;
+      entry.client.begin_with(settings);
       add(std::move(entry));
       slot = of_name(name);
       log_.write(LogLevel::kInfo, added_line(name, settings.enabled, kFile));
@@ -111,9 +109,9 @@ std::vector<std::string> Registry::disabled_by(const std::map<std::string, Clien
     const Slot* const slot = of_name(name);
     if (slot == nullptr || !slot->client.enabled()) continue;
     Client after = slot->client;
-    const auto merged = merge(slot->file(), settings, after.settings);
-    if (same_settings(merged, after.settings)) continue;
-    react(after, Reloaded{merged, 0}, Moment::now(), effects);
+    const auto merged = merge(*slot->file, settings, after);
+    if (!changes(merged, after)) continue;
+    react(after, merged, Moment::now(), effects);
     if (after.enabled()) continue;
     lines.push_back(concat("client ", escaped(name), ": disabled at once by this reload: ",
                            merged.enabled ? concat("timeout ", attribute(after, "timeout"),
@@ -125,7 +123,7 @@ std::vector<std::string> Registry::disabled_by(const std::map<std::string, Clien
 
 std::optional<Saved> Registry::snapshot(const std::string& name) const {
   const Slot* slot = of_name(name);
-  if (slot != nullptr) return to_saved(slot->client, slot->file(), Moment::now());
+  if (slot != nullptr) return to_saved(slot->client, *slot->file, Moment::now());
   const auto removal = removed_.find(name);
   return removal == removed_.end() ? std::optional<Saved>() : removal->second;
 }
@@ -141,7 +139,7 @@ bool Registry::may_go_on(const Proven& proven, const SecretPtr& secret) {
   Slot* slot = holder(proven);
   if (slot != nullptr) deliver(*slot, Due{});
   // A change to an equal secret keeps the object.
-  if (slot != nullptr && slot->client.enabled() && slot->client.settings.secret == secret) {
+  if (slot != nullptr && slot->client.enabled() && slot->client.settings->secret == secret) {
     return true;
   }
   if (may_tell(slot != nullptr ? slot->refusals : stranger_lines_)) {
@@ -171,7 +169,7 @@ void Registry::remove(const std::string& name, Done done, std::string_view by) {
 // Without its secret, of which a hash is enough to see whether the section is the same.
 void Registry::keep_removal(const Entry& entry) {
   Saved& kept = removed_[entry.client.name];
-  kept = to_saved(entry.client, entry.file(), Moment::now());
+  kept = to_saved(entry.client, *entry.file, Moment::now());
   kept.client.set_own_secret(false);
   kept.secret.reset();
 }
@@ -189,9 +187,8 @@ void Registry::drop(Slot& slot, std::string_view by) {
 void Registry::deliver(Slot& slot, const Event& event, std::string_view by) {
   std::vector<Effect> effects;
   const Client before = slot.client;
-  const ClientSettings file = slot.file();
   react(slot.client, event, Moment::now(), effects);
-  slot.set_file(file);
+  if (slot.client.settings != before.settings) slot.set_file(slot.file);
   // Before what follows from it. A peer can begin to wait, and hang up, again and again.
   const bool of_a_peer =
       std::holds_alternative<Requested>(event) || std::holds_alternative<HungUp>(event);
@@ -230,7 +227,7 @@ void Registry::carry_out(Slot& slot, Effect& effect) {
     // The event that this was due at may have changed what it was decided by.
     if (const Client& now = slot.client; granted(decided->verdict)) {
       if (now.decision && !now.decision->approved) decided->verdict = Verdict::kDenied;
-      if (now.settings.key_id != connection->key) decided->verdict = Verdict::kKeyChanged;
+      if (now.settings->key_id != connection->key) decided->verdict = Verdict::kKeyChanged;
       if (!now.enabled()) decided->verdict = Verdict::kDisabled;
     }
     const bool granted_now = granted(decided->verdict);
@@ -240,7 +237,7 @@ void Registry::carry_out(Slot& slot, Effect& effect) {
             text(decided->verdict));
     }
     if (granted_now) {
-      outlets_.grant(decided->connection, slot.client.settings.secret);
+      outlets_.grant(decided->connection, slot.client.settings->secret);
     } else {
       outlets_.refuse(decided->connection);
     }

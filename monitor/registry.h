@@ -21,6 +21,7 @@
 #include "common/token_bucket.h"
 #include "monitor/client.h"
 #include "monitor/fate.h"
+#include "monitor/merge.h"
 #include "monitor/saver.h"
 
 namespace mandos::monitor {
@@ -38,10 +39,9 @@ class Registry {
   /// A client, and what clients.conf says of it now.
   struct Entry {
     Client client;
-    std::unique_ptr<const ClientSettings> file_apart;  // null: same as the settings in force
+    SettingsPtr file;  // null until it is added: as in force. Equal ones are one object.
     bool unsaved_at_start = true;
-    const ClientSettings& file() const { return file_apart ? *file_apart : client.settings; }
-    void set_file(const ClientSettings& settings);
+    void set_file(SettingsPtr settings);
   };
   struct Outlets {
     std::function<void(CheckerId, const std::string& command)> start_checker;
@@ -68,11 +68,9 @@ class Registry {
   void add(Entry entry);
   /// Starts every client's life.
   void start();
-  /// clients.conf was read again. `merge` returns the new settings in force for a client, from the
-  /// file's old settings, the file's new settings, and those in force until now.
-  using Merge =
-      std::function<ClientSettings(const ClientSettings& file_then, const ClientSettings& file_now,
-                                   const ClientSettings& current)>;
+  /// clients.conf was read again. `merge` is the function of merge.h.
+  using Merge = std::function<Reloaded(const ClientSettings& file_then,
+                                       const ClientSettings& file_now, const Client& current)>;
   void reload(const std::map<std::string, ClientSettings>& file, const Merge& merge);
   /// The clients that such a reload would disable: one line each, for the first ones.
   std::vector<std::string> disabled_by(const std::map<std::string, ClientSettings>& file,
@@ -150,7 +148,7 @@ class Registry {
   std::optional<Saved> snapshot(const std::string& name) const;
   void schedule(Slot& slot);
   void index(Slot& slot) {
-    const auto& id = slot.client.settings.key_id;
+    const auto& id = slot.client.settings->key_id;
     if (id && *id != kKeyIdOfNothing) by_key_[*id] = &slot;
   }
   void keep_removal(const Entry& entry);
@@ -168,7 +166,7 @@ class Registry {
   /// The client whose key the connection proved, if it still has that key.
   Slot* holder(const Proven& proven) const {
     Slot* slot = of_number(proven.client);
-    return slot != nullptr && slot->client.settings.key_id == proven.key ? slot : nullptr;
+    return slot != nullptr && slot->client.settings->key_id == proven.key ? slot : nullptr;
   }
   void audit(bool granted, const Client* client, const std::string& key_id,
              const std::string& address, std::string_view reason);

@@ -108,8 +108,9 @@ void rehearse(const std::map<std::string, ClientSettings>& file, const StateStor
     Client before;
     Client after = from_saved(found->second, settings, now, nullptr, &before);
     const bool reloads = running && !before.removed;
-    const Event event = reloads ? Event(Reloaded{after.settings, 0}) : Event(Started{0});
-    if (reloads && same_settings(before.settings, after.settings)) continue;
+    const Event event =
+        reloads ? Event(Reloaded{after.settings, after.enabled(), 0}) : Event(Started{0});
+    if (reloads && !changes({after.settings, after.enabled()}, before)) continue;
     if (reloads) after = before;
     react(after, event, now, effects);
     for (const auto& line : fate(before, after, event, kFile)) tell(line);

@@ -207,7 +207,7 @@ void Server::serve(const std::vector<std::string>& readable) {
   rlimit locked{};
   std::size_t held = 0;
   registry_.for_each([&held](const Client& client) {
-    held += client.settings.secret ? client.settings.secret->bytes().size() : 0;
+    held += client.settings->secret ? client.settings->secret->bytes().size() : 0;
   });
   // For a time a reload has the old secrets, the new ones, and the text of the files.
   if (getrlimit(RLIMIT_MEMLOCK, &locked) == 0 && held > locked.rlim_cur / 4) {
@@ -257,7 +257,7 @@ void Server::load_and_serve() {
   const Moment now = Moment::now();
   const bool is_first_start = kept->clients.empty() && kept->damaged.empty();
   const auto tell = [this](const std::string& line) { log_.write(LogLevel::kInfo, line); };
-  for (auto& [name, settings] : loaded.clients) {
+  for (const auto& [name, settings] : loaded.clients) {
     Registry::Entry entry;
     if (const auto found = kept->clients.find(name); found != kept->clients.end()) {
       Client before;
@@ -266,9 +266,9 @@ void Server::load_and_serve() {
     } else {
       entry.client.name = name;
       entry.client.created = now.wall;
-      entry.client.settings = settings;
+      entry.client.begin_with(settings);
       if (kept->damaged.erase(state_file_name(name)) > 0) {
-        entry.client.settings.enabled = false;
+        entry.client.is_enabled = false;
         log_.error("client ", escaped(name), ": disabled, since its saved state is damaged (",
                    escaped(state_file_name(name)), ".damaged); enable it if it was enabled before");
         tell(damaged_line(name));
@@ -276,7 +276,7 @@ void Server::load_and_serve() {
         tell(added_line(name, settings.enabled, kFile));
       }
     }
-    entry.set_file(settings);
+    entry.set_file(std::make_shared<const ClientSettings>(settings));
     kept->clients.erase(name);
     registry_.add(std::move(entry));
   }

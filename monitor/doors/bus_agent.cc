@@ -34,16 +34,12 @@ std::string clipped(const std::string& text, std::size_t most = kLongestText) {
 std::int64_t on_wire(const std::optional<WallTime>& time) {
   return time ? time->time_since_epoch().count() : 0;
 }
-std::uint64_t on_wire(Milliseconds duration) {
+std::uint64_t on_wire(Milliseconds duration, std::size_t = 0) {
   return static_cast<std::uint64_t>(duration.count());
 }
 template <std::integral T>
-T on_wire(T number) {
+T on_wire(T number, std::size_t = 0) {
   return number;
-}
-template <class Number>
-auto on_wire(const Number& number, std::size_t) {
-  return on_wire(number);
 }
 std::string on_wire(const std::string& text, std::size_t most) { return clipped(text, most); }
 std::string on_wire(const std::optional<KeyId>& id, std::size_t) { return id ? id->text() : ""; }
@@ -68,18 +64,21 @@ Out shown(const Client& client, const Properties& which) {
   out.set_name(client.name);
   if (has(kObjectPath)) out.set_path(clipped(client.object_path, kLongestLabel));
   if (has(kSecret)) out.set_secret(true);
-  if (client.settings.secret && (has(kSecret) || has(kObjectPath))) {
-    const auto bytes = client.settings.secret->bytes();
+  if (client.settings->secret && (has(kSecret) || has(kObjectPath))) {
+    const auto bytes = client.settings->secret->bytes();
     out.set_secret_form(static_cast<std::uint32_t>(
         judge_openpgp({reinterpret_cast<const char*>(bytes.data()), bytes.size()})));
   }
 #define IDENTITY(type, name, property, ...) \
-  if (has(k##property)) out.set_##name(on_wire(client.settings.name, kLongestLabel));
+  if (has(k##property)) out.set_##name(on_wire(client.settings->name, kLongestLabel));
 #define SETTING(type, name, property, ...) \
-  if (has(k##property)) out.set_##name(on_wire(client.settings.name, kLongestText));
-  MANDOS_CLIENT_SETTINGS(IDENTITY, MANDOS_NO_ROW, SETTING)
+  if (has(k##property)) out.set_##name(on_wire(client.settings->name, kLongestText));
+#define STATE(type, name, property, ...) \
+  if (has(k##property)) out.set_##name(on_wire(client.name()));
+  MANDOS_CLIENT_SETTINGS(IDENTITY, MANDOS_NO_ROW, SETTING, STATE)
 #undef IDENTITY
 #undef SETTING
+#undef STATE
   const auto state = [&](Property p, auto member, auto set) {
     if (has(p)) (out.*set)(on_wire(std::invoke(member, client)));
   };
@@ -260,7 +259,7 @@ void BusAgentDoor::carry_out(const ToMonitor::Request& request, Registry::Done d
 #define SETTING(type, name, property, ...) \
   case Request::k##property:               \
     return set(k##property, request.name());
-    MANDOS_CLIENT_SETTINGS(MANDOS_NO_ROW, MANDOS_NO_ROW, SETTING)
+    MANDOS_CLIENT_SETTINGS(MANDOS_NO_ROW, MANDOS_NO_ROW, SETTING, SETTING)
 #undef SETTING
     case Request::kCheckerRunning:
       return set(kCheckerRunning, request.checker_running());

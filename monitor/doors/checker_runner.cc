@@ -51,7 +51,7 @@ CheckerRunnerDoor::CheckerRunnerDoor(EventLoop& loop, Registry& registry, Unique
 void CheckerRunnerDoor::judge() {
   std::map<std::string_view, ToCheckerRunner::Judge> commands;
   registry_.for_each([&](const Client& client) {
-    const auto [known, is_new] = commands.try_emplace(client.settings.checker);
+    const auto [known, is_new] = commands.try_emplace(client.settings->checker);
     if (is_new) known->second.set_client(client.name);
     if (!is_new) known->second.set_others(known->second.others() + 1);
   });

@@ -79,22 +79,23 @@ class Scene {
       const auto shown = mirror_.find(client.name);
       require(shown != mirror_.end(), "a client is on the bus", client.name);
       const auto& told = shown->second;
-      require(told.enabled() == client.enabled() && told.host() == client.settings.host &&
-                  told.checker() == client.settings.checker &&
-                  told.approval_pending() == client.approval_pending() &&
-                  told.checker_running() == client.checker_running() &&
-                  told.approved_by_default() == client.settings.approved_by_default &&
-                  told.timeout() == static_cast<std::uint64_t>(client.settings.timeout.count()) &&
-                  told.interval() == static_cast<std::uint64_t>(client.settings.interval.count()) &&
-                  told.extended_timeout() ==
-                      static_cast<std::uint64_t>(client.settings.extended_timeout.count()) &&
-                  told.approval_delay() ==
-                      static_cast<std::uint64_t>(client.settings.approval_delay.count()) &&
-                  told.approval_duration() ==
-                      static_cast<std::uint64_t>(client.settings.approval_duration.count()) &&
-                  told.expires() ==
-                      (client.expires_shown ? client.expires_shown->time_since_epoch().count() : 0),
-              "the bus shows a client as it is", client.name);
+      require(
+          told.enabled() == client.enabled() && told.host() == client.settings->host &&
+              told.checker() == client.settings->checker &&
+              told.approval_pending() == client.approval_pending() &&
+              told.checker_running() == client.checker_running() &&
+              told.approved_by_default() == client.settings->approved_by_default &&
+              told.timeout() == static_cast<std::uint64_t>(client.settings->timeout.count()) &&
+              told.interval() == static_cast<std::uint64_t>(client.settings->interval.count()) &&
+              told.extended_timeout() ==
+                  static_cast<std::uint64_t>(client.settings->extended_timeout.count()) &&
+              told.approval_delay() ==
+                  static_cast<std::uint64_t>(client.settings->approval_delay.count()) &&
+              told.approval_duration() ==
+                  static_cast<std::uint64_t>(client.settings->approval_duration.count()) &&
+              told.expires() ==
+                  (client.expires_shown ? client.expires_shown->time_since_epoch().count() : 0),
+          "the bus shows a client as it is", client.name);
     });
     require(clients == mirror_.size(), "the bus shows no client that is gone");
   }
@@ -186,7 +187,7 @@ class Scene {
         const std::size_t which = input.below(MonitorWorld::kNames.size());
         const auto* const entry = world_.registry.find(std::string(MonitorWorld::kNames.at(which)));
         if (entry == nullptr) return;
-        proven_[++connections_] = {*entry->client.settings.key_id, "::1"};
+        proven_[++connections_] = {*entry->client.settings->key_id, "::1"};
         return world_.registry.request(connections_, proven_[connections_]);
       }
       case kListen:
@@ -233,7 +234,7 @@ class Scene {
     if (!answered || !certain_) return;
     require(serial_ == message.request().serial(), "an answer names its question");
     if (sets_secret && exists) {
-      const auto set = world_.registry.find(client)->client.settings.secret->bytes();
+      const auto set = world_.registry.find(client)->client.settings->secret->bytes();
       const bool took = error_.empty();
       require(took == (parts_.size() <= kMostSecret), "a secret's length is bounded");
       require(!took || std::ranges::equal(set, as_bytes(parts_)), "a secret is set as it came");

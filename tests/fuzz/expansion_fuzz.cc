@@ -21,6 +21,7 @@
 #include "monitor/checker_command.h"
 #include "monitor/client.h"
 #include "tests/fuzz/input.h"
+#include "tests/support/client_settings.h"
 
 namespace {
 
@@ -101,7 +102,7 @@ class Shell {
 };
 
 std::string expanded(monitor::Client& client, std::string checker) {
-  client.settings.checker = std::move(checker);
+  monitor::test::own(client).checker = std::move(checker);
   const auto command = monitor::expand_checker(client);
   require(static_cast<bool>(command), "a good checker is expanded");
   return *command;
@@ -117,8 +118,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     std::string_view name;
     std::string& place;
   };
-  const Attribute attributes[] = {{"host", client.settings.host},
-                                  {"fingerprint", client.settings.fingerprint},
+  auto& first = monitor::test::own(client);
+  const Attribute attributes[] = {{"host", first.host},
+                                  {"fingerprint", first.fingerprint},
                                   {"name", client.name},
                                   {"dbus_object_path", client.object_path}};
   const auto& [name, place] = attributes[input.below(4)];
@@ -140,7 +142,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
 
   // Any checker: good or explained, and never with a zero byte, which would end the command early.
-  client.settings.checker = checker;
+  monitor::test::own(client).checker = checker;
   const auto command = monitor::expand_checker(client);
   require(command ? command->find('\0') == command->npos : !command.error().empty(),
           "a checker is expanded or explained");
@@ -152,7 +154,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto wall = [&] {
     return WallTime(std::chrono::microseconds(numbers.number(8) % 253'402'300'800'000'000));
   };
-  client.settings.timeout = client.settings.interval = Milliseconds(numbers.number(8) >> 12);
+  auto& settings = monitor::test::own(client);
+  settings.timeout = settings.interval = Milliseconds(numbers.number(8) >> 12);
   client.created = wall();
   client.last_enabled = client.expires_shown = client.last_checked_ok = wall();
   for (const char* attribute : {"timeout", "interval", "created", "last_enabled", "expires",

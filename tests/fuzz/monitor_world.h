@@ -15,6 +15,7 @@
 
 #include "monitor/registry.h"
 #include "tests/fuzz/peer.h"
+#include "tests/support/client_settings.h"
 #include "tests/support/memory_disk.h"
 #include "tests/support/transcript_builder.h"
 
@@ -44,8 +45,8 @@ class MonitorWorld {
     for (std::size_t i = 0; i < kNames.size(); ++i) {
       monitor::Registry::Entry entry;
       entry.client.name = kNames[i];
-      auto& settings = entry.client.settings;
-      settings.enabled = kNames[i] != "disabled";
+      auto& settings = monitor::test::own(entry.client);
+      settings.enabled = entry.client.is_enabled = kNames[i] != "disabled";
       settings.approved_by_default = kNames[i] != "asking";
       settings.approval_delay = Milliseconds(settings.approved_by_default ? 0 : 3600'000);
       const auto digest = test::hash_with(nettle_sha256, keys().at(i).public_key);

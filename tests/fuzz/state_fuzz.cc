@@ -84,7 +84,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     file_now.timeout = std::chrono::hours(1);
   }
   const monitor::Client client = monitor::from_saved(saved, file_now, now);
-  require(client.settings.secret != nullptr, "a client has a secret");
+  require(client.settings->secret != nullptr, "a client has a secret");
   const auto wall_bounds = [](const std::optional<WallTime>& time) {
     return !time ||
            (*time >= WallTime{} && *time < std::chrono::sys_days(std::chrono::year(10000) / 1 / 1));

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "monitor/doors/bus_agent.h"
+#include "tests/support/client_settings.h"
 #include "tests/support/monitor_fixture.h"
 #include "tests/support/sanitized.h"
 
@@ -207,7 +208,7 @@ TEST_F(BusAgentDoorTest, HalfMessagesDoNoHarm) {
     send_bytes(std::string_view(bytes).substr(0, size));
     receive();
     for (const auto& why : broken_) EXPECT_EQ(why, "not a message of this door");
-    EXPECT_NE(registry_.find("good")->client.settings.host, "a host");
+    EXPECT_NE(registry_.find("good")->client.settings->host, "a host");
   }
   expect_served_afresh();
 }
@@ -323,13 +324,14 @@ TEST_F(BusAgentDoorTest, EveryChangeDoesWhatItSaysAndNothingElse) {
   };
   std::uint64_t serial = 100;
   for (const auto& each : cases) {
-    ClientSettings expected = registry_.find("good")->client.settings;
+    ClientSettings expected = test::in_force(registry_.find("good")->client);
     each.expected(expected);
     ToMonitor message = request("good", ++serial);
     each.fill(*message.mutable_request());
     send(message);
     EXPECT_EQ(reply(serial), "") << each.name;
-    EXPECT_TRUE(same_settings(registry_.find("good")->client.settings, expected)) << each.name;
+    EXPECT_TRUE(same_settings(test::in_force(registry_.find("good")->client), expected))
+        << each.name;
     EXPECT_FALSE(registry_.find("disabled")->client.enabled()) << each.name;
   }
 }
@@ -439,7 +441,7 @@ TEST_F(BusAgentDoorTest, ANewSecretLeavesNoTraceOutsideSecretMemory) {
   message.mutable_request()->set_secret(true);
   send(message);
   EXPECT_EQ(reply(3), "");
-  const auto held = registry_.find("good")->client.settings.secret->bytes();
+  const auto held = registry_.find("good")->client.settings->secret->bytes();
   EXPECT_EQ(held.size(), hidden.size());
   const auto* const home = reinterpret_cast<const char*>(held.data());
   // Its end, since what is read next overwrites its beginning.
@@ -516,7 +518,7 @@ TEST_F(BusAgentDoorTest, ANewSecretGoesInAndNeverOut) {
   message.mutable_request()->set_secret(true);
   send(message);
   EXPECT_EQ(reply(1), "");
-  const auto bytes = registry_.find("good")->client.settings.secret->bytes();
+  const auto bytes = registry_.find("good")->client.settings->secret->bytes();
   EXPECT_EQ(std::string(bytes.begin(), bytes.end()), secrets_.back());
   // What is told of a client, and again to the next bus-agent: receive() looks at each message.
   monitor_->added(registry_.find("good")->client);
@@ -584,7 +586,7 @@ TEST_F(BusAgentDoorTest, ASecretIsGoodForOneRequest) {
   message.mutable_request()->set_secret(true);
   send(message);
   EXPECT_EQ(reply(1), "");
-  EXPECT_EQ(registry_.find("disabled")->client.settings.secret->bytes().size(),
+  EXPECT_EQ(registry_.find("disabled")->client.settings->secret->bytes().size(),
             message_of(kSecretPart).part().size());
   // Nothing of it is left for another, nor after a request that was for something else.
   send(message_of(kSecretPart));
@@ -594,7 +596,7 @@ TEST_F(BusAgentDoorTest, ASecretIsGoodForOneRequest) {
   message.mutable_request()->set_secret(true);
   send(message);
   reply(3);
-  EXPECT_EQ(registry_.find("good")->client.settings.secret->bytes().size(), 0U);
+  EXPECT_EQ(registry_.find("good")->client.settings->secret->bytes().size(), 0U);
 }
 
 TEST_F(BusAgentDoorTest, DyingWithHalfASecretLeavesNothingOfIt) {
@@ -608,7 +610,7 @@ TEST_F(BusAgentDoorTest, DyingWithHalfASecretLeavesNothingOfIt) {
   message.mutable_request()->set_secret(true);
   send(message);
   reply(1);
-  for (const unsigned char byte : registry_.find("good")->client.settings.secret->bytes()) {
+  for (const unsigned char byte : registry_.find("good")->client.settings->secret->bytes()) {
     ADD_FAILURE() << "a byte of the last one: " << byte;
   }
 }
@@ -648,7 +650,7 @@ TEST_F(BusAgentDoorTest, SoManyRequestsMayBeUnansweredAndNoMore) {
   }
   EXPECT_TRUE(run_until([this] { return !broken_.empty(); }));
   ASSERT_EQ(broken_, std::vector<std::string>{"not allowed in this state"});
-  EXPECT_EQ(registry_.find("good")->client.settings.host, "host 128 again");
+  EXPECT_EQ(registry_.find("good")->client.settings->host, "host 128 again");
   // Neither that disk nor its late answers concern the next bus-agent.
   open_door(true);
   disk_.automatic = true;
@@ -663,7 +665,8 @@ TEST_F(BusAgentDoorTest, AThousandClientsWithLongTextsAreToldAsTheAgentReads) {
   for (int i = 0; i < 1000; ++i) {
     Registry::Entry entry;
     entry.client.name = "client " + std::to_string(i);
-    entry.client.settings.host = entry.client.settings.checker = text;
+    auto& settings = test::own(entry.client);
+    settings.host = settings.checker = text;
     registry_.add(std::move(entry));
   }
   monitor_.reset();

@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "monitor/merge.h"
+#include "tests/support/client_settings.h"
 #include "tests/support/save_now.h"
 
 namespace mandos::monitor::test {
@@ -254,7 +255,7 @@ class Durability : public testing::Test {
     Client made;
     made.name = client;
     made.last_checker_status = static_cast<std::int16_t>(value);
-    made.settings.secret = std::make_shared<const Secret>(as_bytes(std::to_string(value)));
+    test::own(made).secret = std::make_shared<const Secret>(as_bytes(std::to_string(value)));
     return {client, to_saved(made, ClientSettings{}, Moment::now())};
   }
   static Disk::Change gone(const std::string& client) { return {client, std::nullopt}; }

@@ -22,6 +22,7 @@
 
 #include "monitor/doors/networker.h"
 #include "monitor/merge.h"
+#include "tests/support/client_settings.h"
 #include "tests/support/datagram.h"
 #include "tests/support/monitor_fixture.h"
 
@@ -706,10 +707,11 @@ TEST_F(NetworkerDoorTest, ABigSecretComesInPartsOnDemand) {
   for (int i = 0; big.size() < (1 << 20); ++i) big += std::to_string(i);
   big.resize(1 << 20);
   entry.client.name = "big";
-  entry.client.settings.key_id = KeyId{};
+  auto& settings = test::own(entry.client);
+  settings.key_id = KeyId{};
   const auto digest = mandos::test::hash_with(nettle_sha256, key.public_key);
-  std::copy(digest.begin(), digest.end(), entry.client.settings.key_id->bytes.begin());
-  entry.client.settings.secret = std::make_shared<const Secret>(as_bytes(big));
+  std::copy(digest.begin(), digest.end(), settings.key_id->bytes.begin());
+  settings.secret = std::make_shared<const Secret>(as_bytes(big));
   registry_.add(std::move(entry));
   auto answer = prove(1, transcript(open(1), key));
   std::string whole;
@@ -734,7 +736,7 @@ TEST_F(NetworkerDoorTest, ANewKeyEndsTheWaitOfWhoProvedTheOldOne) {
   for (const bool has_key : {true, false}) {
     send(proof(1, transcript(open(1), good_key_)));
     ASSERT_TRUE(run_until([this] { return client("good").approval_pending(); }));
-    ClientSettings file = registry_.find("good")->file();
+    ClientSettings file = *registry_.find("good")->file;
     const ClientSettings before = file;
     file.key_id.reset();
     if (has_key) file.key_id = KeyId{};
@@ -762,7 +764,7 @@ TEST_F(NetworkerDoorTest, ASecretThatIsBeingSentIsRevoked) {
        {kNothing, kSameSecret, kDisabled, kNewKey, kNewSecret, kSecretOverTheBus, kRemoved}) {
     ASSERT_TRUE(change("good", Set{Property::kEnabled, true}));
     ASSERT_TRUE(change("good", Set{Property::kSecret, secret('s')}));
-    ClientSettings file = registry_.find("good")->client.settings;
+    ClientSettings file = test::in_force(registry_.find("good")->client);
     reload(file);
     auto answer = prove(1, transcript(open(1), good_key_));
     ASSERT_TRUE(answer && answer->has_part() && !answer->part().last());

@@ -17,6 +17,7 @@
 
 #include "monitor/merge.h"
 #include "monitor/state.h"
+#include "tests/support/client_settings.h"
 #include "tests/support/save_now.h"
 
 namespace mandos::monitor {
@@ -37,9 +38,9 @@ std::string name_of(std::size_t client) { return concat("client ", client); }
   for (std::size_t client = 0;; client = (client + 1) % kClients) {
     Client state;
     state.name = name_of(client);
-    state.settings.timeout = Milliseconds(++values.at(client));
-    state.settings.secret =
-        std::make_shared<const Secret>(as_bytes(std::to_string(values[client])));
+    auto& settings = test::own(state);
+    settings.timeout = Milliseconds(++values.at(client));
+    settings.secret = std::make_shared<const Secret>(as_bytes(std::to_string(values[client])));
     const std::array saved{to_saved(state, ClientSettings{}, Moment::now())};
     if (!disk.save(saved)) _exit(1);
     const std::array<std::int64_t, 2> confirmed{static_cast<std::int64_t>(client), values[client]};
@@ -59,10 +60,10 @@ std::string name_of(std::size_t client) { return concat("client ", client); }
     const auto found = kept.find(name_of(client));
     if (found == kept.end()) continue;
     const auto loaded = from_saved(found->second, ClientSettings{}, Moment::now());
-    values.at(client) = loaded.settings.timeout.count();
+    values.at(client) = loaded.settings->timeout.count();
     const auto secret = std::to_string(values.at(client));
-    if (!loaded.settings.secret ||
-        !std::ranges::equal(loaded.settings.secret->bytes(), as_bytes(secret))) {
+    if (!loaded.settings->secret ||
+        !std::ranges::equal(loaded.settings->secret->bytes(), as_bytes(secret))) {
       _exit(1);
     }
   }

@@ -35,7 +35,7 @@ def fields(proto, message):
 
 
 rows = [(kind, name, shown) for kind, name, shown in
-        re.findall(r"^  (IDENTITY|PAYLOAD|SETTING)\([^,]+, (\w+), (\w+), .*, \d+, [\w |]+\)", (SOURCE / TABLE).read_text(),
+        re.findall(r"^  (IDENTITY|PAYLOAD|SETTING|STATE)\([^,]+, (\w+), (\w+), .*, \d+, [\w |]+\)", (SOURCE / TABLE).read_text(),
                    re.M)]
 names = [name for _, name, _ in rows]
 shown_by_agent = {name.lower() for name in re.findall(r'^    \{"(\w+)", "\w+", Emits::', (SOURCE / AGENT).read_text(), re.M)}

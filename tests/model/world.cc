@@ -262,9 +262,9 @@ void World::live() {
     } else {
       entry.client.name = name;
       entry.client.created = Moment::now().wall;
-      entry.client.settings = settings;
+      entry.client.begin_with(settings);
     }
-    entry.set_file(settings);
+    entry.set_file(std::make_shared<const ClientSettings>(settings));
     registry_->add(std::move(entry));
   }
   const auto clients = file();
@@ -371,7 +371,7 @@ void World::ask(What what, int number, std::uint8_t setting) {
     told_[request.name()].section = sections_.at(static_cast<std::size_t>(number));
   }
   if (what == What::kSet) {
-    const auto& settings = client(number)->settings;
+    const auto& settings = *client(number)->settings;
     const bool no_delay = settings.approval_delay == Milliseconds(0);
     if (setting == kDelay) request.set_approval_delay(no_delay ? 10000 : 0);
     if (setting == kByDefault) request.set_approved_by_default(!settings.approved_by_default);
@@ -931,8 +931,8 @@ std::uint64_t World::hash() {
   std::map<std::uint32_t, std::string> names;
   registry_->for_each([&](const Client& each) {
     names[each.number] = each.name;
-    const auto& settings = each.settings;
-    hash << each.name << settings.enabled << (settings.key_id ? settings.key_id->bytes[0] : 0)
+    const auto& settings = *each.settings;
+    hash << each.name << each.enabled() << (settings.key_id ? settings.key_id->bytes[0] : 0)
          << settings.secret->bytes().front() << each.last_checker_status
          << each.last_checked_ok.has_value() << each.unjudged << each.graces << each.expires
          << each.next_check << settings.timeout.count() << settings.approval_delay.count()

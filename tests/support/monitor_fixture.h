@@ -15,6 +15,7 @@
 
 #include "common/channel.h"
 #include "monitor/registry.h"
+#include "tests/support/client_settings.h"
 #include "tests/support/memory_disk.h"
 #include "tests/support/transcript_builder.h"
 
@@ -37,8 +38,8 @@ class MonitorFixture : public testing::Test {
            const std::string& secret = kSecretText) {
     Registry::Entry entry;
     entry.client.name = name;
-    auto& settings = entry.client.settings;
-    settings.enabled = enabled;
+    auto& settings = own(entry.client);
+    settings.enabled = entry.client.is_enabled = enabled;
     settings.key_id = key_id(key);
     settings.secret = std::make_shared<const Secret>(as_bytes(secret));
     settings.interval = settings.timeout = std::chrono::hours(24);

@@ -172,9 +172,9 @@ def ranges():
 
 def client_rows():
     """Setting of a client -> its default as clients.conf would have it, or None."""
-    rows = re.findall(r"^  (IDENTITY|PAYLOAD|SETTING)\([^,]+, (\w+), \w+, (.*), \d+, [\w |]+\)",
+    rows = re.findall(r"^  (IDENTITY|PAYLOAD|SETTING|STATE)\([^,]+, (\w+), \w+, (.*), \d+, [\w |]+\)",
                       source("monitor/client_settings.h"), re.M)
-    found = {name: preset if kind == "SETTING" else None for kind, name, preset in rows}
+    found = {name: preset if kind in ("SETTING", "STATE") else None for kind, name, preset in rows}
     for name, preset in found.items():
         if duration := re.match(r"std::chrono::(minutes|seconds)\((\d+)\)$", preset or ""):
             found[name] = f"PT{duration[2]}{duration[1][0].upper()}"
@@ -202,7 +202,7 @@ def client_defaults():
 @case("every name that a checker may use stands in mandos-clients.conf.5, and no other")
 def checker_names():
     names = set(re.findall(r'\{"(\w+)", value<[^>]+>\}', table("monitor/checker_command.cc", "kAttributes")))
-    names |= set(re.findall(r"^  (?:IDENTITY|SETTING)\([^,]+, (\w+), .*\bkForCheckers\b", source("monitor/client_settings.h"), re.M))
+    names |= set(re.findall(r"^  (?:IDENTITY|SETTING|STATE)\([^,]+, (\w+), .*\bkForCheckers\b", source("monitor/client_settings.h"), re.M))
     text = section(page("mandos-clients.conf.5"), "CHECKERS")
     found = set()
     for item in re.findall(r"^\.It Li (.*)$", text, re.M):

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "common/unique_fd.h"
+#include "tests/support/client_settings.h"
 #include "tests/unit/monitor/client_driver.h"
 
 namespace mandos::monitor {
@@ -31,10 +32,10 @@ Client client(std::string checker) {
   c.object_path = "/clients/my_client";
   c.created = WallTime(std::chrono::sys_days{std::chrono::March / 4 / 2025}) + hours(5) +
               minutes(6) + seconds(7) + std::chrono::microseconds(89);
-  c.settings.key_id = KeyId::parse(std::string(64, 'a'));
-  c.settings.fingerprint = "ABCDEF";
-  c.settings.host = "host.example.org";
-  c.settings.checker = std::move(checker);
+  test::own(c).key_id = KeyId::parse(std::string(64, 'a'));
+  test::own(c).fingerprint = "ABCDEF";
+  test::own(c).host = "host.example.org";
+  test::own(c).checker = std::move(checker);
   return c;
 }
 
@@ -85,7 +86,7 @@ TEST(CheckerCommand, ShowsDurationsAndTimesAsTheOriginalDoes) {
   };
   for (const auto& [duration, text] : durations) {
     Client c = client("%(timeout)s");
-    c.settings.timeout = duration;
+    test::own(c).timeout = duration;
     EXPECT_EQ(expanded(c), text);
   }
   const WallTime noon =
@@ -118,15 +119,15 @@ TEST(CheckerCommand, KnowsNoObjectPathWithoutABus) {
 
 TEST(CheckerCommand, IsNoLongerThanTheKernelTakes) {
   Client c = client("%(host)s");
-  c.settings.host = std::string(131071, 'a');
+  test::own(c).host = std::string(131071, 'a');
   EXPECT_EQ(expanded(c).size(), 131071U);
-  c.settings.host = std::string(40000, '\'');
+  test::own(c).host = std::string(40000, '\'');
   EXPECT_THAT(expanded(c), testing::EndsWith("longer than 131072 bytes"));
 }
 
 TEST(CheckerCommand, RefusesAZeroByte) {
   Client c = client("%(host)s");
-  c.settings.host = std::string("a\0b", 3);
+  test::own(c).host = std::string("a\0b", 3);
   EXPECT_FALSE(expand_checker(c));
   EXPECT_FALSE(expand_checker(client(std::string("a\0", 2))));
 }
@@ -163,7 +164,8 @@ TEST(CheckerCommand, TheShellReceivesTheValueItself) {
                                      "=",   "--", "[a]", "(",    ")",     " ",     "''",   "ä"};
   for (int round = 0; round < 300; ++round) {
     Client c = client("printf '<%%s>' %(host)s -%(name)s x%(fingerprint)s");
-    for (std::string* value : {&c.settings.host, &c.name, &c.settings.fingerprint}) {
+    auto& settings = test::own(c);
+    for (std::string* value : {&settings.host, &c.name, &settings.fingerprint}) {
       value->clear();
       for (auto length = random() % 12; length > 0; --length) {
         if (random() % 4 == 0) {
@@ -175,7 +177,7 @@ TEST(CheckerCommand, TheShellReceivesTheValueItself) {
     }
     const std::string command = expanded(c);
     EXPECT_EQ(output_of(command),
-              concat("<", c.settings.host, "><-", c.name, "><x", c.settings.fingerprint, ">"))
+              concat("<", c.settings->host, "><-", c.name, "><x", c.settings->fingerprint, ">"))
         << escaped(command, 2000);
   }
 }

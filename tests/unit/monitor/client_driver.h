@@ -62,7 +62,7 @@ inline constexpr std::array<std::string_view, Properties().size()> kPropertyName
 
 /// A property's value as text: booleans true and false, durations and stamps milliseconds.
 inline std::string shown(const Client& client, Property property) {
-  const ClientSettings& settings = client.settings;
+  const ClientSettings& settings = *client.settings;
   const auto yes = [](bool value) { return std::string(value ? "true" : "false"); };
   switch (property) {
     case Property::kApprovalDelay:

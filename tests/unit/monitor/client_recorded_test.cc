@@ -165,7 +165,7 @@ class Replay {
     client_.name = "one";
     client_.object_path = "/clients/one";
     client_.created = moment(0).wall;
-    ClientSettings& settings = client_.settings;
+    ClientSettings settings;
     settings.key_id = KeyId::parse(std::string(64, 'A'));
     settings.secret = test::secret("a secret");
     settings.host = start["Host"].string;
@@ -177,6 +177,7 @@ class Replay {
     settings.interval = Milliseconds(start["Interval"].integer());
     settings.approval_delay = Milliseconds(start["ApprovalDelay"].integer());
     settings.approval_duration = Milliseconds(start["ApprovalDuration"].integer());
+    client_.begin_with(settings);
   }
 
   /// The places where it differs from the recording, as "step N: WHAT", with both values.
@@ -215,7 +216,7 @@ class Replay {
 
  private:
   double part(const Json& first_check) const {
-    return first_check.number / static_cast<double>(client_.settings.interval.count());
+    return first_check.number / static_cast<double>(client_.settings->interval.count());
   }
 
   /// Moments and the key ID are not the same in two runs.
@@ -357,6 +358,7 @@ class Replay {
     next.object_path = client_.object_path;
     next.created = client_.created;
     next.settings = client_.settings;
+    next.is_enabled = client_.is_enabled;
     next.last_enabled = client_.last_enabled;
     next.last_checked_ok = client_.last_checked_ok;
     next.last_approval_request = client_.last_approval_request;

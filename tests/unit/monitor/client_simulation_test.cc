@@ -19,6 +19,7 @@
 #include <variant>
 #include <vector>
 
+#include "tests/support/client_settings.h"
 #include "tests/support/sanitized.h"
 #include "tests/unit/monitor/client_driver.h"
 
@@ -63,7 +64,7 @@ class World {
       Client& client = models_[i].client;
       client.number = static_cast<std::uint32_t>(i);
       client.name = "client";
-      client.settings = random_settings();
+      client.begin_with(random_settings());
       models_[i].reliability = chance(0.1) ? 0.3 : 0.98;
       start(i);
     }
@@ -168,7 +169,7 @@ class World {
     if (pick < 95) return set(Property::kApprovedByDefault, yes);
     if (pick < 97) return set(Property::kChecker, fresh.checker);
     fresh.enabled = model.client.enabled() != chance(0.2);
-    happen(i, Reloaded{fresh, fraction()});
+    happen(i, test::reloaded(fresh, fraction()));
   }
 
   void reload_all() {
@@ -176,10 +177,10 @@ class World {
     std::set<Instant> checks;
     std::size_t enabled = 0;
     for (std::size_t i = 0; i < kClients; ++i) {
-      ClientSettings settings = models_[i].client.settings;
+      ClientSettings settings = *models_[i].client.settings;
       settings.interval = kDay * 3;
       settings.enabled = true;
-      happen(i, Reloaded{settings, fraction()});
+      happen(i, test::reloaded(settings, fraction()));
       enabled += models_[i].client.enabled() ? 1 : 0;
       if (models_[i].client.next_check) checks.insert(*models_[i].client.next_check);
     }
@@ -198,6 +199,7 @@ class World {
       kept.number = model.client.number;
       kept.name = model.client.name;
       kept.settings = model.client.settings;
+      kept.is_enabled = model.client.is_enabled;
       kept.last_enabled = model.client.last_enabled;
       kept.last_checked_ok = model.client.last_checked_ok;
       kept.last_approval_request = model.client.last_approval_request;
@@ -214,7 +216,7 @@ class World {
       model.process.reset();
       model.armed = Instant::max();
       start(i);
-      const ClientSettings& settings = model.client.settings;
+      const ClientSettings& settings = *model.client.settings;
       if (model.client.enabled()) {
         EXPECT_LE(*model.client.expires,
                   now_.boot + std::max({settings.timeout, settings.extended_timeout,
@@ -232,10 +234,10 @@ class World {
     const bool expires_now = client.enabled() && !started && model.expires <= now_.boot;
     const bool check_due = !started && was_enabled && *client.next_check <= now_.boot;
     const bool had_process = model.process.has_value();
-    const Milliseconds old_timeout = client.settings.timeout;
+    const Milliseconds old_timeout = client.settings->timeout;
     effects_.clear();
     if (const auto* request = std::get_if<Requested>(&event)) {
-      model.waiting[request->connection] = now_.boot + client.settings.approval_delay;
+      model.waiting[request->connection] = now_.boot + client.settings->approval_delay;
     } else if (const auto* hung_up = std::get_if<HungUp>(&event)) {
       // Even one whose time is up just now is not answered any more.
       model.waiting.erase(hung_up->connection);
@@ -246,7 +248,7 @@ class World {
     const bool decision_over = model.decision && model.decision->until <= now_.boot;
     if (decision_over) model.decision.reset();
     if (const auto* approve = std::get_if<Approve>(&event)) {
-      model.decision = {approve->approved, now_.boot + client.settings.approval_duration};
+      model.decision = {approve->approved, now_.boot + client.settings->approval_duration};
     }
     if (++events_ % 64 == 0) {
       effects_ = test::checked_react(client, event, now_);
@@ -310,7 +312,7 @@ class World {
     }
     switch (decided.verdict) {
       case Verdict::kNoApprovalNeeded:
-        EXPECT_EQ(client.settings.approval_delay, Milliseconds(0));
+        EXPECT_EQ(client.settings->approval_delay, Milliseconds(0));
         EXPECT_TRUE(std::holds_alternative<Requested>(event));
         break;
       case Verdict::kApproved:
@@ -334,7 +336,7 @@ class World {
   /// The model's own idea of the expiry, from the manual's rules.
   void follow_expiry(Model& model, const Event& event, bool was_enabled, Milliseconds old_timeout) {
     const Client& client = model.client;
-    const ClientSettings& settings = client.settings;
+    const ClientSettings& settings = *client.settings;
     const auto* finished = std::get_if<CheckerFinished>(&event);
     const auto* set = std::get_if<Set>(&event);
     if (!was_enabled || std::holds_alternative<Started>(event)) {
@@ -382,7 +384,7 @@ class World {
     ASSERT_TRUE(client.expires && client.next_check && due);
     EXPECT_GT(*client.expires, now_.boot) << "enabled past its expiry";
     EXPECT_TRUE(started || *client.next_check > now_.boot);
-    EXPECT_LE(*client.next_check, now_.boot + client.settings.interval);
+    EXPECT_LE(*client.next_check, now_.boot + client.settings->interval);
     EXPECT_LE(*due, std::min(*client.expires, *client.next_check)) << "a timer was lost";
   }
 

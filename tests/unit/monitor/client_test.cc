@@ -16,6 +16,7 @@
 #include <variant>
 #include <vector>
 
+#include "tests/support/client_settings.h"
 #include "tests/unit/monitor/client_driver.h"
 
 namespace mandos::monitor {
@@ -134,7 +135,7 @@ void play(const std::vector<Row>& rows) {
     SCOPED_TRACE(row.rule);
     Client client;
     client.name = "one";
-    client.settings = row.settings;
+    client.begin_with(row.settings);
     EXPECT_EQ(played(client, {{0, Started{0.5}}}, 0),
               row.settings.enabled ? "0: Changed Expires=150000 LastEnabled=0; Save\n" : "");
     EXPECT_EQ(played(client, row.steps, row.end), row.expected);
@@ -570,8 +571,8 @@ TEST(Client, Approval) {
 // Else whoever holds one key could take every place that there is for those who wait.
 TEST(Client, NoMoreThan32ConnectionsWait) {
   Client client;
-  client.settings = with_approval(Milliseconds(10000), false, Milliseconds(0));
-  client.settings.enabled = true;
+  client.begin_with(with_approval(Milliseconds(10000), false, Milliseconds(0)));
+  client.is_enabled = true;
   client.expires = Instant(std::chrono::hours(1));
   client.next_check = Instant(std::chrono::hours(1));
   std::vector<Effect> effects;
@@ -603,28 +604,28 @@ TEST(Client, Reload) {
   play({
       {"what did not change keeps its timers",
        usual(),
-       {{1000, Reloaded{usual(), 0.1}}},
+       {{1000, test::reloaded(usual(), 0.1)}},
        50001,
        "50000: StartChecker 0 check; Changed CheckerRunning=true\n"},
       {"a setting",
        usual(),
-       {{1000, Reloaded{with(&ClientSettings::host, std::string("other")), 0}}},
+       {{1000, test::reloaded(with(&ClientSettings::host, std::string("other")), 0)}},
        1001,
        "1000: Changed Host=other; Save\n"},
       {"the secret",
        usual(),
-       {{1000, Reloaded{with(&ClientSettings::secret, test::secret("other")), 0}}},
+       {{1000, test::reloaded(with(&ClientSettings::secret, test::secret("other")), 0)}},
        1001,
        "1000: Changed Secret=other; Save\n"},
       {"the key ID",
        usual(),
-       {{1000, Reloaded{keyed, 0}}},
+       {{1000, test::reloaded(keyed, 0)}},
        1001,
        "1000: Changed KeyID=1111111111111111111111111111111111111111111111111111111111111111; "
        "Save\n"},
       {"another key ends every wait",
        approval,
-       {{10, Requested{1}}, {20, Requested{2}}, {30, Reloaded{rekeyed, 0}}},
+       {{10, Requested{1}}, {20, Requested{2}}, {30, test::reloaded(rekeyed, 0)}},
        20000,
        "10: NeedApproval 10000 yes; Changed ApprovalPending=true LastApprovalRequest=10; Save\n"
        "20: NeedApproval 10000 yes; Changed LastApprovalRequest=20; Save\n"
@@ -632,7 +633,7 @@ TEST(Client, Reload) {
        "KeyID=1111111111111111111111111111111111111111111111111111111111111111; Save\n"},
       {"an approval was for the old key",
        lasting,
-       {{10, Approve{true}}, {20, Reloaded{rekeyed, 0}}, {30, Requested{1}}},
+       {{10, Approve{true}}, {20, test::reloaded(rekeyed, 0)}, {30, Requested{1}}},
        31,
        "10: Save\n20: Changed ApprovalDuration=0 "
        "KeyID=1111111111111111111111111111111111111111111111111111"
@@ -640,41 +641,41 @@ TEST(Client, Reload) {
        "30: NeedApproval 10000 yes; Changed ApprovalPending=true LastApprovalRequest=30; Save\n"},
       {"a timeout moves the expiry",
        usual(),
-       {{1000, Reloaded{with(&ClientSettings::timeout, Milliseconds(310000)), 0}}},
+       {{1000, test::reloaded(with(&ClientSettings::timeout, Milliseconds(310000)), 0)}},
        1001,
        "1000: Changed Expires=160000 Timeout=310000; Save\n"},
       {"a timeout that is over disables, and the same reload does not enable again",
        usual(),
-       {{1000, Reloaded{with(&ClientSettings::timeout, Milliseconds(1)), 0}}},
+       {{1000, test::reloaded(with(&ClientSettings::timeout, Milliseconds(1)), 0)}},
        1000000,
        "1000: Changed Enabled=false Expires=none Timeout=1; Save\n"},
       {"a new interval keeps the part of it that is still to go",
        usual(),
-       {{10000, Reloaded{with(&ClientSettings::interval, Milliseconds(10000)), 0}}},
+       {{10000, test::reloaded(with(&ClientSettings::interval, Milliseconds(10000)), 0)}},
        14001,
        "10000: Changed Interval=10000; Save\n"
        "14000: StartChecker 0 check; Changed CheckerRunning=true\n"},
       {"enabled now: the first check is at a random moment, since many may be",
        disabled(),
-       {{1000, Reloaded{usual(), 0.25}}},
+       {{1000, test::reloaded(usual(), 0.25)}},
        26001,
        "1000: Changed Enabled=true Expires=126000 LastEnabled=1000; Save\n"
        "26000: StartChecker 0 check; Changed CheckerRunning=true\n"},
       {"disabled now",
        usual(),
-       {{1000, Reloaded{disabled(), 0}}},
+       {{1000, test::reloaded(disabled(), 0)}},
        1000000,
        "1000: Changed Enabled=false Expires=none; Save\n"},
       {"a client that expires at that moment is not enabled by settings merged before",
        usual(),
-       {{150000, Reloaded{usual(), 0}}},
+       {{150000, test::reloaded(usual(), 0)}},
        1000000,
        "50000: StartChecker 0 check; Changed CheckerRunning=true\n"
        "150000: KillChecker 0; Changed CheckerRunning=false Enabled=false Expires=none; Save\n"},
       {"who waits goes on waiting",
        approval,
        {{10, Requested{1}},
-        {20, Reloaded{with(&ClientSettings::approval_delay, Milliseconds(5), approval), 0}}},
+        {20, test::reloaded(with(&ClientSettings::approval_delay, Milliseconds(5), approval), 0)}},
        20000,
        "10: NeedApproval 10000 yes; Changed ApprovalPending=true LastApprovalRequest=10; Save\n"
        "20: Changed ApprovalDelay=5; Save\n"
@@ -726,8 +727,8 @@ TEST(Client, StartWithWhatWasKept) {
   for (const StartRow& row : rows) {
     SCOPED_TRACE(row.rule);
     Client client;
-    client.settings = usual();
-    client.settings.enabled = row.enabled;
+    client.begin_with(usual());
+    client.is_enabled = row.enabled;
     if (row.expires != kNone) {
       client.expires = moment(row.expires).boot;
       if (row.enabled) client.expires_shown = moment(row.expires).wall;
@@ -753,9 +754,9 @@ TEST(Client, StartWithWhatWasKept) {
 
 /// A client that started at 0 and whose checker succeeded (or not) at 1: expiry 300001 (150000),
 /// checks at 50000, 150000 and so on.
-Client checked(bool succeeded, ClientSettings settings = usual()) {
+Client checked(bool succeeded, const ClientSettings& settings = usual()) {
   Client client;
-  client.settings = std::move(settings);
+  client.begin_with(settings);
   test::checked_react(client, Started{0.5}, moment(0));
   if (succeeded) test::checked_react(client, CheckedOk{}, moment(1));
   return client;
@@ -913,7 +914,7 @@ TEST(Client, WhoHasHungUpIsNotDecidedEvenIfItsTimeIsUp) {
 TEST(Client, TheFirstCheckLiesWithinTheInterval) {
   for (const double fraction : {0.0, 0.25, 0.999999, 1.0, 7.0, -1.0}) {
     Client client;
-    client.settings = usual();
+    client.begin_with(usual());
     test::checked_react(client, Started{fraction}, moment(0));
     EXPECT_EQ(since_start(client.next_check.value()),
               static_cast<std::int64_t>(100000 * std::min(std::max(fraction, 0.0), 1.0)));
@@ -922,8 +923,8 @@ TEST(Client, TheFirstCheckLiesWithinTheInterval) {
 
 TEST(Client, LateByManyIntervalsChecksOnceAndKeepsItsPlaceInTheInterval) {
   Client client;
-  client.settings = usual();
-  client.settings.timeout = std::chrono::hours(24);
+  client.begin_with(usual());
+  test::own(client).timeout = std::chrono::hours(24);
   test::checked_react(client, Started{0.5}, moment(0));
   test::checked_react(client, CheckedOk{}, moment(1));
   const std::vector<Effect> effects = test::checked_react(client, Due{}, moment(1234567));
@@ -933,7 +934,7 @@ TEST(Client, LateByManyIntervalsChecksOnceAndKeepsItsPlaceInTheInterval) {
 
 TEST(Client, LateForEverythingExpiresAndGivesNothing) {
   Client client;
-  client.settings = with_approval(Milliseconds(10000), true, Milliseconds(100));
+  client.begin_with(with_approval(Milliseconds(10000), true, Milliseconds(100)));
   test::checked_react(client, Started{0.5}, moment(0));
   test::checked_react(client, Requested{1}, moment(1));
   const std::vector<Effect> effects = test::checked_react(client, Due{}, moment(99999999));
@@ -943,7 +944,7 @@ TEST(Client, LateForEverythingExpiresAndGivesNothing) {
 
 TEST(Client, NothingIsDueBeforeItsTime) {
   Client client;
-  client.settings = with_approval(Milliseconds(10000), true, Milliseconds(100));
+  client.begin_with(with_approval(Milliseconds(10000), true, Milliseconds(100)));
   test::checked_react(client, Started{0.5}, moment(0));
   test::checked_react(client, Requested{1}, moment(1));
   EXPECT_TRUE(test::checked_react(client, Due{}, moment(10000)).empty());
@@ -961,7 +962,7 @@ TEST(Client, AWallClockThatJumpsChangesOnlyStamps) {
   std::vector<std::vector<std::size_t>> kinds;
   for (const auto jump : {kYear * 0, kYear, -kYear}) {
     Client client;
-    client.settings = with_approval(Milliseconds(10000), true, Milliseconds(100));
+    client.begin_with(with_approval(Milliseconds(10000), true, Milliseconds(100)));
     std::vector<std::size_t> kind;
     const auto happen = [&](std::int64_t at, const Event& event) {
       Moment now = moment(at);
@@ -986,9 +987,10 @@ TEST(Client, AWallClockThatJumpsChangesOnlyStamps) {
 TEST(Client, DurationsWithoutBoundDoNotOverflow) {
   constexpr Milliseconds kMost = Milliseconds::max();
   Client client;
-  client.settings = usual();
-  client.settings.timeout = client.settings.extended_timeout = client.settings.interval =
-      client.settings.approval_delay = client.settings.approval_duration = kMost;
+  client.begin_with(usual());
+  auto& settings = test::own(client);
+  settings.timeout = settings.extended_timeout = settings.interval = kMost;
+  settings.approval_delay = settings.approval_duration = kMost;
   test::checked_react(client, Started{1.0}, moment(0));
   const Event events[] = {Requested{1},
                           Approve{true},
@@ -999,7 +1001,7 @@ TEST(Client, DurationsWithoutBoundDoNotOverflow) {
                           CheckedOk{},
                           duration(Property::kInterval, kMost.count()),
                           duration(Property::kInterval, kMost.count() - 1),
-                          Reloaded{usual(), 0.5},
+                          test::reloaded(usual(), 0.5),
                           duration(Property::kTimeout, kMost.count()),
                           set(Property::kEnabled, false),
                           set(Property::kEnabled, true),
@@ -1008,15 +1010,14 @@ TEST(Client, DurationsWithoutBoundDoNotOverflow) {
   for (const Event& event : events) {
     test::checked_react(client, event, moment(++now));
     EXPECT_TRUE(!client.expires || *client.expires > moment(now).boot);
-    EXPECT_EQ(client.settings.enabled, client.enabled());
   }
   EXPECT_FALSE(client.enabled()) << "a timeout that became short is over";
 }
 
 TEST(Client, AnIntervalOfNothingDoesNotCheckWithoutEnd) {
   Client client;
-  client.settings = usual();
-  client.settings.interval = Milliseconds(0);
+  client.begin_with(usual());
+  test::own(client).interval = Milliseconds(0);
   test::checked_react(client, Started{0.5}, moment(0));
   test::checked_react(client, CheckedOk{}, moment(0));
   test::checked_react(client, Due{}, moment(0));
@@ -1025,7 +1026,7 @@ TEST(Client, AnIntervalOfNothingDoesNotCheckWithoutEnd) {
 
 TEST(Client, CheckersOfDifferentClientsHaveDifferentNumbers) {
   Client client;
-  client.settings = disabled();
+  client.begin_with(disabled());
   client.number = 7;
   const std::vector<Effect> effects =
       test::checked_react(client, set(Property::kCheckerRunning, true), moment(0));
@@ -1035,7 +1036,7 @@ TEST(Client, CheckersOfDifferentClientsHaveDifferentNumbers) {
 TEST(Client, ADueIsAnEndOfWaiting) {
   // next_deadline() names each timer when it is the only one or the first.
   Client client;
-  client.settings = with_approval(Milliseconds(10000), true, Milliseconds(5000));
+  client.begin_with(with_approval(Milliseconds(10000), true, Milliseconds(5000)));
   EXPECT_FALSE(next_deadline(client));
   test::checked_react(client, Started{0.5}, moment(0));
   EXPECT_EQ(since_start(next_deadline(client).value()), 50000);

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "monitor/doors/bus_agent.h"
+#include "tests/support/client_settings.h"
 #include "tests/support/monitor_fixture.h"
 
 namespace mandos::monitor::test {
@@ -58,7 +59,8 @@ class CommitTest : public MonitorFixture {
   void add_client(const std::string& name) {
     Registry::Entry entry;
     entry.client.name = name;
-    entry.client.settings.interval = entry.client.settings.timeout = std::chrono::hours(24);
+    auto& settings = test::own(entry.client);
+    settings.interval = settings.timeout = std::chrono::hours(24);
     bus_registry_.add(std::move(entry));
   }
 

@@ -16,6 +16,7 @@
 #include "monitor/file_disk.h"
 #include "monitor/merge.h"
 #include "monitor/registry.h"
+#include "tests/support/client_settings.h"
 #include "tests/support/sanitized.h"
 
 namespace mandos::monitor {
@@ -68,7 +69,7 @@ TEST(ManyClients, ThatAreRemovedStopTheLoopForMillisecondsOnly) {
   for (int i = 0; i < kClients; ++i) {
     Registry::Entry entry;
     entry.client.name = "client" + std::to_string(i);
-    auto& settings = entry.client.settings;
+    auto& settings = test::own(entry.client);
     settings.key_id = KeyId{sha256({as_bytes(entry.client.name)})};
     settings.interval = settings.timeout = std::chrono::hours(24);
     registry.add(std::move(entry));

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "monitor/fate.h"
+#include "tests/support/client_settings.h"
 
 namespace mandos::monitor {
 namespace {
@@ -44,6 +45,15 @@ bool same(const ClientSettings& one, const ClientSettings& other) {
       [&](Property, auto member) { equal = equal && same_setting(one.*member, other.*member); });
   return equal;
 }
+bool same(const Client& client, const ClientSettings& settings) {
+  return same(test::in_force(client), settings);
+}
+bool same(const Reloaded& merged, const ClientSettings& settings) {
+  Client client;
+  client.settings = merged.settings;
+  client.is_enabled = merged.enabled;
+  return same(client, settings);
+}
 
 constexpr Moment kNow{Instant(1000h), WallTime(2'000'000'000s)};
 
@@ -61,23 +71,23 @@ Client restarted(const Client& client, const ClientSettings& file_then,
 Client client_with(const ClientSettings& settings) {
   Client client;
   client.name = "one";
-  client.settings = settings;
+  client.begin_with(settings);
   return client;
 }
 
 TEST(Merge, UnchangedInTheFileKeepsTheRunTimeValue) {
-  EXPECT_TRUE(same(merge(all(0), all(0), all(1)), all(1)));
-  EXPECT_TRUE(same(restarted(client_with(all(1)), all(0), all(0)).settings, all(1)));
+  EXPECT_TRUE(same(merge(all(0), all(0), client_with(all(1))), all(1)));
+  EXPECT_TRUE(same(restarted(client_with(all(1)), all(0), all(0)), all(1)));
 }
 
 TEST(Merge, ChangedInTheFileWins) {
-  EXPECT_TRUE(same(merge(all(0), all(3), all(2)), all(3)));
-  EXPECT_TRUE(same(restarted(client_with(all(2)), all(0), all(3)).settings, all(3)));
+  EXPECT_TRUE(same(merge(all(0), all(3), client_with(all(2))), all(3)));
+  EXPECT_TRUE(same(restarted(client_with(all(2)), all(0), all(3)), all(3)));
 }
 
 TEST(Merge, NeverChangedFollowsTheFile) {
-  EXPECT_TRUE(same(merge(all(0), all(0), all(0)), all(0)));
-  EXPECT_TRUE(same(restarted(client_with(all(0)), all(0), all(1)).settings, all(1)));
+  EXPECT_TRUE(same(merge(all(0), all(0), client_with(all(0))), all(0)));
+  EXPECT_TRUE(same(restarted(client_with(all(0)), all(0), all(1)), all(1)));
 }
 
 TEST(Merge, EachSettingIsJudgedAlone) {
@@ -87,8 +97,8 @@ TEST(Merge, EachSettingIsJudgedAlone) {
     give(file_now.*member, 1);
     ClientSettings expected = all(2);
     give(expected.*member, 1);
-    EXPECT_TRUE(same(merge(all(0), file_now, all(2)), expected));
-    EXPECT_TRUE(same(restarted(client_with(all(2)), all(0), file_now).settings, expected));
+    EXPECT_TRUE(same(merge(all(0), file_now, client_with(all(2))), expected));
+    EXPECT_TRUE(same(restarted(client_with(all(2)), all(0), file_now), expected));
     EXPECT_FALSE(same(expected, all(2)) && property != Property::kEnabled &&
                  property != Property::kApprovedByDefault);
   });
@@ -97,10 +107,10 @@ TEST(Merge, EachSettingIsJudgedAlone) {
 TEST(Merge, AbsentValues) {
   ClientSettings none;
   none.fingerprint.clear();
-  EXPECT_TRUE(same(restarted(client_with(none), none, none).settings, none));
-  EXPECT_TRUE(same(restarted(client_with(none), none, all(1)).settings, all(1)));
-  EXPECT_TRUE(same(restarted(client_with(all(1)), all(1), none).settings, none));
-  EXPECT_TRUE(same(restarted(client_with(all(1)), none, none).settings, all(1)));
+  EXPECT_TRUE(same(restarted(client_with(none), none, none), none));
+  EXPECT_TRUE(same(restarted(client_with(none), none, all(1)), all(1)));
+  EXPECT_TRUE(same(restarted(client_with(all(1)), all(1), none), none));
+  EXPECT_TRUE(same(restarted(client_with(all(1)), none, none), all(1)));
 }
 
 TEST(SavedSecret, OnlyKeptWhenChangedAtRunTime) {
@@ -121,7 +131,7 @@ TEST(SavedSecret, OnlyKeptWhenChangedAtRunTime) {
 TEST(SavedSecret, LostWhenTheFilesSecretChanged) {
   auto file_now = all(0);
   file_now.secret = secret("a new one");
-  EXPECT_TRUE(same_setting(restarted(client_with(all(1)), all(0), file_now).settings.secret,
+  EXPECT_TRUE(same_setting(restarted(client_with(all(1)), all(0), file_now).settings->secret,
                            file_now.secret));
 }
 
@@ -131,8 +141,8 @@ TEST(SavedSecret, MadeEmptyAtRunTime) {
   const Saved saved = to_saved(client_with(settings), all(0), kNow);
   EXPECT_TRUE(saved.client.own_secret());
   const auto restored = from_saved(saved, all(0), kNow);
-  ASSERT_NE(restored.settings.secret, nullptr);
-  EXPECT_TRUE(restored.settings.secret->bytes().empty());
+  ASSERT_NE(restored.settings->secret, nullptr);
+  EXPECT_TRUE(restored.settings->secret->bytes().empty());
 }
 
 TEST(SavedClient, StampsAndStatus) {
@@ -237,7 +247,7 @@ TEST(SavedClient, ValuesOutOfReach) {
     saved.client.mutable_current()->set_timeout(value);
     saved.client.mutable_current()->set_interval(value);
     Client read = from_saved(saved, ClientSettings{}, kNow);
-    EXPECT_EQ(read.settings.key_id, std::nullopt);
+    EXPECT_EQ(read.settings->key_id, std::nullopt);
     EXPECT_GE(read.created, WallTime(0us));
     EXPECT_LT(read.created, WallTime(253'402'300'800s));
     ASSERT_TRUE(read.expires);
@@ -254,12 +264,12 @@ TEST(SavedClient, ValuesOutOfReach) {
 TEST(SavedClient, PastItsExpiryAtStart) {
   for (const bool well : {true, false}) {
     Client client = client_with(all(1));
-    client.settings.timeout = 5min;
+    test::own(client).timeout = 5min;
     client.expires = kNow.boot + 1min;
     client.last_checked_ok = kNow.wall - 4min;
     client.last_checker_status = static_cast<std::int16_t>(well ? 0 : 1);
     const Moment later{Instant(1s), kNow.wall + 1h};
-    Client read = restarted(client, client.settings, client.settings, kNow, later);
+    Client read = restarted(client, *client.settings, *client.settings, kNow, later);
     std::vector<Effect> effects;
     react(read, Started{0}, later, effects);
     EXPECT_EQ(read.enabled(), well);
@@ -312,8 +322,8 @@ TEST(SavedClient, WhatAStartChangesIsTold) {
   // Removed, and then edited.
   Client removed = client_with(file);
   removed.removed = true;
-  removed.settings.section.fill(7);
-  other.section = removed.settings.section;
+  test::own(removed).section.fill(7);
+  other.section = removed.settings->section;
   EXPECT_TRUE(told(removed, file, other).empty());
   other.section.fill(8);
   EXPECT_EQ(told(removed, file, other), std::vector{"audit: event=added" + by + " enabled=False"});
@@ -324,16 +334,16 @@ TEST(SavedClient, WhatAStartChangesIsTold) {
 TEST(SavedClient, RemovedStaysRemovedUntilItsSectionIsEdited) {
   Client client = client_with(all(1));
   client.removed = true;
-  client.settings.enabled = false;
-  client.settings.section.fill(7);
+  client.is_enabled = false;
+  test::own(client).section.fill(7);
   Saved kept = to_saved(client, all(1), kNow);
   for (const bool has_hash : {true, false}) {  // none: from before there was one
     if (!has_hash) kept.client.clear_section_sha256();
     auto now = all(2);  // DEFAULT says something else, and so does the secfile
-    now.section = client.settings.section;
+    now.section = client.settings->section;
     const Client read = from_saved(kept, now, kNow);
     EXPECT_TRUE(read.removed);
-    EXPECT_EQ(read.settings.section, client.settings.section);
+    EXPECT_EQ(read.settings->section, client.settings->section);
     EXPECT_TRUE(stays_removed(kept, now));
     now = all(1);  // an option that is not used was added
     now.section.fill(8);
@@ -343,7 +353,7 @@ TEST(SavedClient, RemovedStaysRemovedUntilItsSectionIsEdited) {
     EXPECT_EQ(stays_removed(kept, now), !has_hash);
     EXPECT_EQ(unsaved, has_hash);
     if (has_hash) {
-      EXPECT_TRUE(same(edited.settings, now)) << "a new client";
+      EXPECT_TRUE(same(edited, now)) << "a new client";
     }
   }
 }
@@ -351,7 +361,7 @@ TEST(SavedClient, RemovedStaysRemovedUntilItsSectionIsEdited) {
 TEST(SavedClient, DisabledStaysDisabledUntilTheFileSaysOtherwise) {
   auto file = all(1);
   Client client = client_with(file);
-  client.settings.enabled = false;
+  client.is_enabled = false;
   EXPECT_FALSE(restarted(client, file, file).enabled());
   auto was_off = file;
   was_off.enabled = false;

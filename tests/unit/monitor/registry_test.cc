@@ -19,7 +19,7 @@ class RegistryTest : public MonitorFixture {
   RegistryTest() {
     Registry::Entry entry;
     entry.client.name = "one";
-    entry.client.settings = file_;
+    entry.client.begin_with(file_);
     clients_.add(std::move(entry));
     clients_.start();
   }
@@ -52,17 +52,17 @@ class RegistryTest : public MonitorFixture {
 
 TEST_F(RegistryTest, WhatIsInForceAsTheFileSaysIsHeldOnce) {
   EXPECT_EQ(saved(), Hosts("file", "file"));
-  EXPECT_EQ(entry().file_apart, nullptr);
+  EXPECT_EQ(entry().file, entry().client.settings);
   // The same again, with a secret of its own.
   file_.secret = std::make_shared<const Secret>(as_bytes("secret"));
-  const SecretPtr held = entry().client.settings.secret;
+  const SecretPtr held = entry().client.settings->secret;
   reload();
-  EXPECT_EQ(entry().file_apart, nullptr);
-  EXPECT_EQ(entry().client.settings.secret, held);
+  EXPECT_EQ(entry().file, entry().client.settings);
+  EXPECT_EQ(entry().client.settings->secret, held);
   file_.host = "other";
   reload();
   EXPECT_EQ(saved(), Hosts("other", "other"));
-  EXPECT_EQ(entry().file_apart, nullptr);
+  EXPECT_EQ(entry().file, entry().client.settings);
 }
 
 TEST_F(RegistryTest, AChangeAtRunTimeStaysUntilTheFileSaysSomethingNew) {
@@ -71,15 +71,15 @@ TEST_F(RegistryTest, AChangeAtRunTimeStaysUntilTheFileSaysSomethingNew) {
   set(Property::kHost, std::string("again"));
   EXPECT_EQ(saved(), Hosts("again", "file"));
   reload();
-  EXPECT_EQ(entry().client.settings.host, "again");
+  EXPECT_EQ(entry().client.settings->host, "again");
   set(Property::kHost, std::string("file"));
-  EXPECT_EQ(entry().file_apart, nullptr);
+  EXPECT_EQ(entry().file, entry().client.settings);
   set(Property::kHost, std::string("again"));
   file_.checker = "true";
   reload();
   EXPECT_EQ(saved(), Hosts("again", "file"));
-  EXPECT_EQ(entry().client.settings.checker, "true");
-  EXPECT_EQ(entry().file().checker, "true");
+  EXPECT_EQ(entry().client.settings->checker, "true");
+  EXPECT_EQ(entry().file->checker, "true");
   file_.host = "new";
   reload();
   EXPECT_EQ(saved(), Hosts("new", "new"));
@@ -88,7 +88,7 @@ TEST_F(RegistryTest, AChangeAtRunTimeStaysUntilTheFileSaysSomethingNew) {
 TEST_F(RegistryTest, AReloadDoesNotEnableWhoWasDisabled) {
   set(Property::kEnabled, false);
   EXPECT_FALSE(entry().client.enabled());
-  EXPECT_TRUE(entry().file().enabled);
+  EXPECT_TRUE(entry().file->enabled);
   reload();
   EXPECT_FALSE(entry().client.enabled());
   file_.enabled = false;
@@ -100,10 +100,10 @@ TEST_F(RegistryTest, AReloadDoesNotEnableWhoWasDisabled) {
 
 TEST_F(RegistryTest, AnotherSecretAtRunTimeLeavesTheFilesOwn) {
   set(Property::kSecret, SecretPtr(std::make_shared<const Secret>(as_bytes("of its own"))));
-  EXPECT_EQ(entry().file().secret->bytes().size(), 6U);
-  EXPECT_EQ(entry().client.settings.secret->bytes().size(), 10U);
+  EXPECT_EQ(entry().file->secret->bytes().size(), 6U);
+  EXPECT_EQ(entry().client.settings->secret->bytes().size(), 10U);
   reload();
-  EXPECT_EQ(entry().client.settings.secret->bytes().size(), 10U);
+  EXPECT_EQ(entry().client.settings->secret->bytes().size(), 10U);
 }
 
 TEST_F(RegistryTest, AClientThatWasRemovedComesBackOnlyWithAnotherSection) {
@@ -128,7 +128,7 @@ TEST_F(RegistryTest, AClientThatWasRemovedComesBackOnlyWithAnotherSection) {
   reload();
   ASSERT_NE(clients_.find("one"), nullptr);
   EXPECT_TRUE(entry().client.enabled());
-  EXPECT_EQ(entry().client.settings.host, "file") << "a new client";
+  EXPECT_EQ(entry().client.settings->host, "file") << "a new client";
   // It is the section at the removal that counts, although nothing else differed at this reload.
   file_.section.fill(2);
   reload();
@@ -142,8 +142,8 @@ TEST_F(RegistryTest, AClientThatWasRemovedComesBackOnlyWithAnotherSection) {
 
 TEST_F(RegistryTest, NoSecretOfARemovedClientIsKept) {
   set(Property::kSecret, SecretPtr(std::make_shared<const Secret>(as_bytes("of its own"))));
-  const std::weak_ptr<const Secret> own = entry().client.settings.secret;
-  const std::weak_ptr<const Secret> files = entry().file().secret;
+  const std::weak_ptr<const Secret> own = entry().client.settings->secret;
+  const std::weak_ptr<const Secret> files = entry().file->secret;
   file_.secret.reset();
   clients_.remove("one", [](const Status&) {});
   EXPECT_TRUE(own.expired());

@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "monitor/merge.h"
+#include "tests/support/client_settings.h"
 #include "tests/support/monitor_fixture.h"
 
 namespace mandos {
@@ -60,8 +61,8 @@ class RegistryTimeTest : public MonitorFixture {
     for (const char* name : {"good", "disabled"}) {
       Registry::Entry entry;
       entry.client = registry_.find(name)->client;
-      entry.client.settings.interval = seconds(100);
-      entry.client.settings.timeout = seconds(250);
+      test::own(entry.client).interval = seconds(100);
+      test::own(entry.client).timeout = seconds(250);
       clients_->add(std::move(entry));
     }
     clients_->start();
@@ -245,14 +246,16 @@ TEST_F(RegistryTimeTest, AClientsFateIsLogged) {
 }
 
 TEST_F(RegistryTimeTest, AReloadsDoingIsTheFilesAndATimeoutsIsNot) {
-  auto settings = good().settings;
+  auto settings = test::in_force(good());
   clients_->reload({{"good", settings}, {"new", settings}}, merge);
   auto logged = lines();
   EXPECT_EQ(count(logged, "audit: event=removed client=\"disabled\" by=\"clients.conf\""), 1);
   EXPECT_EQ(count(logged, "audit: event=added client=\"new\" by=\"clients.conf\""), 1);
   EXPECT_EQ(count(logged, "audit: event="), 2);
   settings.enabled = false;
-  clients_->reload({{"good", good().settings}, {"new", good().settings}, {"off", settings}}, merge);
+  clients_->reload(
+      {{"good", test::in_force(good())}, {"new", test::in_force(good())}, {"off", settings}},
+      merge);
   EXPECT_EQ(count(lines(), "event=added client=\"off\" by=\"clients.conf\" enabled=False"), 1);
   settings.enabled = true;
   clients_->reload({{"good", settings}, {"new", settings}}, merge);
@@ -306,8 +309,8 @@ TEST_F(RegistryTimeTest, WhoExpiresIsDisabledOnDiskAtOnce) {
   entry.client.expires = virtual_now + seconds(10);
   for (int i = 0; i < 1000; ++i) {
     entry.client.name = concat("client ", i);
-    entry.client.settings.key_id.reset();
-    clients_->add(Registry::Entry{.client = entry.client, .file_apart = nullptr});
+    test::own(entry.client).key_id.reset();
+    clients_->add(Registry::Entry{.client = entry.client, .file = nullptr});
   }
   clients_->start();
   pass(seconds(9));
@@ -350,9 +353,9 @@ TEST_F(RegistryTimeTest, WhoBeginsToWaitAgainAndAgainDoesNotFillTheLog) {
 }
 
 TEST_F(RegistryTimeTest, ItIsSaidWhenEveryCheckOfEveryClientFails) {
-  clients_->reload({{"good", good().settings},
-                    {"disabled", clients_->find("disabled")->client.settings},
-                    {"third", good().settings}},
+  clients_->reload({{"good", test::in_force(good())},
+                    {"disabled", test::in_force(clients_->find("disabled")->client)},
+                    {"third", test::in_force(good())}},
                    merge);
   for (const char* name : {"good", "third"}) {
     clients_->change(name, Set{Property::kTimeout, Milliseconds(seconds(100000))},
@@ -532,8 +535,8 @@ TEST_F(RegistryTimeTest, AGraceOfTheStartThatCannotBeSavedIsTakenBack) {
       Registry clients(loop, log_, disk, outlets_);
       Registry::Entry entry;
       entry.client = registry_.find("good")->client;
-      entry.client.settings.interval = seconds(100);
-      entry.client.settings.timeout = seconds(250);
+      test::own(entry.client).interval = seconds(100);
+      test::own(entry.client).timeout = seconds(250);
       entry.client.last_checked_ok = Moment::now().wall;
       entry.client.last_checker_status = 0;
       const Instant expires = virtual_now + left;
