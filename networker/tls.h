@@ -16,7 +16,7 @@
 
 #include "common/log.h"
 #include "common/result.h"
-#include "networker/transcript.h"
+#include "networker/transcript_recorder.h"
 
 namespace mandos::networker {
 
@@ -94,7 +94,7 @@ class TlsSession {
   // A change_cipher_spec record that goes out with the message behind it, so that it does not cost
   // a packet.
   Bytes held_back_;
-  Transcript transcript_;
+  TranscriptRecorder transcript_;
   int error_ = 0;
 };
 

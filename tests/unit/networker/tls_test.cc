@@ -380,8 +380,8 @@ TEST_F(TlsDebugTest, TheNextLevelWould) {
   EXPECT_GT(shown(secrets), 0U) << "then the test above shows nothing";
 }
 
-TEST(Transcript, StopsAtCertificateVerify) {
-  Transcript transcript;
+TEST(TranscriptRecorder, StopsAtCertificateVerify) {
+  TranscriptRecorder transcript;
   const std::array<unsigned char, 3> body{7, 8, 9};
   EXPECT_TRUE(transcript.record(GNUTLS_HANDSHAKE_CLIENT_HELLO, body));
   EXPECT_TRUE(transcript.record(GNUTLS_HANDSHAKE_CHANGE_CIPHER_SPEC, body));
@@ -394,13 +394,13 @@ TEST(Transcript, StopsAtCertificateVerify) {
             std::string("\x01\0\0\x03\7\x08\x09\x02\0\0\0\x0f\0\0\x03\7\x08\x09", 18));
 }
 
-TEST(Transcript, IsBounded) {
-  Transcript transcript;
+TEST(TranscriptRecorder, IsBounded) {
+  TranscriptRecorder transcript;
   const std::vector<unsigned char> body(door::networker::kLongestTranscript - 4);
-  EXPECT_FALSE(Transcript().record(1, std::vector<unsigned char>(body.size() + 1)));
+  EXPECT_FALSE(TranscriptRecorder().record(1, std::vector<unsigned char>(body.size() + 1)));
   EXPECT_TRUE(transcript.record(1, body));
   EXPECT_FALSE(transcript.record(2, {}));
-  EXPECT_FALSE(Transcript().record(0x101, {}));
+  EXPECT_FALSE(TranscriptRecorder().record(0x101, {}));
 }
 
 }  // namespace
