@@ -37,7 +37,11 @@ constexpr std::array<Option, 5> kInherited{{
 }  // namespace
 
 Acceptor::Acceptor(EventLoop& loop, Log& log, std::vector<UniqueFd> listeners, Callbacks callbacks)
-    : loop_(loop), log_(log), listeners_(std::move(listeners)), callbacks_(std::move(callbacks)) {
+    : loop_(loop),
+      log_(log),
+      listeners_(std::move(listeners)),
+      callbacks_(std::move(callbacks)),
+      paused_(loop) {
   for (const auto& listener : listeners_) {
     // Fails only on what is no socket; accept4 then says so.
     fcntl(listener.get(), F_SETFL, O_RDWR | O_NONBLOCK);
@@ -51,12 +55,11 @@ Acceptor::Acceptor(EventLoop& loop, Log& log, std::vector<UniqueFd> listeners, C
 }
 
 Acceptor::~Acceptor() {
-  if (paused_) loop_.cancel(*paused_);
   for (const auto& listener : listeners_) loop_.unwatch(listener.get());
 }
 
 void Acceptor::ready(int listener) {
-  for (int i = 0; i < kAcceptsPerRound && !paused_; ++i) {
+  for (int i = 0; i < kAcceptsPerRound && !paused_.is_set(); ++i) {
     if (const auto until = callbacks_.wait_for_room()) return pause(*until);
     sockaddr_storage peer{};
     socklen_t size = sizeof peer;
@@ -93,13 +96,16 @@ void Acceptor::ready(int listener) {
 
 void Acceptor::pause(Instant until) {
   for (const auto& listener : listeners_) loop_.rewatch(listener.get(), 0);
-  paused_ = loop_.at(until, [this] { resume(); });
+  paused_.set(until, [this] { listen(); });
 }
 
 void Acceptor::resume() {
-  if (!paused_) return;
-  loop_.cancel(*paused_);
-  paused_.reset();
+  if (!paused_.is_set()) return;
+  paused_.cancel();
+  listen();
+}
+
+void Acceptor::listen() {
   for (const auto& listener : listeners_) loop_.rewatch(listener.get(), EPOLLIN);
 }
 

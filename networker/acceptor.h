@@ -11,6 +11,7 @@
 #include "common/event_loop.h"
 #include "common/log.h"
 #include "common/unique_fd.h"
+#include "networker/timer.h"
 
 namespace mandos::networker {
 
@@ -39,12 +40,13 @@ class Acceptor {
  private:
   void ready(int listener);
   void pause(Instant until);
+  void listen();
 
   EventLoop& loop_;
   Log& log_;
   std::vector<UniqueFd> listeners_;
   Callbacks callbacks_;
-  std::optional<EventLoop::TimerId> paused_;
+  Timer paused_;
 };
 
 }  // namespace mandos::networker

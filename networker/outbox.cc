@@ -11,10 +11,6 @@ constexpr Milliseconds kLongestWait{10};
 
 }  // namespace
 
-Outbox::~Outbox() {
-  if (timer_) loop_.cancel(*timer_);
-}
-
 void Outbox::put(const ToMonitor& message) { message.SerializeToString(datagram_.add_messages()); }
 
 void Outbox::send(const ToMonitor& message) {
@@ -26,11 +22,7 @@ void Outbox::add(const ToMonitor& message) {
   put(message);
   if (datagram_.messages_size() == door::networker::kMostMessages) return flush();
   // It may fire for nothing: cheaper than to set it anew for each message.
-  if (timer_) return;
-  timer_ = loop_.at(BootClock::now() + kLongestWait, [this] {
-    timer_.reset();
-    flush();
-  });
+  if (!timer_.is_set()) timer_.set(BootClock::now() + kLongestWait, [this] { flush(); });
 }
 
 void Outbox::flush() {

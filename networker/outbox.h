@@ -3,10 +3,9 @@
 // processes, so what can wait goes along with what cannot.
 #pragma once
 
-#include <optional>
-
 #include "common/channel.h"
 #include "common/event_loop.h"
+#include "networker/timer.h"
 
 #include "networker.pb.h"
 
@@ -14,12 +13,8 @@ namespace mandos::networker {
 
 class Outbox {
  public:
-  /// References must outlive this.
-  Outbox(EventLoop& loop, Door& monitor) : loop_(loop), monitor_(monitor) {}
-  /// What was only added is lost with it.
-  ~Outbox();
-  Outbox(const Outbox&) = delete;
-  Outbox& operator=(const Outbox&) = delete;
+  /// References must outlive this. What was only added is lost with it.
+  Outbox(EventLoop& loop, Door& monitor) : monitor_(monitor), timer_(loop) {}
 
   /// Says it now, after everything that was added before.
   void send(const door::networker::ToMonitor& message);
@@ -31,10 +26,9 @@ class Outbox {
   void put(const door::networker::ToMonitor& message);
   void flush();
 
-  EventLoop& loop_;
   Door& monitor_;
   door::networker::Datagram datagram_;  // kept, so that its memory is
-  std::optional<EventLoop::TimerId> timer_;
+  Timer timer_;
 };
 
 }  // namespace mandos::networker
