@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "tests/support/datagram.h"
+#include "tests/support/log_lines.h"
 #include "tests/unit/networker/peer.h"
 
 #include "networker.pb.h"
@@ -88,11 +89,7 @@ class ConnectionsTest : public testing::Test {
  protected:
   ConnectionsTest() {
     auto door = make_door();
-    auto log = make_door();
     monitor_ = std::move(door->second);
-    log_lines_ = std::move(log->second);
-    log_socket_ = std::move(log->first);
-    log_ = Log::to_socket(log_socket_.get(), LogLevel::kWarning);
     door_.emplace(
         loop_, std::move(door->first), Channel::Limits{.receive = 65536, .queue = 1 << 24},
         [this](const Channel::Datagram& datagram) { from_monitor(datagram.bytes); },
@@ -114,7 +111,7 @@ class ConnectionsTest : public testing::Test {
     port_ = address.sin_port;
     std::vector<UniqueFd> listeners;
     listeners.push_back(std::move(listener));
-    connections_.emplace(loop_, log_, *door_, *tls_, note_, policy_, std::move(listeners));
+    connections_.emplace(loop_, log_.log(), *door_, *tls_, note_, policy_, std::move(listeners));
   }
 
   Client connect(const char* source, std::string_view text = {}) {
@@ -246,21 +243,11 @@ class ConnectionsTest : public testing::Test {
     new (room.data()) CrashNote::Handling(before, source_of(address));
   }
 
-  std::vector<std::string> log_lines() {
-    std::vector<std::string> lines;
-    std::array<char, 4096> line{};
-    for (;;) {
-      const ssize_t size = recv(log_lines_.get(), line.data(), line.size(), MSG_DONTWAIT);
-      if (size <= 0) return lines;
-      lines.emplace_back(line.data(), static_cast<std::size_t>(size));
-    }
-  }
+  std::vector<std::string> log_lines() { return log_.take(); }
 
   EventLoop loop_;
   UniqueFd monitor_;
-  UniqueFd log_lines_;
-  UniqueFd log_socket_;
-  Log log_ = Log::to_socket(-1, LogLevel::kWarning);
+  test::LogLines log_;
   std::optional<Door> door_;
   std::unique_ptr<Tls> tls_;
   UniqueFd memory_{memfd_create("crash note", MFD_CLOEXEC)};
