@@ -22,10 +22,14 @@
 #include <type_traits>
 #include <utility>
 
+#include "monitor/accounts.h"
 #include "monitor/checker_command.h"
 #include "monitor/ini.h"
 #include "monitor/openpgp.h"
+#include "monitor/option_values.h"
 #include "monitor/state.h"
+#include "monitor/trusted_file.h"
+#include "monitor/unknown_options.h"
 #include "proto/bus_agent.h"
 
 namespace mandos::monitor {
@@ -399,9 +403,9 @@ LoadedClients Loader::load(const std::string& configdir) {
     if ((field.uses & kGuard) != 0) guards.push_back(field.name);
   }
   for (auto& [name, section] : ini_.sections()) {
-    Ini::judge_unknown(section, name, known, guards, out_.problems, out_.warnings);
+    judge_unknown(section, name, known, guards, out_.problems, out_.warnings);
   }
-  Ini::judge_unknown(ini_.defaults(), "DEFAULT", known, guards, out_.problems, out_.warnings);
+  judge_unknown(ini_.defaults(), "DEFAULT", known, guards, out_.problems, out_.warnings);
   std::erase_if(out_.clients, [&](const auto& client) {
     return ini_.defaults().broken || ini_.sections().at(client.first).broken;
   });

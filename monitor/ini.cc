@@ -1,46 +1,18 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "monitor/ini.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <bit>
-#include <cerrno>
-#include <cstdio>
 #include <cstring>
-#include <memory>
-#include <numeric>
-#include <ranges>
 #include <utility>
 
-#include "common/unique_fd.h"
+#include "monitor/utf8.h"
 
 namespace mandos::monitor {
 namespace {
 
-constexpr char32_t kMalformed = 0xffffffff;
 constexpr unsigned kDeepest = 10;
 // A secret of 1 MiB in base64, generously folded, fits.
 constexpr std::size_t kLongestExpansion = 4 << 20;
-
-/// Takes the first character off `rest`; a malformed one is one byte long.
-char32_t next_character(std::string_view& rest) {
-  static constexpr char32_t kLeast[] = {0, 0, 0x80, 0x800, 0x10000};
-  const auto size = static_cast<std::size_t>(std::countl_one(static_cast<std::uint8_t>(rest[0])));
-  const std::size_t length = std::max<std::size_t>(size, 1);
-  char32_t character = static_cast<std::uint8_t>(rest[0]) & (0xffU >> (size + 1));
-  bool well_formed = size != 1 && size <= 4 && length <= rest.size();
-  for (std::size_t i = 1; well_formed && i < length; ++i) {
-    well_formed = (rest[i] & 0xc0) == 0x80;
-    character = character << 6 | static_cast<char32_t>(rest[i] & 0x3f);
-  }
-  well_formed =
-      well_formed && character >= kLeast[size] && character <= 0x10ffff && character >> 11 != 0x1b;
-  rest.remove_prefix(well_formed ? length : 1);
-  return well_formed ? character : kMalformed;
-}
 
 /// What Python's str.isspace() calls white space.
 bool is_space(char32_t c) {
@@ -67,117 +39,7 @@ void lower(char* begin, std::size_t size) {
   });
 }
 
-/// Whether `edits` can make one of the other: a character inserted, deleted or replaced, or two
-/// neighbors exchanged.
-bool is_near(std::string_view from, std::string_view to, std::size_t edits) {
-  const auto same = static_cast<std::size_t>(std::ranges::mismatch(from, to).in1 - from.begin());
-  from.remove_prefix(same);
-  to.remove_prefix(same);
-  if (edits == 0 || from.empty() || to.empty()) return from.size() + to.size() <= edits;
-  return is_near(from.substr(1), to, edits - 1) || is_near(from, to.substr(1), edits - 1) ||
-         is_near(from.substr(1), to.substr(1), edits - 1) ||
-         (from.size() > 1 && to.size() > 1 && from[0] == to[1] && from[1] == to[0] &&
-          is_near(from.substr(2), to.substr(2), edits - 1));
-}
-
-}  // namespace
-
-std::string_view nearest(std::string_view name, std::span<const std::string_view> known) {
-  for (std::size_t edits = 0; edits < 3; ++edits) {
-    for (const auto each : known) {
-      // Two edits make one short name of any other.
-      if (edits < (each.size() + 1) / 2 && is_near(name, each, edits)) return each;
-    }
-  }
-  return {};
-}
-
-std::optional<std::string> find_account(char* passwd::*field,
-                                        const std::function<bool(const passwd&)>& matches) {
-  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/etc/passwd", "re"), &std::fclose);
-  while (const passwd* entry = file == nullptr ? nullptr : fgetpwent(file.get())) {
-    if (matches(*entry)) return entry->*field;
-  }
-  return std::nullopt;
-}
-
-std::string user_name(uid_t user) {
-  return find_account(&passwd::pw_name,
-                      [user](const passwd& entry) { return entry.pw_uid == user; })
-      .value_or(std::to_string(user));
-}
-
-bool is_text(std::string_view bytes) {
-  while (!bytes.empty()) {
-    // Nearly everything is ASCII.
-    if (static_cast<signed char>(bytes.front()) > 0) {
-      bytes.remove_prefix(1);
-      continue;
-    }
-    const char32_t character = next_character(bytes);
-    if (character == kMalformed || character == 0) return false;
-  }
-  return true;
-}
-
-Result<std::optional<SecretString>> read_file(const std::string& path, const FileRules& rules,
-                                              bool* denied) {
-  // O_NONBLOCK: opening a pipe must not wait for its other end.
-  const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
-  const int failed = errno;
-  struct stat status {};
-  if (!fd && failed == ENOENT) {
-    // What a link leads to may come back, with clients in it that are known.
-    if (lstat(path.c_str(), &status) == 0) {
-      return Error{concat(path, ": leads nowhere; restore what it leads to, or remove it")};
-    }
-    if (errno == ENOENT && !rules.must_exist) return std::optional<SecretString>();
-  }
-  if (!fd && failed == EACCES && denied != nullptr) *denied = true;
-  // Why a file cannot be opened, its owner or mode may say.
-  if ((fd ? fstat(fd.get(), &status) : stat(path.c_str(), &status)) != 0) {
-    return errno_error(errno, path, ": as user ", user_name(geteuid()));
-  }
-  const auto refused = [&](const auto&... why) { return Error{concat(path, ": ", why...)}; };
-  if (rules.is_folder ? !S_ISDIR(status.st_mode) : !S_ISREG(status.st_mode)) {
-    return refused("expected a ", rules.is_folder ? "folder" : "regular file");
-  }
-  if (status.st_uid != 0 && status.st_uid != geteuid()) {
-    return refused("found owner ", user_name(status.st_uid), ", expected root; run: chown root ",
-                   path);
-  }
-  const mode_t readers = status.st_gid == 0 ? S_IROTH : S_IROTH | S_IRGRP;
-  if ((status.st_mode & (S_IWGRP | S_IWOTH | (rules.is_private ? readers : 0))) != 0) {
-    return refused("found mode 0", status.st_mode >> 6 & 7, status.st_mode >> 3 & 7,
-                   status.st_mode & 7, ", expected one that lets only its owner ",
-                   rules.is_private ? "read or write, such as 0600; run: chmod go= "
-                                    : "write; run: chmod go-w ",
-                   path);
-  }
-  if (!fd) return errno_error(failed, path, ": as user ", user_name(geteuid()));
-  SecretString content(&secret_memory());
-  if (rules.is_folder) return std::optional(std::move(content));
-  const auto size = static_cast<std::size_t>(status.st_size);
-  if (size > rules.limit) return refused("found ", size, " bytes, expected at most ", rules.limit);
-  content.resize(size);
-  for (std::size_t got = 0; got < content.size();) {
-    const auto n = read(fd.get(), content.data() + got, size - got);
-    if (n < 0) return errno_error(errno, path);
-    got += static_cast<std::size_t>(n);
-    if (n == 0) content.resize(got);  // it has become shorter
-  }
-  return std::optional(std::move(content));
-}
-
-std::optional<bool> parse_boolean(std::string_view text) {
-  static constexpr std::string_view kWords[] = {"0", "no",  "false", "off",
-                                                "1", "yes", "true",  "on"};
-  const auto* word = std::find_if(std::begin(kWords), std::end(kWords), [&](std::string_view each) {
-    return each.size() == text.size() && strncasecmp(each.data(), text.data(), text.size()) == 0;
-  });
-  return word == std::end(kWords) ? std::nullopt : std::optional(word - kWords >= 4);
-}
-
+/// An option's name for a message. What cannot be a name is not shown: it may be part of a secret.
 std::string shown_name(std::string_view name) {
   const bool plain =
       name.size() <= 30 && std::all_of(name.begin(), name.end(), [](char c) {
@@ -185,6 +47,8 @@ std::string shown_name(std::string_view name) {
       });
   return plain ? std::string(name) : concat("(a name of ", name.size(), " bytes)");
 }
+
+}  // namespace
 
 const char* Ini::hint(std::string_view value) {
   for (auto at = value.find_first_of("#;"); at != value.npos;
@@ -206,37 +70,6 @@ std::string Ini::where(const Place& place, std::string_view section, std::string
 std::string Ini::problem(const Place& place, std::string_view section, std::string_view option,
                          std::string_view found, std::string_view expected) {
   return concat(where(place, section, option), "found ", found, ", expected ", expected);
-}
-
-void Ini::judge_unknown(Section& section, std::string_view name,
-                        std::span<const std::string_view> known,
-                        std::span<const std::string_view> guards, Problems& problems,
-                        Problems& warnings) {
-  // In a name that reads as though it kept a client from its secret.
-  static constexpr std::string_view kGuarding[] = {"allow", "appr",   "aprov", "block", "by_def",
-                                                   "bydef", "denied", "deny",  "disab", "enab",
-                                                   "refus", "reject", "revok", "stolen"};
-  std::string all_guards;
-  for (const auto guard : guards) {
-    all_guards += concat(all_guards.empty() ? "" : guard == guards.back() ? " or " : ", ", guard);
-  }
-  for (const auto& [each, option] : section.options) {
-    if (option.place.line == 0 || option.referred || std::ranges::count(known, each) > 0) continue;
-    const auto meant = nearest(each, known);
-    if (std::ranges::count(guards, meant) > 0 ||
-        (meant.empty() && !guards.empty() &&
-         std::ranges::any_of(kGuarding, [name = each](std::string_view word) {
-           return name.find(word) != name.npos;
-         }))) {
-      section.broken = true;
-      problems.push_back(problem(option.place, name, each, "an unknown option",
-                                 meant.empty() ? all_guards : concat('"', meant, '"')));
-    } else {
-      warnings.push_back(
-          concat(where(option.place, name, each), "unknown option, ignored",
-                 meant.empty() ? "" : concat("; the nearest known one is \"", meant, '"')));
-    }
-  }
 }
 
 void Ini::read(std::string file_name, SecretString file_content, Problems& problems) {

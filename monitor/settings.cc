@@ -14,6 +14,10 @@
 #include <type_traits>
 
 #include "monitor/ini.h"
+#include "monitor/option_values.h"
+#include "monitor/trusted_file.h"
+#include "monitor/unknown_options.h"
+#include "monitor/utf8.h"
 #include "proto/supervisor.h"
 
 namespace mandos::monitor {
@@ -244,7 +248,7 @@ LoadedSettings load_settings(const CommandLine& command_line,
     for (const auto& row : kRows) {
       if (row.set != nullptr) known.push_back(row.setting);
     }
-    Ini::judge_unknown(ini.defaults(), "DEFAULT", known, {}, out.problems, out.warnings);
+    judge_unknown(ini.defaults(), "DEFAULT", known, {}, out.problems, out.warnings);
   } catch (const std::bad_alloc&) {
     out.problems.emplace_back(kNoSecretMemory);
   }

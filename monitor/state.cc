@@ -17,7 +17,7 @@
 #include <new>
 #include <utility>
 
-#include "monitor/ini.h"
+#include "monitor/accounts.h"
 #include "monitor/key_id.h"
 
 namespace mandos::monitor {

@@ -3,15 +3,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <filesystem>
-#include <fstream>
-#include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 
 namespace mandos::monitor {
 namespace {
@@ -172,26 +166,6 @@ TEST_F(IniTest, DoesNotCarryASectionIntoTheNextFile) {
   EXPECT_EQ(value("a", "x"), "1");
 }
 
-TEST_F(IniTest, ShowsNoLineThatMayBePartOfASecret) {
-  // A folded secret whose author forgot the white space.
-  read("[a]\nsecret =\nhQIOA6QdEjBs2L\nHEAfTCyrDe5Xnm9esaPbvWF9CUqfn4srzVgSu234REJMVv7lBSrPE=\n");
-  constexpr std::string_view kKnown[] = {"secret"};
-  Ini::judge_unknown(ini_.sections().at("a"), "a", kKnown, {}, problems_, problems_);
-  EXPECT_EQ(problems_.size(), 2U);
-  for (const auto& problem : problems_) {
-    EXPECT_EQ(problem.find("QIOA"), problem.npos) << problem;
-    EXPECT_EQ(problem.find("eaft"), problem.npos) << problem;
-  }
-}
-
-TEST_F(IniTest, ShowsANameWithASpaceInIt) {
-  read("[a]\napproval delay = PT5M\n");
-  constexpr std::string_view kKnown[] = {"approval_delay"};
-  Ini::judge_unknown(ini_.sections().at("a"), "a", kKnown, kKnown, problems_, problems_);
-  EXPECT_THAT(problems_, ElementsAre("f:2: [a] approval delay: found an unknown option, expected "
-                                     "\"approval_delay\""));
-}
-
 TEST_F(IniTest, NamesAByteOrderMark) {
   for (const char* first : {"[DEFAULT]\n", "# a comment\n[DEFAULT]\n", "\n"}) {
     problems_.clear();
@@ -207,128 +181,6 @@ TEST_F(IniTest, NamesAByteOrderMark) {
 TEST_F(IniTest, RefusesZeroBytes) {
   read({"[a]\nx = \0\n", 10});
   EXPECT_THAT(problems_, ElementsAre(HasSubstr("f:2: [a]")));
-}
-
-TEST(Text, IsUtf8WithoutZero) {
-  for (const char* good :
-       {"", "a", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x94\x91", "\xf4\x8f\xbf\xbf"}) {
-    EXPECT_TRUE(is_text(good)) << good;
-  }
-  for (const char* bad :
-       {"\x80", "\xc3", "\xc0\xaf", "\xc1\xbf", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80",
-        "\xf8\x88\x80\x80\x80", "\xff", "\xe2\x82", "\xe2\x28\xa1"}) {
-    EXPECT_FALSE(is_text(bad)) << bad;
-  }
-  EXPECT_FALSE(is_text({"\0", 1}));
-}
-
-TEST(Boolean, IsWhatPythonTakes) {
-  for (const char* text : {"1", "yes", "TRUE", "On"}) EXPECT_EQ(parse_boolean(text), true) << text;
-  for (const char* text : {"0", "no", "False", "oFF"})
-    EXPECT_EQ(parse_boolean(text), false) << text;
-  for (const char* text : {"", "2", "y", "tru", "true ", "enabled"}) {
-    EXPECT_EQ(parse_boolean(text), std::nullopt) << text;
-  }
-}
-
-class FileTest : public testing::Test {
- protected:
-  FileTest() {
-    std::string name = (std::filesystem::temp_directory_path() / "ini_test.XXXXXX").string();
-    folder_ = mkdtemp(name.data());
-    path_ = folder_ + "/file";
-    std::ofstream(path_) << "content";
-    chmod(path_.c_str(), 0600);
-  }
-  ~FileTest() override { std::filesystem::remove_all(folder_); }
-  static std::string why(const std::string& path, const FileRules& rules) {
-    const auto content = read_file(path, rules);
-    return !content ? content.error() : *content ? std::string(**content) : "absent";
-  }
-
-  std::string folder_;
-  std::string path_;
-};
-
-TEST_F(FileTest, ReadsWhatOnlyItsOwnerWrites) {
-  EXPECT_EQ(why(path_, {.is_private = true}), "content");
-  EXPECT_EQ(why(folder_ + "/other", {}), "absent");
-  chmod(path_.c_str(), 0644);
-  EXPECT_EQ(why(path_, {}), "content");
-  EXPECT_THAT(why(path_, {.is_private = true}),
-              AllOf(HasSubstr(path_), HasSubstr("0644"), HasSubstr("read")));
-  for (const mode_t mode : {0620U, 0602U, 0666U}) {
-    chmod(path_.c_str(), mode);
-    EXPECT_THAT(why(path_, {}), HasSubstr("write"));
-  }
-}
-
-TEST_F(FileTest, LetsOnlyTheGroupOfRootRead) {
-  chmod(path_.c_str(), 0640);
-  struct stat status {};
-  ASSERT_EQ(stat(path_.c_str(), &status), 0);
-  EXPECT_EQ(why(path_, {.is_private = true}) == "content", status.st_gid == 0);
-  if (geteuid() == 0) {
-    ASSERT_EQ(chown(path_.c_str(), 0, 12345), 0);
-    EXPECT_THAT(why(path_, {.is_private = true}), HasSubstr("0640"));
-    ASSERT_EQ(chown(path_.c_str(), 12345, 0), 0);
-    EXPECT_THAT(why(path_, {}), HasSubstr("found owner 12345, expected root; run: chown root "));
-    ASSERT_EQ(chown(path_.c_str(), 1, 0), 0);
-    EXPECT_THAT(why(path_, {}), HasSubstr("found owner daemon, expected root; run: chown root "));
-  }
-}
-
-TEST(NearestTest, KnowsTypingErrorsInShortNames) {
-  constexpr std::string_view kKnown[] = {"host", "port", "timeout"};
-  for (const auto& [typed, meant] : {std::pair{"hots", "host"},
-                                     {"prot", "port"},
-                                     {"prt", "port"},
-                                     {"hosts", "host"},
-                                     {"pots", ""},
-                                     {"xy", ""},
-                                     {"", ""},
-                                     {"tiemout", "timeout"},
-                                     {"tmeot", "timeout"},
-                                     {"teot", ""}}) {
-    EXPECT_EQ(nearest(typed, kKnown), meant) << typed;
-  }
-}
-
-TEST_F(FileTest, WantsTheRightKind) {
-  EXPECT_THAT(why(folder_, {}), HasSubstr("regular file"));
-  EXPECT_THAT(why(path_, {.is_folder = true}), HasSubstr("folder"));
-  EXPECT_EQ(why(folder_, {.is_folder = true}), "");
-  ASSERT_EQ(mkfifo((folder_ + "/pipe").c_str(), 0600), 0);
-  EXPECT_THAT(why(folder_ + "/pipe", {}), HasSubstr("regular file"));
-  EXPECT_THAT(why("/dev/null", {}), HasSubstr("regular file"));
-  EXPECT_THAT(why(path_ + "/x", {}), HasSubstr("Not a directory"));
-}
-
-TEST_F(FileTest, ALinkThatLeadsNowhereIsNotAnAbsentFile) {
-  const auto link = folder_ + "/link";
-  std::filesystem::create_symlink(folder_ + "/elsewhere/file", link);
-  for (const bool is_folder : {false, true}) {
-    EXPECT_THAT(why(link, {.is_folder = is_folder}),
-                AllOf(HasSubstr(link), HasSubstr("leads nowhere")));
-  }
-  // One that leads there through another, and one in a folder that is such a link.
-  std::filesystem::create_symlink(link, folder_ + "/second");
-  EXPECT_THAT(why(folder_ + "/second", {}), HasSubstr("leads nowhere"));
-  EXPECT_EQ(why(link + "/file", {}), "absent") << "of a folder that its own check refuses";
-  std::filesystem::create_directory(folder_ + "/elsewhere");
-  std::filesystem::rename(path_, folder_ + "/elsewhere/file");
-  EXPECT_EQ(why(folder_ + "/second", {}), "content");
-}
-
-TEST_F(FileTest, WhatMustExistIsNotAbsent) {
-  EXPECT_THAT(why(folder_ + "/other", {.must_exist = true}),
-              AllOf(HasSubstr(folder_ + "/other"), HasSubstr("No such file")));
-  EXPECT_EQ(why(path_, {.must_exist = true}), "content");
-}
-
-TEST_F(FileTest, BoundsTheSize) {
-  EXPECT_EQ(why(path_, {.limit = 7}), "content");
-  EXPECT_THAT(why(path_, {.limit = 6}), AllOf(HasSubstr("7 bytes"), HasSubstr("at most 6")));
 }
 
 }  // namespace
