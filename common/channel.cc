@@ -13,6 +13,7 @@
 #include <cstring>
 #include <utility>
 
+#include "common/descriptors.h"
 #include "common/event_loop.h"
 
 namespace mandos {
@@ -58,13 +59,13 @@ Result<std::optional<Channel::Datagram>> Channel::receive() {
     if (errno == EAGAIN || errno == EINTR) return std::optional<Datagram>();
     return errno_error(errno, "recvmsg");
   }
-  Datagram datagram;
+  std::vector<UniqueFd> descriptors;
   for (cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(&header, c)) {
     if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
     for (std::size_t at = 0; at + CMSG_LEN(sizeof(int)) <= c->cmsg_len; at += sizeof(int)) {
       int fd = -1;
       std::memcpy(&fd, CMSG_DATA(c) + at, sizeof fd);
-      datagram.descriptors.emplace_back(fd);
+      descriptors.emplace_back(fd);
     }
   }
   if ((header.msg_flags & MSG_CTRUNC) != 0) return Error{"descriptors that nobody asked for"};
@@ -72,8 +73,7 @@ Result<std::optional<Channel::Datagram>> Channel::receive() {
   // No message of ours is empty: this is the end of the stream.
   if (size == 0) return Error{"closed by the peer"};
   received_ = static_cast<std::size_t>(size);
-  datagram.bytes = {buffer_.data(), received_};
-  return std::optional<Datagram>(std::move(datagram));
+  return std::optional(Datagram{{buffer_.data(), received_}, std::move(descriptors)});
 }
 
 void Channel::wipe_received() { explicit_bzero(buffer_.data(), received_); }
@@ -142,9 +142,7 @@ bool Channel::put(Queued queued, const std::deque<Queued>::iterator& where) {
 bool Channel::flush() {
   while (!queue_.empty()) {
     const Queued& next = queue_.front();
-    std::vector<int> descriptors;
-    for (const auto& fd : next.descriptors) descriptors.push_back(fd.get());
-    const Sent sent = send_now(next.bytes, descriptors, next.tail);
+    const Sent sent = send_now(next.bytes, numbers_of(next.descriptors), next.tail);
     if (sent != Sent::kYes) return sent == Sent::kLater;
     queued_bytes_ -= next.size();
     queue_.pop_front();

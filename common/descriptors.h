@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
+#include <algorithm>
+#include <vector>
+
+#include "common/unique_fd.h"
+
 namespace mandos {
 
 /// Closes every descriptor from `first` to `last`, or with `at_exec` marks it close-on-exec. If a
@@ -14,5 +19,12 @@ void close_inherited();
 /// From now on a write to `fd` fails with EAGAIN instead of waiting for a reader, here and in the
 /// processes that inherit it. Regular files are not affected.
 void never_wait_for(int fd);
+
+/// For calls that take the numbers and leave the descriptors to their owner.
+inline std::vector<int> numbers_of(const std::vector<UniqueFd>& descriptors) {
+  std::vector<int> numbers(descriptors.size());
+  std::ranges::transform(descriptors, numbers.begin(), &UniqueFd::get);
+  return numbers;
+}
 
 }  // namespace mandos

@@ -82,11 +82,14 @@ Result<std::string> enter_landlock(const Landlock& rules) {
   constexpr unsigned kAskVersion = 1;
   const long version = syscall(SYS_landlock_create_ruleset, nullptr, 0, kAskVersion);
   if (version < 0) return concat("no landlock (", std::strerror(errno), ")");
-  LandlockRuleset ruleset{};
-  ruleset.fs = version >= 5 ? 0xffff : version >= 3 ? 0x7fff : version == 2 ? 0x3fff : 0x1fff;
-  if (!rules.forbid_reading) ruleset.fs &= ~(kRead | kExecute);
-  ruleset.net = version >= 4 && rules.forbid_tcp ? kTcpBindConnect : 0;
-  ruleset.scoped = version >= 6 && rules.forbid_tcp ? kScopeAbstractUnixAndSignal : 0;
+  const std::uint64_t files = version >= 5   ? 0xffff
+                              : version >= 3 ? 0x7fff
+                              : version == 2 ? 0x3fff
+                                             : 0x1fff;
+  const LandlockRuleset ruleset{
+      .fs = rules.forbid_reading ? files : files & ~(kRead | kExecute),
+      .net = version >= 4 && rules.forbid_tcp ? kTcpBindConnect : 0,
+      .scoped = version >= 6 && rules.forbid_tcp ? kScopeAbstractUnixAndSignal : 0};
   const std::size_t size = version >= 6 ? 24 : version >= 4 ? 16 : 8;
   const UniqueFd fd(static_cast<int>(syscall(SYS_landlock_create_ruleset, &ruleset, size, 0)));
   if (!fd) return errno_error(errno, "Landlock: create ruleset");
@@ -418,8 +421,7 @@ Result<std::string> enter(const Jail& jail) {
   if (auto kept = keep_capabilities(jail.capabilities); !kept) return Error{kept.error()};
   report += " capabilities=";
   for (const unsigned capability : jail.capabilities) {
-    append(report, capng_capability_to_name(capability));
-    report += ',';
+    append(report, concat(capng_capability_to_name(capability), ','));
   }
   report.pop_back();
   if (jail.capabilities.empty()) report += "=none";

@@ -12,9 +12,9 @@
 namespace mandos::monitor {
 
 jail::Jail monitor_jail(std::vector<std::string> readable, std::vector<std::string> writable) {
-  jail::Jail jail;
-  jail.unprivileged = false;
-  jail.landlock = jail::Landlock{.readable = std::move(readable), .writable = std::move(writable)};
+  jail::Jail jail{
+      .unprivileged = false,
+      .landlock = jail::Landlock{.readable = std::move(readable), .writable = std::move(writable)}};
   for (const int number :
        {// the loop, its timer, the doors and syslog
         SCMP_SYS(epoll_wait), SCMP_SYS(epoll_ctl), SCMP_SYS(timerfd_settime), SCMP_SYS(read),
@@ -34,12 +34,13 @@ jail::Jail monitor_jail(std::vector<std::string> readable, std::vector<std::stri
     jail.filter.allowed.push_back({number});
   }
   std::ranges::copy(jail::memory_calls(), std::back_inserter(jail.filter.allowed));
-  jail.filter.allowed.push_back({SCMP_SYS(mmap),  // memfd_secret(2)
-                                 {jail::is(2, PROT_READ | PROT_WRITE), jail::is(3, MAP_SHARED)}});
-  // What AsyncSync asks for: no more at once, and never waiting in io_getevents.
-  jail.filter.allowed.push_back({SCMP_SYS(io_submit), {{1, SCMP_CMP_LE, AsyncSync::kMost, 0}}});
-  jail.filter.allowed.push_back(
-      {SCMP_SYS(io_getevents), {jail::is(1, 0), jail::is(2, AsyncSync::kMost)}});
+  jail.filter.allowed.insert(
+      jail.filter.allowed.end(),
+      {{SCMP_SYS(mmap),  // memfd_secret(2)
+        {jail::is(2, PROT_READ | PROT_WRITE), jail::is(3, MAP_SHARED)}},
+       // What AsyncSync asks for: no more at once, and never waiting in io_getevents.
+       {SCMP_SYS(io_submit), {{1, SCMP_CMP_LE, AsyncSync::kMost, 0}}},
+       {SCMP_SYS(io_getevents), {jail::is(1, 0), jail::is(2, AsyncSync::kMost)}}});
   return jail;
 }
 

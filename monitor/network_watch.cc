@@ -48,12 +48,7 @@ Result<NetworkWatch> NetworkWatch::open(std::string interface, std::optional<in6
       getsockname(socket.get(), reinterpret_cast<sockaddr*>(&us), &size) != 0) {
     return errno_error(errno, "netlink socket");
   }
-  NetworkWatch watch;
-  watch.socket_ = std::move(socket);
-  watch.port_ = us.nl_pid;
-  watch.interface_ = std::move(interface);
-  watch.address_ = address;
-  return watch;
+  return NetworkWatch(std::move(socket), us.nl_pid, std::move(interface), address);
 }
 
 void NetworkWatch::drain() const {
@@ -107,8 +102,8 @@ std::optional<NetworkWatch::View> NetworkWatch::look() {
   drain();
   View view{.index = 0, .address_exists = !address_};
   if (!interface_.empty()) {
-    LinkQuestion question{};
-    question.name.header = {sizeof question.name, IFLA_IFNAME};
+    LinkQuestion question{.link = {},
+                          .name = {.header = {sizeof question.name, IFLA_IFNAME}, .body = {}}};
     interface_.copy(question.name.body.data(), IFNAMSIZ - 1);
     std::optional<ifinfomsg> link;
     if (!ask(RTM_GETLINK, question, link)) return std::nullopt;

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "common/result.h"
 #include "common/unique_fd.h"
@@ -33,7 +34,12 @@ class NetworkWatch {
   std::optional<View> look();
 
  private:
-  NetworkWatch() = default;
+  NetworkWatch(UniqueFd socket, std::uint32_t port, std::string interface,
+               std::optional<in6_addr> address)
+      : socket_(std::move(socket)),
+        port_(port),
+        interface_(std::move(interface)),
+        address_(address) {}
   /// Whether the kernel answered. `answer` is empty if what was asked for does not exist.
   template <class Answer, class Question>
   /// The last `unused` bytes of the question are not sent.
@@ -41,7 +47,7 @@ class NetworkWatch {
            std::size_t unused = 0);
 
   UniqueFd socket_;
-  std::uint32_t port_ = 0;  // the socket's address
+  std::uint32_t port_;  // the socket's address
   std::string interface_;
   std::optional<in6_addr> address_;
   std::uint32_t serial_ = 0;

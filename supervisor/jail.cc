@@ -29,12 +29,12 @@ Status check_capabilities() {
 }
 
 jail::Jail supervisor_jail() {
-  jail::Jail jail;
-  jail.unprivileged = false;
+  jail::Jail jail{
+      .unprivileged = false,
+      .filter = {.allow_list = false, .allowed = {}, .refused = jail::dangerous_calls()}};
   for (const auto& needed : kNeeded) jail.capabilities.push_back(needed.capability);
   // To pass on to checkers, where it can be had.
   if (jail::within_bounds(CAP_NET_RAW)) jail.capabilities.push_back(CAP_NET_RAW);
-  jail.filter = {.allow_list = false, .allowed = {}, .refused = jail::dangerous_calls()};
   return jail;
 }
 

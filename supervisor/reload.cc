@@ -296,8 +296,9 @@ Result<int> ask_for_reload() {
   const UniqueFd server(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   // Connecting waits too, for a server that is stopped and has a queue of others who ask.
   const timeval longest{.tv_sec = 2 * kLongestReload.count() / 1000, .tv_usec = 0};
-  setsockopt(server.get(), SOL_SOCKET, SO_SNDTIMEO, &longest, sizeof longest);
-  setsockopt(server.get(), SOL_SOCKET, SO_RCVTIMEO, &longest, sizeof longest);
+  for (const int wait : {SO_SNDTIMEO, SO_RCVTIMEO}) {
+    setsockopt(server.get(), SOL_SOCKET, wait, &longest, sizeof longest);
+  }
   const int failed = connect_to_control(server.get());
   if (failed == ENOENT || failed == ECONNREFUSED) {
     return Error{"no server runs that could reload: " MANDOS_CONTROL_SOCKET};

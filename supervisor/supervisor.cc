@@ -18,6 +18,7 @@
 #include <string_view>
 
 #include "common/child.h"
+#include "common/descriptors.h"
 #include "common/inspection.h"
 #include "config.h"
 #include "proto/supervisor.h"
@@ -144,9 +145,7 @@ Supervisor::Supervisor(EventLoop& loop, Log& log, Processes& processes, Notify n
           loop, log,
           {.ask =
                [this](std::uint64_t serial) {
-                 ToMonitor message;
-                 message.mutable_reload()->set_serial(serial);
-                 send(message);
+                 tell([&](auto& message) { message.mutable_reload()->set_serial(serial); });
                },
            .inspect =
                [this](int output) { return start_check(processes_, options_.arguments, output); },
@@ -184,16 +183,16 @@ void Supervisor::adopt_monitor(pid_t pid, UniqueFd door) {
         // It is ending by itself; one that goes on without a door is of no use.
         if (!end_monitor_at_) end_monitor_at_ = tick_number_ + ticks(kStopGrace);
       });
-  ToMonitor begin;
-  begin.mutable_begin()->set_restarted(was_ready_);
-  begin.mutable_begin()->set_renewed(std::exchange(renewing_, false));
-  begin.mutable_begin()->set_inherited(listeners_inherited_);
-  begin.mutable_begin()->set_state(state_);
-  if (settings_) begin.mutable_begin()->set_settings(*settings_);
-  begin.mutable_begin()->set_jail(options_.jail);
-  std::vector<int> descriptors;
-  for (const auto& listener : listeners_) descriptors.push_back(listener.get());
-  send(begin, descriptors);
+  tell(
+      [&](auto& message) {
+        message.mutable_begin()->set_restarted(was_ready_);
+        message.mutable_begin()->set_renewed(std::exchange(renewing_, false));
+        message.mutable_begin()->set_inherited(listeners_inherited_);
+        message.mutable_begin()->set_state(state_);
+        if (settings_) message.mutable_begin()->set_settings(*settings_);
+        message.mutable_begin()->set_jail(options_.jail);
+      },
+      numbers_of(listeners_));
 }
 
 void Supervisor::restart_monitor() {
@@ -234,9 +233,7 @@ void Supervisor::tell_status() {
 }
 
 void Supervisor::tell_monitor_to_stop() {
-  ToMonitor message;
-  message.mutable_stop();
-  send(message);
+  tell([](auto& message) { message.mutable_stop(); });
   end_monitor_at_ = tick_number_ + ticks(kStopGrace);
 }
 
@@ -291,12 +288,14 @@ void Supervisor::start(Child& child) {
                                .quiet = !options_.foreground || log_.on_journal_stream()});
   if (!pid) return start_later(child, pid.error());
   child.pid = *pid;
-  ToMonitor message;
-  message.mutable_started()->set_role(child.role);
-  message.mutable_started()->set_index(child.index);
-  message.mutable_started()->set_pid(child.pid);
-  message.mutable_started()->mutable_restarts()->Assign(restarts_.begin(), restarts_.end());
-  send(message, std::array{door->first.get(), log->first.get()});
+  tell(
+      [&](auto& message) {
+        message.mutable_started()->set_role(child.role);
+        message.mutable_started()->set_index(child.index);
+        message.mutable_started()->set_pid(child.pid);
+        message.mutable_started()->mutable_restarts()->Assign(restarts_.begin(), restarts_.end());
+      },
+      std::array{door->first.get(), log->first.get()});
 }
 
 void Supervisor::start_later(Child& child, const std::string& why) {
@@ -337,10 +336,6 @@ std::optional<Milliseconds> Supervisor::back_off(Child& child, const char* name,
   const Milliseconds delay = ran_long ? Milliseconds(0) : child.delay;
   child.delay = std::clamp(delay * 2, kFirstDelay, kLongestDelay);
   return delay;
-}
-
-void Supervisor::send(const ToMonitor& message, std::span<const int> descriptors) {
-  if (monitor_) monitor_->send(message, descriptors);
 }
 
 void Supervisor::from_monitor(Channel::Datagram datagram) {
@@ -429,9 +424,7 @@ void Supervisor::tick() {
   if (stopping_ || monitor_process_.pid < 0) return;
   const auto verdict = heartbeat_.tick();
   if (verdict == Heartbeat::Verdict::kPing) {
-    ToMonitor ping;
-    ping.mutable_ping();
-    send(ping);
+    tell([](auto& message) { message.mutable_ping(); });
   } else if (verdict == Heartbeat::Verdict::kHung) {
     log_.critical("the monitor does not answer: it is ended",
                   was_ready_ ? ", and everything is started afresh" : "");

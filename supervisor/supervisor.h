@@ -101,7 +101,13 @@ class Supervisor {
   void start_later(Child& child, const std::string& why);
   std::optional<Milliseconds> back_off(Child& child, const char* name, const std::string& why);
   void from_monitor(Channel::Datagram datagram);
-  void send(const ToMonitor& message, std::span<const int> descriptors = {});
+  /// Sends the monitor, if there is one, what `fill` makes of an empty message.
+  template <class Fill>
+  void tell(const Fill& fill, std::span<const int> descriptors = {}) {
+    ToMonitor message;
+    fill(message);
+    if (monitor_) monitor_->send(message, descriptors);
+  }
   void on_signal(int signal);
   void reap();
   /// Of a start that failed: each of our programs says the reason before it exits with status 1.
