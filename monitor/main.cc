@@ -10,8 +10,8 @@
 #include "common/child.h"
 #include "common/inspection.h"
 #include "common/jail.h"
+#include "monitor/monitor.h"
 #include "monitor/self_check.h"
-#include "monitor/server.h"
 
 namespace mandos::monitor {
 namespace {
@@ -38,7 +38,7 @@ int inspect(const Result<CommandLine>& command_line, bool starts) {
     case Action::kRun:
       break;
   }
-  // What only these rights could read is an error at a start, see Server::begin().
+  // What only these rights could read is an error at a start, see Monitor::begin().
   jail::override_permissions(false);
   const auto loaded = load_settings(*command_line);
   if (command_line->action == Action::kCheck) {
@@ -61,8 +61,8 @@ int serve(CommandLine command_line) {
   EventLoop loop;
   // Until the settings are known: what goes wrong at start is for the eyes of the caller too.
   Log log = Log::to_system("mandos", LogLevel::kWarning, true);
-  static auto& server = *new Server(loop, log, std::move(command_line), UniqueFd(kMonitorDoorFd));
-  return server.run();
+  static auto& monitor = *new Monitor(loop, log, std::move(command_line), UniqueFd(kMonitorDoorFd));
+  return monitor.run();
 }
 
 }  // namespace

@@ -183,7 +183,7 @@ class Scene {
     out.start_checker = [this](monitor::CheckerId checker, const std::string& command) {
       started_.push_back(checker);
       if (door_) return door_->run(checker, command);
-      // As monitor/server.cc does while the checker-runner is started afresh.
+      // As monitor/doors/doors.cc does while the checker-runner is started afresh.
       world_.loop.at(BootClock::now(),
                      [this, checker] { world_.registry.checker_finished(checker, SIGKILL); });
     };

@@ -205,7 +205,7 @@ const Client* World::client(int number) const {
   return entry == nullptr ? nullptr : &entry->client;
 }
 
-// The life of a monitor, as monitor/server.cc has it.
+// The life of a monitor, as monitor/monitor.cc has it.
 
 Registry::Outlets World::outlets() {
   return {.start_checker =
@@ -837,7 +837,7 @@ void World::stop() {
   now += std::chrono::seconds(1);
 }
 
-// As Server::reload() has it; `before` and `sections` are what the last one found.
+// As Monitor::reload() has it; `before` and `sections` are what the last one found.
 void World::reload(const std::map<std::string, ClientSettings>& before,
                    const std::array<std::uint8_t, kClients>& sections) {
   const auto after = file();
@@ -877,7 +877,7 @@ void World::reload(const std::map<std::string, ClientSettings>& before,
 
 void World::check() {
   if (broken_) {
-    // It is started afresh, as Server::broke() has it. Meanwhile nobody waits.
+    // It is started afresh, as Doors::broke() has it. Meanwhile nobody waits.
     registry_->for_each([this](const Client& each) {
       if (!each.waiting.empty()) fail("a connection of a door that broke is waited for");
     });

@@ -174,7 +174,7 @@ class World {
   std::string problem_;
   std::array<std::uint8_t, kClients> sections_{};
   bool default_edited_ = false;   // a setting of DEFAULT, which each section takes from there
-  std::set<std::string> absent_;  // as Server::absent_
+  std::set<std::string> absent_;  // as ClientLoader::absent_
   std::array<Connection, kConnections> connections_;
   std::uint32_t next_number_ = 1;
   std::vector<Checker> checkers_;
