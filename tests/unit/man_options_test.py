@@ -243,7 +243,7 @@ def events():
     told = set(re.findall(r'"(\w+)",\s*(?:by|"checker")', rows)) | set(re.findall(r'fate_line\((?:[\w.]+ \? )?"(\w+)"', code + source(
         "monitor/registry.cc"))) | set(re.findall(r'\? "(\w+)" : "(\w+)"', rows)[0])
     logging = section(page("mandos.8"), "LOGGING")
-    said = logging[logging.index(".Ss Changes"):logging.index(".Ss The state")]
+    said = logging[logging.index(".Ss Client events"):logging.index(".Ss Client summary")]
     listed = re.findall(r"^\.It Li (\w+)$", said, re.M)
     head = re.findall(r"(\w+)=", re.search(r"fate_line\(.*?\n}", code, re.S)[0])
     same(set(listed), told | set(head), "events and first fields")
