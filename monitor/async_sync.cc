@@ -66,7 +66,7 @@ void AsyncSync::sync(std::vector<int> fds, Done done) {
   if (left_ == 0 || !by_hand_.empty()) loop_.at(BootClock::now(), [this] { by_hand(); });
 }
 
-// One each round of the loop, so that others are served between two of them.
+// One per round of the loop, so that others are served between two of them.
 void AsyncSync::by_hand() {
   if (left_ == 0) return finish();
   const std::size_t index = by_hand_.back();

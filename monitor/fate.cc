@@ -25,7 +25,7 @@ std::string in_words(const CheckerFinished* finished, const Client& client) {
                               : "");
 }
 
-/// Whether the last checker that ended says that its program does not work.
+/// Whether the last checker's exit status says that its program does not work.
 bool is_broken(const Client& client) {
   return client.last_checker_status == 126 || client.last_checker_status == 127;
 }
@@ -59,7 +59,7 @@ std::vector<std::string> fate(const Client& before, const Client& after, const E
     const std::string from = each.value(before);
     const std::string to = each.value(after);
     if (from == to) continue;
-    // What would look alike is shown from a little before it differs.
+    // If both would look alike after the cut, they are shown from shortly before the difference.
     const auto begin =
         escaped(from, kLongestValue) == escaped(to, kLongestValue)
             ? static_cast<std::size_t>(std::ranges::mismatch(from, to).in1 - from.begin()) - 20
@@ -73,7 +73,7 @@ std::vector<std::string> fate(const Client& before, const Client& after, const E
   const auto* const finished = std::get_if<CheckerFinished>(&event);
   const auto* const approve = std::get_if<Approve>(&event);
   const auto* const set = std::get_if<Set>(&event);
-  // What was due by now is not the doing of who came at that moment.
+  // If the deadline had already passed, the event that came just then is not the cause.
   const auto by_or_timeout =
       before.expires && *before.expires <= BootClock::now() ? std::string_view("timeout") : by;
   const bool was = before.failed_checks > 0;

@@ -75,15 +75,15 @@ std::string Ini::problem(const Place& place, std::string_view section, std::stri
 void Ini::read(std::string file_name, SecretString file_content, Problems& problems) {
   const File& file = files_.emplace_back(File{std::move(file_name), std::move(file_content)});
   char* const data = files_.back().content.data();
-  // Names are made lower case and folded values joined in place: what is read is never shorter
-  // than what is written, and nothing of it is copied.
+  // Names become lower case and folded values are joined in place: the result is never longer than
+  // the text that was read, and no copy is made.
   const auto at = [&](std::string_view view) { return data + (view.data() - data); };
 
   Section ignored_section;
   Option ignored_option;
   Section* section = nullptr;
   std::string_view section_name;
-  Option* option = nullptr;  // that may be continued
+  Option* option = nullptr;  // may be continued on the next line
   std::size_t empty_lines = 0;
   std::size_t level = 0;
   bool headless = false;
@@ -96,7 +96,7 @@ void Ini::read(std::string file_name, SecretString file_content, Problems& probl
     const auto end = line.size();
     rest.remove_prefix(std::min(rest.size(), end + (rest.substr(end, 2) == "\r\n" ? 2 : 1)));
     const auto text = trim(line);
-    // What should have been a header may be that of DEFAULT.
+    // A broken header may have been meant as that of DEFAULT.
     Section* at_fault = text.starts_with('[') ? nullptr : section;
     const auto wrong = [&](std::string_view name, std::string_view found,
                            std::string_view expected) {
@@ -127,7 +127,7 @@ void Ini::read(std::string file_name, SecretString file_content, Problems& probl
     const bool whole = bracket != text.npos && bracket >= 2;
     if (whole || (text.front() == '[' && delimiter == text.npos)) {
       section_name = text.substr(1, whole ? bracket - 1 : text.npos);
-      // What follows is its own anyway, and no second value in the section before.
+      // Its options stay apart all the same, so they are no duplicates in the section before.
       if (!whole)
         wrong("", "a section header without a name or its \"]\"", "one such as [DEFAULT]");
       section = &defaults_;
@@ -182,7 +182,7 @@ bool Ini::expand_into(SecretString& out, std::string_view rest, Section& section
     return false;
   };
   if (depth > kDeepest && rest.find('%') != rest.npos) return fail("%(NAME)s nested too deep");
-  // Of what is read, since references to what is empty take their time but add nothing.
+  // Counts what is read, since references to empty values take time but add no text.
   if (rest.size() >= left) return fail("more than 4 MiB in its expansion");
   left -= rest.size() + 1;
   while (!rest.empty()) {

@@ -16,7 +16,7 @@ jail::Jail monitor_jail(std::vector<std::string> readable, std::vector<std::stri
       .unprivileged = false,
       .landlock = jail::Landlock{.readable = std::move(readable), .writable = std::move(writable)}};
   for (const int number :
-       {// the loop, its timer, the doors and syslog
+       {// event loop, its timer, the doors and syslog
         SCMP_SYS(epoll_wait), SCMP_SYS(epoll_ctl), SCMP_SYS(timerfd_settime), SCMP_SYS(read),
         SCMP_SYS(write), SCMP_SYS(sendto), SCMP_SYS(sendmsg), SCMP_SYS(recvfrom), SCMP_SYS(recvmsg),
         SCMP_SYS(close), SCMP_SYS(dup2), SCMP_SYS(fcntl), SCMP_SYS(getsockname),
@@ -27,7 +27,7 @@ jail::Jail monitor_jail(std::vector<std::string> readable, std::vector<std::stri
         SCMP_SYS(access), SCMP_SYS(readlink), SCMP_SYS(io_destroy),
         // secret memory
         SCMP_SYS(mlock), SCMP_SYS(memfd_secret),
-        // the rest of what a process needs to live and to die
+        // what every process needs to run and to exit
         SCMP_SYS(futex), SCMP_SYS(getrandom), SCMP_SYS(clock_gettime), SCMP_SYS(getpid),
         SCMP_SYS(getuid), SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigaction),
         SCMP_SYS(restart_syscall), SCMP_SYS(exit)}) {

@@ -21,7 +21,7 @@ namespace mandos::monitor {
 namespace {
 
 constexpr int kFirstListenFd = 3;  // SD_LISTEN_FDS_START
-constexpr unsigned kLoopback = 1;  // LOOPBACK_IFINDEX: the same in every network namespace
+constexpr unsigned kLoopback = 1;  // LOOPBACK_IFINDEX: the same in all network namespaces
 
 Result<UniqueFd> adopt(int fd, bool served) {
   const int inherited = fd <= STDERR_FILENO ? inspection::kMovedSockets + fd : fd;
@@ -41,7 +41,7 @@ Result<UniqueFd> adopt(int fd, bool served) {
   return socket;
 }
 
-/// The errno value of what failed, or 0 and `out`.
+/// Returns the errno value of the failure, or 0 and sets `out`.
 int open_new(int family, const Settings& settings, unsigned index, bool served, UniqueFd& out) {
   const auto address = address_of(settings);
   UniqueFd listener(socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -50,12 +50,12 @@ int open_new(int family, const Settings& settings, unsigned index, bool served, 
     return setsockopt(listener.get(), level, option, &value, sizeof value) == 0;
   };
   set(SOL_SOCKET, SO_REUSEADDR, 1);
-  // IPv4 clients come in as mapped addresses, RFC 4291 section 2.5.5.2.
+  // IPv4 clients appear with mapped addresses, RFC 4291 section 2.5.5.2.
   if (family == AF_INET6) set(IPPROTO_IPV6, IPV6_V6ONLY, 0);
-  // An address that is not there yet, or leaves and comes back, is no error.
+  // It is not an error if the address does not exist yet, or disappears and comes back.
   set(family == AF_INET6 ? IPPROTO_IPV6 : IPPROTO_IP,
       family == AF_INET6 ? IPV6_FREEBIND : IP_FREEBIND, 1);
-  // bind(2) insists on an interface that exists: while ours does not, on the loopback.
+  // bind(2) needs an interface that exists: until ours does, use the loopback interface.
   const unsigned device = index != 0 ? index : kLoopback;
   const bool bound = !interface_of(settings).empty();
   if (bound && !set(SOL_SOCKET, SO_BINDTOIFINDEX, static_cast<int>(device))) return errno;
@@ -73,7 +73,7 @@ int open_new(int family, const Settings& settings, unsigned index, bool served, 
   if (bind(listener.get(), place, family == AF_INET6 ? sizeof ipv6 : sizeof ipv4) != 0) {
     return errno;
   }
-  // Where this fails, without CAP_NET_RAW, it is the loopback that may connect meanwhile.
+  // If this fails for lack of CAP_NET_RAW, loopback connections are possible in the meantime.
   if (bound && index == 0) set(SOL_SOCKET, SO_BINDTOIFINDEX, kNoInterface);
   if (served && listen(listener.get(), SOMAXCONN) != 0) return errno;
   out = std::move(listener);
@@ -155,7 +155,7 @@ Families families_of(const std::vector<UniqueFd>& listeners) {
     sockaddr_in6 address{};
     socklen_t size = sizeof address;
     if (getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) continue;
-    // At the same place in both families.
+    // The port is at the same place in both families.
     if (families.port == 0) families.port = ntohs(address.sin6_port);
     int only = 0;
     size = sizeof only;

@@ -43,10 +43,10 @@ void LogInlet::ready() {
                   .msg_flags = 0};
     const ssize_t size = recvmsg(socket_.get(), &header, MSG_DONTWAIT);
     if (size < 0 && errno == EAGAIN) return;
-    // To receive one takes as long as its close takes, which the sender chose: never a second time.
+    // Receiving one takes as long as its close, which the sender chooses: never receive a second.
     const bool descriptors = (header.msg_flags & MSG_CTRUNC) != 0;
     if (descriptors) on_broken_("descriptors with a log line");
-    // The end of the process, or what is no line: the door tells the rest of the story.
+    // The process ended, or this is not a log line; the process's door reports what happened.
     if (size <= 0 || descriptors) return loop_.unwatch(socket_.get());
     if (!rate_.take(BootClock::now())) {
       ++suppressed_;

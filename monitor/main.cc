@@ -16,7 +16,7 @@
 namespace mandos::monitor {
 namespace {
 
-/// The whole before there is a server: says what was asked for or what is wrong.
+/// Everything before there is a server: prints what was asked for or what is wrong.
 int inspect(const Result<CommandLine>& command_line, bool starts) {
   if (!command_line) {
     std::fputs(usage_error_text(command_line.error()).c_str(), stderr);
@@ -43,7 +43,7 @@ int inspect(const Result<CommandLine>& command_line, bool starts) {
   const auto loaded = load_settings(*command_line);
   if (command_line->action == Action::kCheck) {
     const bool good = self_check(loaded, starts) == 0;
-    // As at a start, which ends with problems of the settings before it comes to this.
+    // As at a start, which fails on errors in the settings before it reaches this.
     if (loaded.problems.empty() && !loaded.usage_error.empty()) return 2;
     return !good ? EXIT_FAILURE : starts ? inspection::kChecked : EXIT_SUCCESS;
   }
@@ -59,7 +59,7 @@ int inspect(const Result<CommandLine>& command_line, bool starts) {
 int serve(CommandLine command_line) {
   std::signal(SIGPIPE, SIG_IGN);
   EventLoop loop;
-  // Until the settings are known: what goes wrong at start is for the eyes of the caller too.
+  // Until the settings are known, errors at start are also shown to the caller.
   Log log = Log::to_system("mandos", LogLevel::kWarning, true);
   static auto& monitor = *new Monitor(loop, log, std::move(command_line), UniqueFd(kMonitorDoorFd));
   return monitor.run();

@@ -14,7 +14,7 @@
 namespace mandos::monitor {
 namespace {
 
-// A network that changes all the time must not keep the monitor from serving.
+// A network that changes all the time must not keep the monitor from serving others.
 constexpr int kMostNotifications = 256;
 
 template <class Body, std::size_t Size>
@@ -27,7 +27,7 @@ struct LinkQuestion {
   ifinfomsg link;
   Attribute<char, IFNAMSIZ> name;
 };
-// Where does a packet to this address go? To an address of our own: nowhere (RTN_LOCAL).
+// Where does a packet to this address go? If the address is ours, it is local (RTN_LOCAL).
 struct RouteQuestion {
   rtmsg route;
   Attribute<std::uint32_t, 1> interface;
@@ -77,7 +77,7 @@ bool NetworkWatch::ask(std::uint16_t type, const Question& question, std::option
              reinterpret_cast<const sockaddr*>(&kernel), sizeof kernel) < 0) {
     return false;
   }
-  // The answer is there, behind notifications. Of it only the fixed part is of interest.
+  // The answer comes after notifications. Only its fixed part is needed.
   for (int i = 0; i < kMostNotifications; ++i) {
     struct {
       nlmsghdr header;
@@ -109,7 +109,7 @@ std::optional<NetworkWatch::View> NetworkWatch::look() {
     if (!ask(RTM_GETLINK, question, link)) return std::nullopt;
     view.index = link ? static_cast<unsigned>(link->ifi_index) : 0;
   }
-  // The address of an interface that does not exist need not be looked for.
+  // If the interface does not exist, its address need not be looked up.
   if (address_ && (interface_.empty() || view.index != 0)) {
     const bool mapped = IN6_IS_ADDR_V4MAPPED(&*address_);
     RouteQuestion question{};

@@ -30,13 +30,13 @@ std::string path(std::string_view name, std::string_view as_underscore) {
 }  // namespace
 
 std::string ObjectPaths::of(const std::string& name) {
-  // No path is ever free again, so a name that has one comes to it the same way once more.
+  // Paths are never released, so a name with a path gets the same one again.
   const auto is_ours = [this, &name](const std::string& path) {
     return names_.try_emplace(path, name).first->second == name;
   };
   std::string chosen = path(name, "_.-");
   if (!is_ours(chosen)) chosen = path(name, "");
-  // What another name looks like by chance.
+  // The path that another name produces by chance.
   while (!is_ours(chosen)) chosen += '_';
   return chosen;
 }

@@ -9,8 +9,8 @@
 namespace mandos::monitor {
 namespace {
 
-/// A place in a message, or a length. Of 32 bits everywhere, so that what could wrap on some
-/// machines is tested on all; no secret is nearly as long.
+/// An offset in a message, or a length. 32 bits everywhere, so that an overflow that is possible on
+/// some machines is tested on all; no secret is nearly that long.
 using Place = std::uint32_t;
 
 constexpr bool is_in(Place number, std::uint32_t set) {
@@ -21,14 +21,14 @@ constexpr std::uint32_t set_of(Numbers... numbers) {
   return ((1U << numbers) | ...);
 }
 
-// Packets: the keys that the message is encrypted to, a marker, and what holds the data.
+// Packets: session keys of recipients, a marker, and those that contain the data.
 constexpr std::uint32_t kKeys = set_of(1, 3, 10);
 constexpr std::uint32_t kData = set_of(9, 18, 20);
-// Algorithms that a key packet names (sections 9.1 and 9.3).
+// Algorithms that a session key packet may name (sections 9.1 and 9.3).
 constexpr std::uint32_t kPublicKey = set_of(1, 2, 16, 18, 25, 26);
 constexpr std::uint32_t kCiphers = set_of(1, 2, 3, 4, 7, 8, 9, 10, 11, 12, 13);
 
-/// CRC-24 of RFC 4880, section 6.1, of `data` behind what `crc` is of; 0 behind its own octets.
+/// CRC-24 (RFC 4880, section 6.1) of `data`, continued from `crc`; 0 after its own octets.
 std::uint32_t crc24(std::string_view data, std::uint32_t crc) {
   for (const char c : data) {
     crc ^= std::uint32_t{static_cast<unsigned char>(c)} << 16U;
@@ -37,11 +37,11 @@ std::uint32_t crc24(std::string_view data, std::uint32_t crc) {
   return crc;
 }
 
-/// The text between the armor's lines: headers, an empty line, base64 and perhaps a checksum.
+/// The text between the armor lines: headers, an empty line, base64 and an optional checksum.
 OpenPgp judge_armored(std::string_view text) try {
   const auto begin = std::min(text.find("\n\n"), text.find("\n\r\n"));
   if (begin == text.npos) return OpenPgp::kWhole;  // or a line that only looks empty
-  // Its line has no padding, unlike one that has nothing else.
+  // In a line that is only padding, no checksum follows the "=".
   const auto sum = text.rfind("\n=");
   const bool has_sum =
       sum != text.npos && sum > begin && text.substr(sum + 2).find_first_not_of("=\r\n") == 0;
@@ -52,7 +52,7 @@ OpenPgp judge_armored(std::string_view text) try {
              ? OpenPgp::kDamaged
              : judge_openpgp(data);
 } catch (const std::bad_alloc&) {
-  return OpenPgp::kWhole;  // for want of locked memory; nobody's death
+  return OpenPgp::kWhole;  // no locked memory; nobody must die of that
 }
 
 }  // namespace
@@ -85,7 +85,7 @@ OpenPgp judge_openpgp(std::string_view content) {
     }
     return value;
   };
-  // Bytes that only look like a key packet are not called damaged.
+  // Bytes that only look like such a packet are not reported as damaged.
   const auto is_key = [&](Place type, Place body) {
     return type == 1 ? number(body, 1) == 3 && is_in(number(body + 9, 1), kPublicKey)
                      : type == 3 && number(body, 1) == 4 && is_in(number(body + 1, 1), kCiphers);

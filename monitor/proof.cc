@@ -27,7 +27,7 @@ using namespace std::string_view_literals;
 std::vector<unsigned char> hash(const nettle_hash& algorithm, std::initializer_list<Bytes> parts) {
   union {
     sha256_ctx sha256;
-    sha512_ctx sha512;  // SHA-384 too
+    sha512_ctx sha512;  // also for SHA-384
   } context;
   algorithm.init(&context);
   for (const Bytes part : parts) algorithm.update(&context, part.size(), part.data());
@@ -36,7 +36,7 @@ std::vector<unsigned char> hash(const nettle_hash& algorithm, std::initializer_l
   return digest;
 }
 
-/// An unsigned number from its big-endian bytes.
+/// An unsigned big-endian number.
 struct Number {
   mpz_t value;
   explicit Number(Bytes bytes) { nettle_mpz_init_set_str_256_u(value, bytes.size(), bytes.data()); }
@@ -46,8 +46,8 @@ struct Number {
   std::size_t bits() const { return mpz_sizeinbase(value, 2); }
 };
 
-/// The content of the DER element that follows (X.690 sections 8.1 and 10.1): it must have `tag`
-/// and be shorter than 64 KiB.
+/// The content of the next DER element (X.690 sections 8.1 and 10.1), which must have `tag` and be
+/// shorter than 64 KiB.
 Bytes der(ByteReader& reader, std::size_t tag) {
   if (reader.number(1) != tag) reader.fail();
   std::size_t size = reader.number(1);
@@ -55,12 +55,12 @@ Bytes der(ByteReader& reader, std::size_t tag) {
     const std::size_t width = size - 0x80;
     if (width != 1 && width != 2) reader.fail();
     size = reader.number(width);
-    if (size < (width == 1 ? 0x80u : 0x100u)) reader.fail();  // a shorter form exists
+    if (size < (width == 1 ? 0x80u : 0x100u)) reader.fail();  // not the shortest form
   }
   return reader.take(size);
 }
 
-/// The content of a DER INTEGER that is greater than zero.
+/// The content of a positive DER INTEGER.
 Bytes der_positive(ByteReader& reader) {
   const Bytes content = der(reader, 0x02);
   ByteReader digits(content);
@@ -70,9 +70,9 @@ Bytes der_positive(ByteReader& reader) {
 }
 
 struct KeyKind {
-  std::string_view prefix;  // of the SubjectPublicKeyInfo, up to the key's own bytes
-  std::size_t key_size;     // of those, in bytes
-  std::size_t scheme;       // the one SignatureScheme that goes with the key
+  std::string_view prefix;                        // of SubjectPublicKeyInfo, before the key's bytes
+  std::size_t key_size;                           // in bytes
+  std::size_t scheme;                             // the only SignatureScheme for the key
   decltype(&ed25519_sha512_verify) eddsa_verify;  // null: ECDSA, with uncompressed points
   const ecc_curve* (*curve)() = nullptr;
   const nettle_hash* hash = nullptr;
@@ -96,7 +96,7 @@ constexpr KeyKind kKeyKinds[] = {
 
 bool verify_eddsa(const KeyKind& kind, Bytes key, Bytes content, Bytes signature) {
   if (signature.size() != 2 * key.size()) return false;
-  // The last byte of an Ed448 signature is always 0; nettle 3.8 does not look at it.
+  // The last byte of an Ed448 signature is always 0, which nettle 3.8 does not check.
   if (key.size() == ED448_KEY_SIZE && signature.back() != 0) return false;
   return kind.eddsa_verify(key.data(), content.size(), content.data(), signature.data()) == 1;
 }
@@ -140,7 +140,7 @@ const char* verify_rsa(const Transcript& transcript, Bytes content) {
   ByteReader info(der(outer, 0x30));
   info.expect(as_bytes(kRsaEncryption));
   ByteReader bit_string(der(info, 0x03));
-  if (bit_string.number(1) != 0) bit_string.fail();  // count of unused bits
+  if (bit_string.number(1) != 0) bit_string.fail();  // number of unused bits
   ByteReader key(der(bit_string, 0x30));
   const Number n(der_positive(key));
   const Number e(der_positive(key));
@@ -159,9 +159,9 @@ const char* verify_rsa(const Transcript& transcript, Bytes content) {
   return good ? nullptr : kBadSignature;
 }
 
-/// Null when the transcript's key made its signature, or the reason for refusing.
+/// Null if the transcript's key made its signature, or else the reason for refusing.
 const char* verify_signature(const Transcript& transcript) {
-  // What is hashed: RFC 8446 section 4.4.1, a hash in place of a ClientHello that was retried.
+  // The hashed data, RFC 8446 section 4.4.1: a retried ClientHello is replaced by its hash.
   std::vector<unsigned char> start;
   if (!transcript.retried_hello.empty()) {
     const auto retried = hash(*transcript.hash, {transcript.retried_hello});
@@ -169,7 +169,7 @@ const char* verify_signature(const Transcript& transcript) {
     start.insert(start.end(), retried.begin(), retried.end());
   }
   const auto digest = hash(*transcript.hash, {start, transcript.rest});
-  // What is signed: section 4.4.3.
+  // The signed data: section 4.4.3.
   std::vector<unsigned char> content(64, ' ');
   std::ranges::copy("TLS 1.3, server CertificateVerify\0"sv, std::back_inserter(content));
   content.insert(content.end(), digest.begin(), digest.end());

@@ -33,8 +33,8 @@ void Saver::flush(Done done) {
   begin_soon();
 }
 
-// Not while others are still due: on a slow disk those late in the order would never have their
-// turn.
+// Not while other changes are due: on a slow disk, clients late in the order would never be
+// saved.
 void Saver::gather() {
   if (gather_timer_ || gathering_.empty() || !due_.empty()) return;
   gather_timer_ = loop_.after(kGather, [this] {
@@ -53,7 +53,7 @@ void Saver::begin_soon() {
 }
 
 void Saver::begin() {
-  // Those that are due get a quarter, or changes that are waited for could keep them out forever.
+  // Due changes get a quarter; otherwise changes that callers wait for could starve them.
   const std::size_t others = std::min(due_.size(), kMost / 4);
   while (!urgent_.empty() && flight_.size() < kMost - others) {
     auto first = urgent_.extract(urgent_.begin());

@@ -13,7 +13,7 @@
 
 #ifndef SYS_memfd_secret
 #if defined(__x86_64__) || defined(__aarch64__) || defined(__riscv)
-#define SYS_memfd_secret 447  // the number on every architecture that has it
+#define SYS_memfd_secret 447  // the same on every architecture that has it
 #endif
 #endif
 
@@ -25,7 +25,7 @@ std::size_t whole_pages(std::size_t size) {
   return (size + page - 1) / page * page;
 }
 
-/// Locked pages straight from the kernel.
+/// Allocates locked pages directly from the kernel.
 class SecretPages final : public std::pmr::memory_resource {
  public:
   SecretPages() {
@@ -66,7 +66,7 @@ class SecretPages final : public std::pmr::memory_resource {
   bool do_is_equal(const memory_resource& other) const noexcept override { return this == &other; }
 };
 
-/// Small pieces out of those pages, wiped as they come back.
+/// Allocates small blocks from those pages and wipes them when they are freed.
 class SecretMemory final : public std::pmr::memory_resource {
  public:
   const SecretPages& pages() const { return pages_; }
@@ -82,12 +82,12 @@ class SecretMemory final : public std::pmr::memory_resource {
   bool do_is_equal(const memory_resource& other) const noexcept override { return this == &other; }
 
   SecretPages pages_;
-  // What is larger goes back to the kernel once it is done with, such as the text of clients.conf.
+  // Large blocks, such as the text of clients.conf, go back to the kernel when they are freed.
   std::pmr::unsynchronized_pool_resource pool_{{.largest_required_pool_block = 64 << 10}, &pages_};
 };
 
-// The one object with process lifetime: never destroyed, since secrets may be held until exit, when
-// the kernel clears the pages.
+// The only object with process lifetime. It is never destroyed, since secrets may exist until exit,
+// when the kernel clears the pages.
 SecretMemory& memory() {
   static auto* instance = new SecretMemory;
   return *instance;

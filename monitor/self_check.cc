@@ -36,7 +36,7 @@ namespace {
 
 class Report {
  public:
-  /// Warnings come last: a reload shows the first lines only.
+  /// Warnings come last, because a reload shows only the first lines.
   ~Report() {
     for (const auto& warning : warnings_) std::printf("warning: %s\n", warning.c_str());
   }
@@ -50,7 +50,7 @@ class Report {
     for (const auto& problem : problems) say(false, problem);
     if (problems.empty()) say(true, what);
   }
-  /// One that a program of ours has said.
+  /// A line that another of our programs has printed.
   void fail() { ++failures_; }
   int failures() const { return failures_; }
 
@@ -59,7 +59,7 @@ class Report {
   std::vector<std::string> warnings_;
 };
 
-// Of each kind of event, so many are shown.
+// At most this many lines are shown for each kind of event.
 constexpr std::size_t kMostShown = 10;
 
 bool program_is_ours(const std::string& path) {
@@ -70,8 +70,8 @@ bool program_is_ours(const std::string& path) {
 
 constexpr int kNoVerdict = 2;
 
-/// Runs a program of ours that judges its arguments. EXIT_SUCCESS: they are good, or we may not run
-/// it (SELinux). EXIT_FAILURE: they are not, and it has said why on standard output.
+/// Runs one of our programs to check its arguments. EXIT_SUCCESS: they are valid, or SELinux does
+/// not let us run it. EXIT_FAILURE: they are not, and it printed the reason on standard output.
 int judge(std::vector<const char*> arguments) {
   arguments.push_back(nullptr);
   pid_t pid = -1;
@@ -84,20 +84,20 @@ int judge(std::vector<const char*> arguments) {
                                                                              : kNoVerdict;
 }
 
-/// Prints what would become of the clients that are saved, in the words of the log: in a server
-/// that runs and reloads, or else in one that starts.
+/// Prints what would happen to saved clients, as audit lines: at a reload of the running server,
+/// or, if there is none, at a start.
 void rehearse(const std::map<std::string, ClientSettings>& file, const StateStore::Loaded& kept,
               bool running) {
   std::map<std::string, std::size_t> events;
   const auto tell = [&](std::string_view line) {
-    // A server that runs knows of checks that are not saved yet.
+    // A running server knows of checks that are not saved yet.
     if (running && line.find(concat(" by=\"", kTimeout, '"')) != line.npos) return;
     line.remove_prefix(line.find("event="));
     if (++events[std::string(line.substr(0, line.find(' ')))] > kMostShown) return;
     std::printf("would: %.*s\n", static_cast<int>(line.size()), line.data());
   };
   const Moment now = Moment::now();
-  std::vector<Effect> effects;  // that nobody carries out
+  std::vector<Effect> effects;  // nobody carries them out
   for (const auto& [name, settings] : file) {
     const auto found = kept.clients.find(name);
     if (found == kept.clients.end()) {
@@ -125,7 +125,7 @@ void rehearse(const std::map<std::string, ClientSettings>& file, const StateStor
   if (events.empty()) std::printf("would: change nothing\n");
 }
 
-/// The port and the saved state, of which each stays as it is.
+/// Checks the port and the saved state, and changes neither.
 void judge_start(const Settings& settings, const LoadedClients& clients, Report& report) {
   if (geteuid() != 0) {
     return report.say(true, settings.statedir +
@@ -139,7 +139,7 @@ void judge_start(const Settings& settings, const LoadedClients& clients, Report&
   Result<StateStore::Loaded> kept = StateStore::Loaded();
   if (settings.restore || in_use) kept = store ? store->load(warnings) : Error{store.error()};
   if (!kept) problems.push_back(kept.error() + "; --no-restore starts without the saved state");
-  // A server that runs has the port.
+  // A running server already has the port.
   const auto index = if_nametoindex(interface_of(settings).c_str());
   const auto port = in_use ? Listeners() : open_listeners(settings, index, warnings, false);
   if (!port) problems.push_back(port.error());

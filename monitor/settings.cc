@@ -23,7 +23,7 @@
 namespace mandos::monitor {
 namespace {
 
-/// An empty value leaves the default, as in the original.
+/// An empty value means the default, as in the original.
 template <auto Member, int Least, int Most>
 Status set_number(Settings& settings, std::string_view value) {
   int parsed = 0;
@@ -41,7 +41,7 @@ Status set_interface(Settings& settings, std::string_view value) {
               : Error{concat("an interface's name of at most ", IFNAMSIZ - 1, " bytes")};
 }
 
-/// "Mandos #2" may be meant.
+/// "#" may be part of the name, as in "Mandos #2".
 Status set_servicename(Settings& settings, std::string_view value) {
   const bool good = !value.empty() && value.size() <= 63 && is_text(value) &&
                     (*Ini::hint(value) == '\0' ||
@@ -51,13 +51,13 @@ Status set_servicename(Settings& settings, std::string_view value) {
               : Error{"1 to 63 bytes of UTF-8 (RFC 6763 section 4.1.1)"};
 }
 
-/// A text in which neither a comment nor quotes can be meant.
+/// A text that may contain neither a comment nor quotes.
 template <auto Member>
 Status set_plain(Settings& settings, std::string_view value) {
   return *Ini::hint(value) == '\0' ? set_text<Member>(settings, value) : Error{"the value alone"};
 }
 
-/// In another folder no client would be found that was disabled.
+/// A relative path could lead to another folder, where no disabled client would be found.
 Status set_statedir(Settings& settings, std::string_view value) {
   return value.empty() || (value.starts_with('/') && *Ini::hint(value) == '\0')
              ? set_text<&Settings::statedir>(settings, value)
@@ -77,14 +77,14 @@ Status set_level(Settings& settings, std::string_view value) {
   return Ok{};
 }
 
-/// A setting of mandos.conf, an argument of the command line, or both.
+/// A setting of mandos.conf, a command-line option, or both.
 struct Row {
   std::string_view setting;
   Status (*set)(Settings& settings, std::string_view value);
-  bool expanded;  // %(name)s; not in texts, where "%PROFILE_ULTRA" must stand
+  bool expanded;  // %(name)s; not in texts: "%PROFILE_ULTRA" must be possible
   const char* argument = nullptr;
   char letter = 0;
-  const char* operand = nullptr;  // without one, an argument means False if it is a "no-", or True
+  const char* operand = nullptr;  // null: the option means False if it is a "no-", else True
   const char* help = nullptr;
 };
 constexpr Row kRows[] = {
@@ -135,7 +135,7 @@ bool is_address(const Settings& settings) {
   const auto& address = settings.address;
   if (!settings.use_ipv6) return inet_pton(AF_INET, address.c_str(), binary) == 1;
   const auto literal = address.substr(0, address.find('%'));
-  const auto scope = address.size() - literal.size();  // the percent sign included
+  const auto scope = address.size() - literal.size();  // including the percent sign
   return inet_pton(AF_INET6, literal.c_str(), binary) == 1 && scope != 1 && scope <= IFNAMSIZ;
 }
 
@@ -170,7 +170,7 @@ Result<CommandLine> parse_command_line(int argc, char* const argv[]) {
   options.push_back({});
   CommandLine out;
   Settings scratch;
-  optind = 0;  // getopt_long(3): start afresh
+  optind = 0;  // getopt_long(3): start again
   opterr = 0;
   for (int found = 0;
        (found = getopt_long(argc, argv, letters.c_str(), options.data(), nullptr)) != -1;) {
@@ -272,7 +272,7 @@ LoadedSettings load_settings(const CommandLine& command_line,
                                                     : "IPv4 address, since IPv6 is off",
                                   Ini::hint(settings.address)));
   }
-  // An error may be in one of these.
+  // Any of these may be the one with the error.
   if (out.problems.empty() && !settings.zeroconf && settings.port == 0 && settings.socket < 0) {
     out.usage_error = "without Zeroconf a port or a socket is needed";
   }

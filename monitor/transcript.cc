@@ -4,7 +4,7 @@
 namespace mandos::monitor {
 namespace {
 
-// The random that makes a ServerHello a HelloRetryRequest (RFC 8446 section 4.1.3).
+// This random value makes a ServerHello a HelloRetryRequest (RFC 8446 section 4.1.3).
 constexpr unsigned char kRetryRandom[] = {
     0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91,
     0xc2, 0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c};
@@ -13,7 +13,7 @@ constexpr unsigned char kTls13[] = {0x03, 0x04};
 constexpr unsigned char kRawPublicKey[] = {2};
 constexpr unsigned char kZeros[2] = {};
 
-/// An extension that may be there. If it has a content here it must be there, with that content.
+/// An extension that is allowed. If it has a content here, it is required, with that content.
 struct Extension {
   std::size_t type;
   Bytes content = {};
@@ -23,8 +23,8 @@ constexpr Extension kHelloExtensions[] = {{43, kTls13}, {51}, {44}};
 // server_certificate_type (RFC 7250 section 3), record_size_limit, supported_groups.
 constexpr Extension kEncryptedExtensions[] = {{20, kRawPublicKey}, {28}, {10}};
 
-/// Reads a list of extensions up to the end of `message`. Bit i is set for entry i of `table`; zero
-/// if one comes twice or is not in the table, or if anything else is wrong.
+/// Reads the extensions up to the end of `message`. Bit i is set for entry i of `table`. Returns 0
+/// if an extension is repeated or not in the table, or if anything else is wrong.
 unsigned read_extensions(ByteReader& message, std::span<const Extension> table) {
   ByteReader list(message.vector(2));
   unsigned seen = 0;

@@ -33,7 +33,7 @@ jail::Jail supervisor_jail() {
       .unprivileged = false,
       .filter = {.allow_list = false, .allowed = {}, .refused = jail::dangerous_calls()}};
   for (const auto& needed : kNeeded) jail.capabilities.push_back(needed.capability);
-  // To pass on to checkers, where it can be had.
+  // Checkers inherit it where it is available.
   if (jail::within_bounds(CAP_NET_RAW)) jail.capabilities.push_back(CAP_NET_RAW);
   return jail;
 }

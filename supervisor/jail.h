@@ -5,11 +5,11 @@
 
 namespace mandos::supervisor {
 
-/// What the supervisor keeps. Its filter is a deny-list: every process, and so every checker
+/// What the supervisor keeps. Its filter is a denylist, because every process, and so every checker
 /// command, inherits it.
 jail::Jail supervisor_jail();
 
-/// An Error names a capability that the server cannot do without, and what needs it.
+/// The Error names a capability that the server requires, and what it is for.
 Status check_capabilities();
 
 }  // namespace mandos::supervisor

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The program `mandos`: looks at what is asked of it, goes into the background if it should, and
+// The program `mandos`: evaluates the command line, goes into the background if it should, and
 // becomes the supervisor.
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -38,21 +38,21 @@ int complain(const std::string& what) {
   return EXIT_FAILURE;
 }
 
-/// Runs the monitor's program once over the command line and the configuration, as a process of its
-/// own that ends before anything else begins. Its exit status: inspection::kForeground or
-/// kBackground to go on, kReload, else ours.
+/// Runs the monitor's program once to check the command line and the configuration, in a separate
+/// process that ends before anything else starts. Returns its exit status: inspection::kForeground
+/// or kBackground to go on, kReload, or else our own exit status.
 int inspect(const std::vector<std::string>& arguments) {
   const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   const auto pid = spawn(monitor_program(inspection::kStartName), arguments,
                          {.door = null.get(), .quiet = false, .inherit = true});
   if (!pid) return complain(pid.error());
   int status = 0;
-  // Not bounded: there is no server yet, and whoever waits for one may end us.
+  // No time limit: there is no server yet, and whoever waits for one can kill us.
   TEMP_FAILURE_RETRY(waitpid(*pid, &status, 0));
   return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
 }
 
-/// Leaves the caller waiting for the first byte on the returned pipe: it means that all is well.
+/// Leaves the caller waiting for the first byte on the returned pipe, which means success.
 Result<UniqueFd> go_into_background() {
   std::array<int, 2> ends{};
   if (pipe2(ends.data(), O_CLOEXEC) != 0) return errno_error(errno, "pipe");
@@ -70,7 +70,7 @@ Result<UniqueFd> go_into_background() {
   return write_end;
 }
 
-/// Whether the PID file names us, or no server that runs.
+/// Whether the PID file names this process, or no running server.
 bool may_replace_pid_file() {
   pid_t pid = 0;
   std::ifstream(MANDOS_PID_FILE) >> pid;
@@ -82,7 +82,7 @@ Status write_pid_file() {
   const UniqueFd file(
       open(MANDOS_PID_FILE, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644));
   const std::string text = concat(getpid(), "\n");
-  // For everybody to read, whatever the umask is.
+  // Readable by everybody, whatever the umask is.
   if (!file || fchmod(file.get(), 0644) != 0 ||
       write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
     return errno_error(errno, MANDOS_PID_FILE);
@@ -90,7 +90,7 @@ Status write_pid_file() {
   return Ok{};
 }
 
-/// The unit of a server that runs, for a message; empty: it was started by hand.
+/// The unit of a running server, for a message; empty if it was started by hand.
 std::string of_unit(pid_t pid) {
   std::ifstream file(concat("/proc/", pid, "/cgroup"));
   for (std::string line; std::getline(file, line);) {
@@ -99,8 +99,8 @@ std::string of_unit(pid_t pid) {
   return "";
 }
 
-/// LISTEN_FDS is for the process that it was made for, sd_listen_fds(3): judged here, where the
-/// process number still is the one that it means.
+/// LISTEN_FDS is meant for one process only, see sd_listen_fds(3). It is checked here, where our
+/// process ID is still the one that it names.
 void judge_listen_fds() {
   const char* pid = std::getenv("LISTEN_PID");
   if (pid == nullptr || pid != std::to_string(getpid())) unsetenv("LISTEN_FDS");
@@ -108,10 +108,10 @@ void judge_listen_fds() {
   unsetenv("LISTEN_FDNAMES");
 }
 
-/// `--socket` may name a descriptor that children get something else as.
+/// `--socket` may name a descriptor that is used for something else in children.
 void move_sockets() {
   for (int fd = 0; fd <= STDERR_FILENO; ++fd) {
-    // One that is connected is a terminal of sorts: the name of its peer has no place (EFAULT).
+    // A connected socket serves as a terminal. For it, this fails with EFAULT, not ENOTCONN.
     if (getpeername(fd, nullptr, nullptr) == 0 || errno != ENOTCONN) continue;
     dup2(fd, inspection::kMovedSockets + fd);
     close(fd);
@@ -120,13 +120,13 @@ void move_sockets() {
 
 int start(const std::vector<std::string>& arguments) {
   move_sockets();
-  // Descriptors 0 to 2 must be taken before anything of ours is opened.
+  // Descriptors 0 to 2 must be occupied before we open anything.
   int spare = 0;
   while (spare >= 0 && spare <= STDERR_FILENO) spare = open("/dev/null", O_RDWR);
   if (spare < 0) return EXIT_FAILURE;
   close(spare);
   judge_listen_fds();
-  // Room for the secrets of many clients in locked memory; the monitor inherits it.
+  // Locked memory for the secrets of many clients; the monitor inherits the limit.
   const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
   setrlimit(RLIMIT_MEMLOCK, &unlimited);
   const int verdict = inspect(arguments);
@@ -143,7 +143,7 @@ int start(const std::vector<std::string>& arguments) {
   if (!capable) return complain(capable.error());
   if (checks) return EXIT_SUCCESS;
   if (geteuid() != 0) return complain("must be started as root, to give each process its account");
-  // A reader of our standard error that hangs, or is gone, ends nobody.
+  // A reader of our standard error that hangs or is gone must not kill us.
   never_wait_for(STDERR_FILENO);
   std::signal(SIGPIPE, SIG_IGN);
   Notify notify;
@@ -159,11 +159,11 @@ int start(const std::vector<std::string>& arguments) {
   const std::string already = other && *other > 0
                                   ? concat("already runs, as process ", *other, of_unit(*other))
                                   : std::string("already runs");
-  // In the foreground another one is possible, with a port and a state directory of its own.
+  // In the foreground a second server is possible, with its own port and state directory.
   if (other && !foreground) return complain(already + ": nothing was changed");
   if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0)
     return complain("cannot become the parent of orphans");
-  // The monitor first, while what we inherited is open and our capabilities are whole.
+  // The monitor first, while inherited descriptors are open and our capabilities complete.
   auto door = make_door();
   if (!door) return complain(door.error());
   Processes processes;

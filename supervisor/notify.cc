@@ -32,7 +32,7 @@ Notify::Notify() : path_(taken_from_environment("NOTIFY_SOCKET")) {
       (pid.empty() || pid == std::to_string(getpid()))) {
     watchdog_ = Milliseconds(period / 1000);
   }
-  // '@' stands for the abstract name space.
+  // '@' stands for the abstract namespace.
   if (path_.size() < 2 || path_.size() >= sizeof(sockaddr_un::sun_path) ||
       (path_[0] != '/' && path_[0] != '@')) {
     path_.clear();
@@ -42,7 +42,7 @@ Notify::Notify() : path_(taken_from_environment("NOTIFY_SOCKET")) {
 
 void Notify::send(std::string_view state) const {
   if (path_.empty()) return;
-  // Not kept open: everything above standard error is closed once after this was made.
+  // Not kept open: everything above standard error is closed once after this is created.
   const UniqueFd notifier(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
   std::memcpy(address.sun_path, path_.data(), path_.size());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// What a service manager is told: sd_notify(3) and sd_watchdog_enabled(3), without their library.
+// Notifies the service manager: sd_notify(3) and sd_watchdog_enabled(3), without their library.
 #pragma once
 
 #include <optional>
@@ -13,9 +13,9 @@ namespace mandos::supervisor {
 class Notify {
  public:
   /// Reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID and removes them from the environment, so
-  /// that no child speaks for us.
+  /// that no child can send notifications for us.
   Notify();
-  /// One notification, such as "READY=1". Without a service manager nothing happens.
+  /// Sends one notification, such as "READY=1". Does nothing without a service manager.
   void send(std::string_view state) const;
   /// How often "WATCHDOG=1" is expected, if at all.
   std::optional<Milliseconds> watchdog() const { return watchdog_; }

@@ -28,7 +28,7 @@ std::string Processes::name(pid_t pid) {
   return escaped(name);
 }
 
-// proc(5), /proc/PID/task/TID/children.
+// See proc(5), /proc/PID/task/TID/children.
 std::vector<pid_t> Processes::children() {
   std::ifstream list(concat("/proc/self/task/", getpid(), "/children"));
   std::vector<pid_t> pids;

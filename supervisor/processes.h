@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Everything that the supervisor does to other processes. A test has a table in its place, and so
-// needs no process and no real time.
+// Everything that the supervisor does to other processes. Tests replace it with a table, and so
+// need no processes and no real time.
 #pragma once
 
 #include <sys/types.h>
@@ -20,14 +20,14 @@ class Processes {
                               const Descriptors& descriptors) {
     return spawn(program, arguments, descriptors);
   }
-  /// SIGKILL; never for a process group or everybody, kill(2) takes 0 and -1 for that.
+  /// Sends SIGKILL; never to a process group or to everybody, as kill(2) does for 0 and -1.
   virtual void end(pid_t pid);
-  /// A child that ended, and its wait status. Not positive: none. With `wait` a moment passes then,
-  /// for a caller that asks until one has.
+  /// Reaps a child and sets its wait status. Not positive: no child has ended. With `wait`, that
+  /// takes a moment, for a caller that polls.
   virtual pid_t reap(int& wait_status, bool wait);
-  /// As ps(1) shows it, for a log line; empty if that cannot be read.
+  /// As ps(1) shows it, for a log line; empty if it cannot be read.
   virtual std::string name(pid_t pid);
-  /// Every process whose parent we are, adopted orphans too.
+  /// Every child process, including adopted orphans.
   virtual std::vector<pid_t> children();
 };
 

@@ -27,7 +27,7 @@ namespace {
 
 constexpr std::size_t kMostRequesters = 8;
 constexpr std::size_t kMostReport = 16UL * 1024;
-// The last line of an answer.
+// The last line of an answer to --reload.
 constexpr std::string_view kDone = "reloaded\n";
 constexpr std::string_view kFailed = "the reload failed\n";
 
@@ -45,7 +45,7 @@ int connect_to_control(int fd) {
 }
 
 void answer(const UniqueFd& requester, std::string_view text) {
-  // It fits into the socket's buffer; whoever left gets nothing.
+  // This fits into the socket's buffer; a caller that has left gets nothing.
   send(requester.get(), text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
@@ -53,7 +53,7 @@ void answer(const UniqueFd& requester, std::string_view text) {
 
 Reloads::Reloads(EventLoop& loop, Log& log, Hooks hooks)
     : loop_(loop), log_(log), hooks_(std::move(hooks)) {
-  // A reload in which nobody ran has not taken any longer.
+  // Time in which we did not run does not count as time that the reload took.
   loop_.on_gap([this](Milliseconds late) {
     over_ += late;
     if (deadline_) set_deadline(deadline_->first + late);
@@ -72,8 +72,8 @@ std::pair<UniqueFd, std::optional<pid_t>> lock_control_directory() {
   mkdir(path.c_str(), 0700);
   UniqueFd directory(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   struct flock lock {};
-  // A directory can only be opened for reading, so a shared lock marks each server. Whoever starts
-  // sets its own before it looks for others: two that start at once see each other.
+  // A directory can only be opened for reading, so each server holds a shared lock. A server takes
+  // its own lock before it looks for others: two that start at the same time see each other.
   lock.l_type = F_RDLCK;
   fcntl(directory.get(), F_SETLK, &lock);
   lock.l_type = F_WRLCK;
@@ -82,15 +82,15 @@ std::pair<UniqueFd, std::optional<pid_t>> lock_control_directory() {
 }
 
 Status Reloads::listen() {
-  // A socket of another type is not connected, but tells a live socket (EPROTOTYPE) from one that
-  // was left behind.
+  // A socket of another type cannot connect, but the error tells a live socket (EPROTOTYPE) from a
+  // stale one.
   const UniqueFd probe(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   const int found = connect_to_control(probe.get());
   if (found == EPROTOTYPE) return Error{MANDOS_CONTROL_SOCKET ": another server has it"};
   if (found == ECONNREFUSED) unlink(MANDOS_CONTROL_SOCKET);
   UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const sockaddr_un address = control_address();
-  // The file gets the socket's mode.
+  // The file inherits the socket's mode.
   if (fchmod(listener.get(), 0600) != 0 ||
       bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
       ::listen(listener.get(), kMostRequesters) != 0) {
@@ -136,7 +136,7 @@ void Reloads::tick() {
   if (!socket_ || access(MANDOS_CONTROL_SOCKET, F_OK) == 0) return;
   loop_.unwatch(socket_.get());
   socket_.reset();
-  // Its folder may be another one, too. Closing any descriptor of the same one would unlock it.
+  // The folder may be a new one, too. Closing any descriptor of the same one would unlock it.
   lock_.reset();
   lock_ = lock_control_directory().first;
   const auto again = listen();
@@ -184,13 +184,13 @@ void Reloads::monitor_ended() {
 
 void Reloads::answered(std::uint64_t serial, bool ok, bool yields, std::string_view text) {
   if (state_ != State::kReading || serial != serial_) return;
-  // What the inspection warned of, and then what only a monitor knows.
+  // First the warnings of the inspection, then those that only a monitor can give.
   if (ok || !yields) return finish(ok, concat(ok ? reported_ : "", text));
   state_ = State::kRenewing;
   hooks_.renew();
 }
 
-/// Has the files judged by a process of its own.
+/// Has a separate process check the files.
 void Reloads::inspect() {
   std::array<int, 2> ends{};
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
@@ -223,7 +223,7 @@ void Reloads::read_report() {
   if (size == 0) loop_.unwatch(report_.get());
 }
 
-/// Keeps the line, unless it is of what is good, or there are too many.
+/// Keeps the line, unless it reports success or there are too many.
 void Reloads::end_line() {
   const std::string whole = std::exchange(line_, {});
   std::string_view line = whole;
@@ -246,7 +246,7 @@ bool Reloads::ended(pid_t pid, int wait_status) {
     append(reported_, concat("and ", left_out_, " more, which mandos --check prints\n"));
   }
   if (WIFSIGNALED(wait_status) || WEXITSTATUS(wait_status) > 2) {
-    // Its own statuses are 0 to 2. Its program may be missing, such as during an upgrade.
+    // Its own statuses are 0 to 2. The program may be missing, for example during an upgrade.
     finish(false,
            concat(reported_, "nothing was changed: the configuration could not be judged (",
                   WIFSIGNALED(wait_status) ? concat("killed by signal ", WTERMSIG(wait_status))
@@ -294,7 +294,7 @@ void Reloads::finish(bool ok, std::string text) {
 
 Result<int> ask_for_reload() {
   const UniqueFd server(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  // Connecting waits too, for a server that is stopped and has a queue of others who ask.
+  // Connecting waits, too, if the server is stopped and its queue is full.
   const timeval longest{.tv_sec = 2 * kLongestReload.count() / 1000, .tv_usec = 0};
   for (const int wait : {SO_SNDTIMEO, SO_RCVTIMEO}) {
     setsockopt(server.get(), SOL_SOCKET, wait, &longest, sizeof longest);

@@ -50,7 +50,7 @@ void place(const Program& program, const Descriptors& descriptors, int complaint
   if (descriptors.log < 0) {
     if (dup2(descriptors.door, kMonitorDoorFd) < 0) fail(complaints, program, "dup2");
   } else {
-    // Copies above the places that they go to, so that none overwrites another.
+    // Copies above their final numbers, so that none overwrites another.
     const int door = fcntl(descriptors.door, F_DUPFD, kLogFd + 1);
     const int log = fcntl(descriptors.log, F_DUPFD, kLogFd + 1);
     if (door < 0 || log < 0 ||
@@ -93,7 +93,7 @@ Result<pid_t> spawn(const Program& program, const std::vector<std::string>& argu
                                F_DUPFD_CLOEXEC, kLogFd + 1);
   place(program, descriptors, complaints);
   if (program.capabilities != nullptr) drop(program, complaints);
-  // After the change of user, which would take it away again.
+  // After the change of user, which would clear it.
   if (prctl(PR_SET_PDEATHSIG, program.parent_death_signal, 0, 0, 0) != 0 || getppid() != parent) {
     _exit(kFailed);
   }
@@ -110,9 +110,9 @@ Result<pid_t> spawn(const Program& program, const std::vector<std::string>& argu
   for (const auto& entry : program.environment) {
     if (entry.find('=') != entry.npos) environment.push_back(const_cast<char*>(entry.data()));
   }
-  // Names that are looked up late, ld.so(8), leave vector registers on the stack, and so secrets.
+  // Lazy symbol binding, ld.so(8), leaves vector registers, and so secrets, on the stack.
   environment.push_back(const_cast<char*>("LD_BIND_NOW=1"));
-  // And memcpy(3), where it uses the registers of AVX-512, leaves in them what it copied.
+  // memcpy(3) leaves the data that it copied in the AVX-512 registers, if it uses them.
   environment.push_back(const_cast<char*>("GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX512F,-AVX512VL"));
   environment.push_back(nullptr);
   const std::string path = concat(MANDOS_LIBEXEC_DIR "/", program.file);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Fork, drop, execute: how every other process of the server begins.
+// Fork, drop privileges, execute: how every other process of the server starts.
 #pragma once
 
 #include <sys/types.h>
@@ -13,36 +13,36 @@
 
 namespace mandos::supervisor {
 
-/// A program of ours and what it may keep.
+/// One of our programs and what it may keep.
 struct Program {
   const char* file;  // in MANDOS_LIBEXEC_DIR
   std::string name;  // argv[0], as ps(1) shows it
   uid_t uid = 0;
   gid_t gid = 0;
-  /// What is left of our capabilities until its own jail takes the rest. Null: all of them.
+  /// Our capabilities that are left until its own jail drops the rest. Null: all of them.
   const std::vector<unsigned>* capabilities = nullptr;
-  /// The environment variables that it gets, by name, or as literals NAME=VALUE that are set.
-  /// Empty: all of them.
+  /// Its environment: names of variables to pass on, or literals NAME=VALUE to set. Empty: pass on
+  /// everything.
   std::span<const std::string_view> environment = {};
   /// Sent to it when we die (PR_SET_PDEATHSIG, prctl(2)).
   int parent_death_signal;
 };
 
-/// The monitor's program, as root with all that we have.
+/// The monitor's program, as root with all our privileges.
 Program monitor_program(std::string name);
 
 struct Descriptors {
   int door;
   int log = -1;          // -1: the program has none, and its door is descriptor 0
-  int input = -1;        // standard input beside a log socket; -1: /dev/null
+  int input = -1;        // standard input next to a log socket; -1: /dev/null
   int output = -1;       // standard output and error instead of ours
   bool quiet = true;     // standard output and error are /dev/null
   bool inherit = false;  // everything above 2 that is not close-on-exec stays open
 };
 
-/// Starts `program` with `arguments` behind its name, an empty signal mask and default handlers.
-/// The door and a log socket go where common/child.h says. A program that cannot be dropped or
-/// executed ends with status 127 and says why on `output`, or on our standard error.
+/// Starts `program` with `arguments` after its name, an empty signal mask and default handlers. See
+/// common/child.h for the door and the log socket. If the child cannot drop privileges or execute
+/// the program, it prints the reason to `output` or our standard error and exits with 127.
 Result<pid_t> spawn(const Program& program, const std::vector<std::string>& arguments,
                     const Descriptors& descriptors);
 

@@ -31,20 +31,20 @@ constexpr Channel::Limits kMonitorDoor{.receive = door::supervisor::kLongestToSu
                                        .descriptors = door::supervisor::kMostDescriptors};
 constexpr Milliseconds kFirstDelay(20);
 constexpr Milliseconds kLongestDelay = std::chrono::seconds(10);
-// A process that ran so long is started again without delay.
+// A process that has run for so long is restarted without delay.
 constexpr Milliseconds kLongRun = std::chrono::seconds(60);
 constexpr Milliseconds kStopGrace = std::chrono::seconds(6);
-// For those that were killed. One that is in the kernel (state D) ends when the kernel lets it.
+// For processes that were killed. One in the kernel (state D) ends when the kernel lets it.
 constexpr Milliseconds kLastWait = std::chrono::seconds(5);
-// Of a child that ended because the monitor closed its door: the monitor's own end must follow.
+// For a child that ended because the monitor closed its door: the monitor must end soon, too.
 constexpr Milliseconds kLastWord = std::chrono::seconds(1);
-// A process whose every start failed for so long ends the server: what is installed now may need
-// another supervisor, which the service manager then starts.
+// If every start of a process has failed for this long, the server exits: what is installed now may
+// need another supervisor, which the service manager then starts.
 constexpr Milliseconds kStartPatience = std::chrono::seconds(60);
 constexpr Milliseconds kTick = std::chrono::seconds(2);
-// A monitor that leaves a Ping unanswered for so long hangs.
+// A monitor that does not answer a Ping for this long hangs.
 constexpr Milliseconds kHung = std::chrono::seconds(30);
-// The same until it serves: it reads files meanwhile, perhaps from a slow disk.
+// The same before it serves: it reads files then, perhaps from a slow disk.
 constexpr Milliseconds kHungAtStart = std::chrono::seconds(60);
 
 struct Kind {
@@ -56,15 +56,15 @@ struct Kind {
   std::span<const std::string_view> environment;  // empty: all
 };
 
-// What the two that strangers can reach get of the environment; the first two are the bus-agent's
-// alone. How memory is allocated and checked is the caller's to say: it is root, as it must be.
-// GLib before 2.76 has an allocator of its own, which gives nothing back.
+// The part of the environment that the two exposed processes get; the first two are for the
+// bus-agent only. The caller, who must be root, decides how memory is allocated and checked.
+// GLib before 2.76 has its own allocator, which never returns memory.
 constexpr std::string_view kVariables[] = {
     "G_SLICE=always-malloc", "DBUS_SYSTEM_BUS_ADDRESS", "ASAN_OPTIONS", "UBSAN_OPTIONS",
     "GLIBC_TUNABLES",        "SCUDO_OPTIONS",           "LD_PRELOAD"};
 
-// SETPCAP lets each empty its own bounding set. The checker-runner ends its checkers first, and
-// they get the whole environment, as the monitor does, whose secfile options may name any variable.
+// SETPCAP lets each empty its bounding set. SIGTERM lets the checker-runner end its checkers, which
+// get the whole environment, as does the monitor, whose secfile options may name any variable.
 const std::vector<Kind>& kinds() {
   static const std::vector<Kind> table = {
       {door::supervisor::NETWORKER,
@@ -103,7 +103,7 @@ std::string told(int wait_status) {
   return concat("exit status ", WEXITSTATUS(wait_status));
 }
 
-/// The monitor's program with --check.
+/// Runs the monitor's program with --check.
 Result<pid_t> start_check(Processes& processes, std::vector<std::string> arguments, int output) {
   const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   arguments.emplace_back("--check");
@@ -166,7 +166,7 @@ Supervisor::Supervisor(EventLoop& loop, Log& log, Processes& processes, Notify n
 Result<pid_t> Supervisor::start_monitor(Processes& processes,
                                         const std::vector<std::string>& arguments, int door,
                                         bool first) {
-  // It turns to /dev/null itself once nobody waits for its first words.
+  // It redirects this to /dev/null once nobody waits for its first output.
   return processes.start(monitor_program("mandos-monitor"), arguments,
                          {.door = door, .quiet = false, .inherit = first});
 }
@@ -180,7 +180,7 @@ void Supervisor::adopt_monitor(pid_t pid, UniqueFd door) {
       [this](Channel::Datagram datagram) { from_monitor(std::move(datagram)); },
       [this](const std::string& why) {
         log_.debug("the monitor's door: ", why);
-        // It is ending by itself; one that goes on without a door is of no use.
+        // It is about to end by itself; a process without a door is useless.
         if (!end_monitor_at_) end_monitor_at_ = tick_number_ + ticks(kStopGrace);
       });
   tell(
@@ -213,12 +213,12 @@ void Supervisor::restart_monitor_later(const std::string& why) {
   });
 }
 
-/// An orderly restart of the monitor, with the state that it leaves on disk.
+/// Restarts the monitor in an orderly way, with the state that it leaves on disk.
 void Supervisor::renew_monitor(const std::string& why) {
   if (stopping_ || renewing_) return;
   log_.warning("a fresh monitor takes over: ", why);
   renewing_ = true;
-  monitor_process_.serves = true;  // it ends for no failure of its own
+  monitor_process_.serves = true;  // it does not end because of a failure
   tell_monitor_to_stop();
 }
 
@@ -237,8 +237,8 @@ void Supervisor::tell_monitor_to_stop() {
   end_monitor_at_ = tick_number_ + ticks(kStopGrace);
 }
 
-/// The interface that the listening sockets are bound to is another one now, or gone. The
-/// networkers share the sockets, and so need not be told.
+/// The interface that the listening sockets are bound to was replaced or is gone. The networkers
+/// share the sockets, so they need not know.
 void Supervisor::listen_on(unsigned interface) {
   for (const auto& listener : listeners_) {
     const int index = static_cast<int>(interface);
@@ -249,7 +249,7 @@ void Supervisor::listen_on(unsigned interface) {
         setsockopt(listener.get(), SOL_SOCKET, SO_BINDTOIFINDEX, &index, sizeof index) == 0) {
       continue;
     }
-    // For want of CAP_NET_RAW: sockets that are made anew need none.
+    // Without CAP_NET_RAW: newly created sockets do not need it.
     const std::string why = errno_error(errno, "cannot listen on the interface").text;
     if (listeners_inherited_) return log_.error(why);
     listeners_.clear();
@@ -266,7 +266,7 @@ void Supervisor::start(Child& child) {
   if (!door || !log) {
     return start_later(child, concat("no door: ", door ? log.error() : door.error()));
   }
-  // The monitor's ends; it needs no descriptor of any child.
+  // The descriptors are the monitor's ends; it needs no descriptor of a child.
   refuse_descriptors(door->first.get());
   refuse_descriptors(log->first.get());
   const auto& account = options_.accounts.*kind.account;
@@ -277,7 +277,7 @@ void Supervisor::start(Child& child) {
                         .capabilities = &kind.capabilities,
                         .environment = kind.environment,
                         .parent_death_signal = kind.parent_death_signal};
-  // Where one networker notes for the next whose bytes it is handling.
+  // Where a networker notes, for its successor, whose bytes it is handling.
   if (child.role == door::supervisor::NETWORKER && !child.memory) {
     child.memory.reset(memfd_create("mandos-networker", MFD_CLOEXEC));
   }
@@ -311,11 +311,11 @@ Supervisor::Child* Supervisor::child(const ChildKey& key, pid_t pid) {
   return found != children_.end() && found->second.pid == pid ? &found->second : nullptr;
 }
 
-// How long to wait before the next start. Nothing: starts have failed for too long, and the server
-// ends.
+// The delay before the next start. Nothing: starts have failed for too long, and the server
+// exits.
 std::optional<Milliseconds> Supervisor::back_off(Child& child, const char* name,
                                                  const std::string& why) {
-  // A monitor that gives way to a fresh one, for a reload, has not failed.
+  // A monitor that yields to a fresh one for a reload has not failed.
   restarts_[static_cast<std::size_t>(child.role)] += renewing_ ? 0 : 1;
   const bool ran_long = tick_number_ - child.started > ticks(kLongRun);
   if (child.serves || ran_long) {
@@ -399,7 +399,7 @@ void Supervisor::from_monitor(Channel::Datagram datagram) {
       tell_status();
       break;
     case ToSupervisor::kPong:
-      // The service manager's watchdog is fed by nothing else.
+      // Nothing else feeds the service manager's watchdog.
       if (heartbeat_.asked()) notify_.send("WATCHDOG=1");
       heartbeat_.answered();
       break;
@@ -418,7 +418,7 @@ void Supervisor::tick() {
   reloads_.tick();
   if (end_monitor_at_ && tick_number_ == *end_monitor_at_) {
     processes_.end(monitor_process_.pid);
-    // It is waited for with the others, and no longer.
+    // kill_everything() waits for it together with the others.
     if (stopping_) loop_.stop(status_);
   }
   if (stopping_ || monitor_process_.pid < 0) return;
@@ -441,7 +441,7 @@ void Supervisor::on_signal(int signal) {
 void Supervisor::reap() {
   int status = 0;
   for (pid_t pid = 0; (pid = processes_.reap(status, false)) > 0;) ended(pid, status);
-  // An orphan that ended has left its own children to us.
+  // When an orphan ends, its children become ours.
   if (std::exchange(orphan_ended_, false)) end_orphans();
 }
 
@@ -462,19 +462,19 @@ void Supervisor::ended(pid_t pid, int wait_status) {
   }
   Child& child = found->second;
   child.pid = -1;
-  // Somebody's decision (the kernel's, when memory is short), and no crash: the note of whose bytes
-  // it was handling is taken back, and what was known before stays. One that hung leaves its note,
-  // since that was no better than a crash.
+  // Killed by somebody's decision (the kernel's, if memory is short), not by a crash: the note of
+  // whose bytes it was handling is withdrawn, and earlier notes stay. A process that hung leaves
+  // its note, because a hang is as bad as a crash.
   if (WTERMSIG(wait_status) == SIGKILL && !child.hangs) {
-    // One that broke the rules may have written anything there. Not one that crashed: its door is
-    // closed, too, and the monitor may tell us before the kernel does.
+    // A process that broke the rules may have written anything there. A crashed one keeps its note:
+    // its door is closed as well, and the monitor may tell us of that before the kernel does.
     if (child.broke) child.memory.reset();
     static_cast<void>(!pwrite(child.memory.get(), "\0\0\0", kNoteMarkSize, 0));
   }
   if (stopping_ || renewing_) return;  // on purpose, with the monitor
   if (wait_status != 0) return replace(child, pid, wait_status);
-  // The monitor closed its door. If it has failed it is the one to be blamed, though it may take
-  // longer to end.
+  // The monitor closed its door. If the monitor failed, it is to blame, although it may take longer
+  // to end.
   loop_.after(kLastWord,
               [this, pid, wait_status, key = found->first, monitor = monitor_process_.pid] {
                 if (!stopping_ && !renewing_ && monitor_process_.pid == monitor) {
@@ -488,7 +488,7 @@ void Supervisor::replace(Child& child, pid_t pid, int wait_status) {
     log_.error(find_kind(child.role)->file, "[", pid, "] ended: ", told(wait_status));
   }
   if (!was_ready_ && !child.hangs) return stop(1);
-  // What a checker-runner left behind is ours now.
+  // We inherit what a checker-runner left behind.
   if (child.role == door::supervisor::CHECKER_RUNNER) end_orphans();
   start_later(child, told(wait_status));
 }
@@ -509,7 +509,7 @@ void Supervisor::monitor_ended(const std::string& how) {
   status_text_ = "Not serving";
   reloads_.monitor_ended();
   if (stopping_ || (!was_ready_ && !renewing_)) return stop(1);
-  // Nobody goes on without it: their doors are closed, and the next one starts its own.
+  // No process continues without the monitor: all doors close, and the next one starts its own.
   children_.clear();
   kill_everything();
   restart_monitor_later(how);
@@ -520,14 +520,14 @@ void Supervisor::stop(int status) {
     stopping_ = true;
     status_ = status;
     notify_.send("STOPPING=1");
-    // It says what it knows of a failure, brings its state to disk and exits; monitor_ended() comes
-    // back here.
+    // It logs what it knows of a failure, writes its state to disk and exits. monitor_ended() then
+    // returns here.
     tell_monitor_to_stop();
   }
   if (monitor_process_.pid < 0) loop_.stop(status_);
 }
 
-// Until no child is left, since one that ends may leave us its own, or until it takes too long.
+// Until no child is left, since one that ends may leave us its own, or until the time is over.
 void Supervisor::kill_everything() {
   int status = 0;
   const Instant late = BootClock::now() + kLastWait;
@@ -536,7 +536,7 @@ void Supervisor::kill_everything() {
     for (const pid_t pid : pids) processes_.end(pid);
     processes_.reap(status, true);
   }
-  // If it was late because we did not run, they may have ended meanwhile.
+  // If this fires late because we did not run, they may have ended in the meantime.
   while (processes_.reap(status, false) > 0) {
   }
   for (const pid_t pid : processes_.children()) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Starts the other processes, starts them again when they end, and ends them. It knows nothing:
-// no option, no setting, no secret, and no byte from the network or the bus.
+// Starts the other processes, restarts them when they end, and ends them. It knows no option, no
+// setting, no secret, and no byte from the network or the bus.
 #pragma once
 
 #include <supervisor.pb.h>
@@ -41,14 +41,14 @@ struct Accounts {
   };
   Account networker, checker_runner, bus_agent;
 };
-/// From the account names that the build was given; an Error names the one that is missing, is root
-/// or shares its user with another.
+/// Looks up the account names from the build. The Error names an account that is missing, is root,
+/// or shares its user ID with another one.
 Result<Accounts> find_accounts();
 
 class Supervisor {
  public:
   struct Options {
-    std::vector<std::string> arguments;  // of the command line, for the monitor
+    std::vector<std::string> arguments;  // from the command line, for the monitor
     bool foreground;
     Accounts accounts;
     std::string jail;  // its layers, for the log
@@ -57,18 +57,18 @@ class Supervisor {
   };
   Supervisor(EventLoop& loop, Log& log, Processes& processes, Notify notify, Options options);
 
-  /// The first monitor is started by the caller, while the descriptors that we inherited are still
-  /// open and nothing of ours is.
+  /// The caller starts the first monitor, while the inherited descriptors are open and none of our
+  /// own is.
   static Result<pid_t> start_monitor(Processes& processes,
                                      const std::vector<std::string>& arguments, int door,
                                      bool first);
-  /// Takes over a monitor that runs.
+  /// Takes over a running monitor.
   void adopt_monitor(pid_t pid, UniqueFd door);
-  /// From now on --reload finds us.
+  /// From now on, --reload finds this server.
   Status listen() { return reloads_.listen(); }
 
-  /// Until told to end by a signal (0) or by a failure before anybody was served (1). No process
-  /// that we started, nor any descendant of one, is left.
+  /// Runs until a signal (0) or a failure before anybody was served (1) ends the server. No process
+  /// that we started, nor a descendant of one, is left.
   int run();
 
  private:
@@ -78,18 +78,18 @@ class Supervisor {
     pid_t pid = -1;
     unsigned long started = 0;  // at which tick
     Milliseconds delay{0};      // before it is started again
-    bool serves = false;        // it has answered the monitor; or, of the monitor, it was ready
-    bool hangs = false;         // and is ended for that
-    bool broke = false;         // the rules of its door, or closed it
+    bool serves = false;        // it has answered the monitor; for the monitor: it was ready
+    bool hangs = false;         // and is being ended for that
+    bool broke = false;         // violated the rules of its door, or closed it
     std::optional<unsigned long>
-        failing_since{};    // the first of the starts that all failed: a tick
-    std::string trouble{};  // why the last of them did
-    // Outlives the process; never looked at here. Its first bytes say whether a note is there.
+        failing_since{};    // tick of the first of the starts that all failed
+    std::string trouble{};  // why the last one failed
+    // Outlives the process; never interpreted here. Its first bytes say whether there is a note.
     UniqueFd memory{};
   };
   using ChildKey = std::pair<Role, std::uint32_t>;
 
-  /// The child if `pid` is its process; -1: it has none.
+  /// The child whose process is `pid`; -1: it has none.
   Child* child(const ChildKey& key, pid_t pid);
   void restart_monitor();
   void restart_monitor_later(const std::string& why);
@@ -110,7 +110,7 @@ class Supervisor {
   }
   void on_signal(int signal);
   void reap();
-  /// Of a start that failed: each of our programs says the reason before it exits with status 1.
+  /// For a failed start: each of our programs prints the reason before it exits with status 1.
   bool has_said_why(int wait_status) const {
     return !was_ready_ && wait_status == W_EXITCODE(EXIT_FAILURE, 0);
   }
@@ -131,21 +131,21 @@ class Supervisor {
   std::unique_ptr<Door> monitor_;
   Child monitor_process_{};
   std::map<ChildKey, Child> children_;
-  std::array<std::uint32_t, door::supervisor::Role_ARRAYSIZE> restarts_{};  // the monitor's first
+  std::array<std::uint32_t, door::supervisor::Role_ARRAYSIZE> restarts_{};  // first the monitor's
   std::vector<UniqueFd> listeners_;
   bool listeners_inherited_ = false;
-  std::optional<std::string> settings_;  // mandos.conf, which is not ours to read
+  std::optional<std::string> settings_;  // the text of mandos.conf, which we do not parse
   Reloads reloads_;
   std::string status_text_ = "Starting";
-  // Every patience is counted in ticks: time in which we did not run is charged to nobody.
+  // Patience is measured in ticks, so that time in which we did not run counts against nobody.
   Milliseconds tick_;
   unsigned long tick_number_ = 0;
   Heartbeat heartbeat_;                          // of the monitor
-  std::optional<unsigned long> end_monitor_at_;  // a tick: it has been told to end, or must have
+  std::optional<unsigned long> end_monitor_at_;  // a tick: it was told to end, or must have ended
   bool was_ready_ = false;
-  std::string state_;  // in which directory it is, as the monitor said
+  std::string state_;  // which directory it is in, as the monitor said
   bool stopping_ = false;
-  std::set<pid_t> orphans_;  // of a checker-runner, that were killed and have not ended yet
+  std::set<pid_t> orphans_;  // of a checker-runner, killed but not ended yet
   bool orphan_ended_ = false;
   bool renewing_ = false;  // until the next monitor is started
   int status_ = 0;

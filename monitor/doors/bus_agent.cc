@@ -23,8 +23,8 @@ namespace {
 using namespace door::bus_agent;
 
 constexpr Channel::Limits kLimits{.receive = kLongestToMonitor, .queue = 32UL * 1024 * 1024};
-// With more than this in the queue, clients wait to be told, and signals are lost: the rest is for
-// what must be said. Ten thousand clients of a few hundred bytes fit, twice over.
+// If more than this is queued, updates of clients wait and signals are dropped; the rest is
+// reserved for messages that must be sent. Ten thousand clients of a few hundred bytes fit twice.
 constexpr std::size_t kMostQueued = kLimits.queue / 2;
 
 std::string clipped(const std::string& text, std::size_t most = kLongestText) {
@@ -86,11 +86,11 @@ Out shown(const Client& client, const Properties& which) {
   return out;
 }
 
-/// What is told of a client once, when it is new.
+/// What is sent of a client once, when it is new.
 constexpr auto kOnce = static_cast<std::size_t>(Property::kObjectPath);
 const Properties kAll = Properties().set().reset(static_cast<std::size_t>(Property::kSecret));
 
-/// nullptr when there is no memory.
+/// nullptr if there is no memory.
 SecretPtr kept(const SecretString& bytes) try {
   return std::make_shared<const Secret>(as_bytes(bytes));
 } catch (const std::bad_alloc&) {
@@ -148,7 +148,7 @@ void BusAgentDoor::pay() {
   }
 }
 
-/// Of what has happened, not of how things are: nothing is lost that could be read.
+/// These report events, not state: if one is lost, nothing is lost that could be read.
 void BusAgentDoor::send_signal(const ToBusAgent& message) {
   if (owed_.empty() && door_.queued() < kMostQueued) door_.send(message);
 }
@@ -170,7 +170,7 @@ void BusAgentDoor::not_found(const KeyId& key_id, const std::string& address) {
   send_signal(message);
 }
 
-// A refusal comes before what it changes, every other signal after, as the original has it.
+// A refusal is signaled before the change it causes, all else after, as in the original.
 void BusAgentDoor::effects(const Client& client, std::span<const Effect> effects) {
   std::vector<ToBusAgent> after;
   for (const auto& effect : effects) {
@@ -216,7 +216,7 @@ void BusAgentDoor::withdraw() {
 void BusAgentDoor::secret_part(const ToMonitor& message) {
   const std::string& part = message.part();
   try {
-    // One byte more than allowed is enough to refuse the request that follows.
+    // One byte too many is enough to refuse the Request that follows.
     secret_.append(part, 0, kLongestSecret + 1 - std::min(secret_.size(), kLongestSecret + 1));
   } catch (const std::bad_alloc&) {
     secret_found_no_memory_ = true;
@@ -237,7 +237,7 @@ void BusAgentDoor::request(const ToMonitor& message) {
     });
   });
   secret_found_no_memory_ = false;
-  secret_string().swap(secret_);  // an assignment would keep what it was, to use its room again
+  secret_string().swap(secret_);  // an assignment would keep the old buffer for reuse
 }
 
 void BusAgentDoor::carry_out(const ToMonitor::Request& request, Registry::Done done) {

@@ -15,7 +15,7 @@ namespace {
 
 using namespace door::checker_runner;
 
-// 10,000 commands of a few hundred bytes may wait for a checker-runner that is busy.
+// 10,000 commands of a few hundred bytes may wait while the checker-runner is busy.
 constexpr Channel::Limits kLimits{.receive = kLongestToMonitor, .queue = 16UL * 1024 * 1024};
 
 }  // namespace

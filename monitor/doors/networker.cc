@@ -12,10 +12,10 @@ namespace {
 
 using namespace door::networker;
 
-// A message to a networker that does not read waits here; parts are sent on demand, so that few
-// bytes can.
+// Messages to a networker that does not read wait here. There are few, because parts of a secret
+// are sent on demand.
 constexpr Channel::Limits kLimits{.receive = kLongestToMonitor, .queue = 4UL * 1024 * 1024};
-// Of a nonce, with a login_grace_time below the default.
+// The lifetime of a nonce if login_grace_time is below the default.
 constexpr Milliseconds kLeastLifetime = std::chrono::seconds(75);
 
 }  // namespace
@@ -90,13 +90,13 @@ void NetworkerDoor::open(const ToMonitor& message) {
 
 void NetworkerDoor::proof(const ToMonitor& message) {
   const std::uint32_t number = message.connection();
-  Connection& connection = connections_.at(number);  // state_of() has found it; so below
+  Connection& connection = connections_.at(number);  // state_of() has found it; the same below
   const std::string address = message.proof().address().substr(0, kLongestAddress);
-  // Used up by this attempt, whatever comes of it.
+  // This attempt uses it up, whatever the result.
   const Nonce nonce = std::exchange(connection.nonce, Nonce{});
-  // The networker may keep it so long before it uses it, waits so long for each of two answers, and
-  // may be slow itself for as long again. It may also have been stopped, which is no client's
-  // fault.
+  // The networker may keep a nonce for one grace time before it uses it, waits for one at each of
+  // two answers, and may itself be slow for as long again. It may also have been stopped, which is
+  // not the client's fault.
   const Milliseconds lifetime =
       std::max(Milliseconds(5 * std::int64_t{options_.settings.login_grace_ms()}), kLeastLifetime);
   if (registry_.time_served() - connection.opened > lifetime) {
@@ -176,7 +176,7 @@ void NetworkerDoor::next_part(const ToMonitor& message) {
 }
 
 void NetworkerDoor::closed(const ToMonitor& message) {
-  // Gone before anyone hears of it.
+  // Removed before anybody hears of it.
   const auto gone = connections_.extract(message.connection());
   const Connection& connection = gone.mapped();
   if (connection.state == kSent && message.closed().delivered()) {

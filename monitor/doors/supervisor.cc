@@ -24,7 +24,7 @@ std::string text_of(const std::vector<std::string>& lines) {
   return text;
 }
 
-/// Which process it is about.
+/// Which process the message is about.
 void fill(auto& about, Role role, std::uint32_t index, pid_t pid) {
   about.set_role(role);
   about.set_index(index);
@@ -33,7 +33,7 @@ void fill(auto& about, Role role, std::uint32_t index, pid_t pid) {
 
 }  // namespace
 
-// The supervisor is trusted with more than we are, so this door has no table of states.
+// The supervisor has more privileges than we do, so this door has no table of states.
 SupervisorDoor::SupervisorDoor(EventLoop& loop, UniqueFd door, Handlers handlers)
     : handlers_(std::move(handlers)),
       door_(
