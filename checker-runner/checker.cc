@@ -22,19 +22,19 @@
 namespace mandos::checker_runner {
 namespace {
 
-// Our children are listed so rarely because the list grows with the number of running checkers.
+// Children are listed this rarely because the list grows with the number of running checkers.
 constexpr Milliseconds kSearchDelay(100);
-// A process in an uninterruptible wait does not end by SIGKILL.
+// SIGKILL does not end a process in an uninterruptible wait until that is over.
 constexpr auto kLongestEnd = std::chrono::seconds(5);
-// Of what a checker prints, so much is logged: lines, and bytes of each.
+// How much of a checker's output is logged: lines, and bytes per line.
 constexpr unsigned kMostLines = 20;
 constexpr std::size_t kLongestLine = 400;
-// And so much of its command before each of them.
+// How much of its command is shown before each line.
 constexpr std::size_t kLongestLabel = 100;
-// Of what is left in the pipe when a checker has ended. A pipe holds 64 KiB.
+// How often the pipe is read after a checker has ended. A pipe holds 64 KiB.
 constexpr int kMostLastReads = 5;
 
-/// Standard input from nowhere, standard output and error to `output`, and nothing else.
+/// Standard input is `null`, standard output and error are `output`, and nothing else is open.
 Status prepare_descriptors(posix_spawn_file_actions_t& actions, int null, int output) {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (const int failed =
@@ -150,7 +150,7 @@ bool Checkers::read_output(Output& output) {
   const ssize_t size = read(output.pipe.get(), buffer.data(), buffer.size());
   if (size <= 0) return size < 0 && errno == EAGAIN;
   for (const char c : std::string_view(buffer.data(), static_cast<std::size_t>(size))) {
-    // The rest is read, so that the checker is not held up, and thrown away.
+    // The rest is read, so that the checker does not block, and discarded.
     if (output.lines > kMostLines) break;
     if (c != '\n') output.line += c;
     if (c == '\n' || output.line.size() >= kLongestLine) end_line(output);
@@ -159,7 +159,7 @@ bool Checkers::read_output(Output& output) {
 }
 
 void Checkers::end_line(Output& output) {
-  // Its bytes are escaped where the line is written, LogInlet.
+  // LogInlet escapes its bytes where the line is written.
   log_.debug(output.label, ++output.lines > kMostLines ? "(more is not shown)" : output.line);
   output.line.clear();
 }
@@ -181,7 +181,7 @@ void Checkers::finish_output(std::uint64_t checker) {
 }
 
 void Checkers::kill(std::uint64_t checker) {
-  // Its leader has not been waited for, so the number is still its own.
+  // Its leader has not been reaped, so the group's number is still valid.
   if (const auto found = pids_.find(checker); found != pids_.end()) {
     ::kill(-found->second, SIGKILL);
   }
@@ -190,8 +190,8 @@ void Checkers::kill(std::uint64_t checker) {
 void Checkers::reap() {
   bool orphans = false;
   siginfo_t info{};
-  // Looked at first and waited for afterwards: as long as the leader is a zombie, the number of its
-  // group cannot be somebody else's.
+  // Kill first and reap afterwards: while the leader is a zombie, no other process group can get
+  // its number.
   while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid > 0) {
     const auto found = running_.find(info.si_pid);
     const bool leader = found != running_.end();
@@ -214,7 +214,7 @@ void Checkers::reap() {
     }
     info.si_pid = 0;
   }
-  // Where there was one there may be more, and those that it leaves.
+  // If there was one orphan, there may be more, and killing them may create others.
   if (orphans) kill_orphans();
 }
 

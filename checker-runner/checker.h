@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The checkers that run, and what they have started.
+// The running checkers, and what they have started.
 #pragma once
 
 #include <spawn.h>
@@ -23,22 +23,22 @@
 
 namespace mandos::checker_runner {
 
-/// The process numbers in a list as /proc/PID/task/TID/children has it (proc(5)).
+/// Parses the process IDs of /proc/PID/task/TID/children (proc(5)).
 std::vector<pid_t> parse_children(std::string_view list);
 
-/// Runs commands by the shell, each as leader of a process group of its own, and leaves nothing of
-/// them behind. Every process that a checker starts, directly or not, ends with it: the members of
-/// its group at once, others soon after their parents' end has made them ours (the process is a
-/// "child subreaper", prctl(2)).
+/// Runs commands with the shell, each as the leader of its own process group, and leaves no process
+/// behind. Every process that a checker starts, directly or not, ends with it: the members of its
+/// group at once, others soon after their parent's end has made them our children (this process is
+/// a "child subreaper", prctl(2)).
 ///
-/// Such an orphan is known by its limit RLIMIT_LOCKS (setrlimit(2)): inherited, without effect
-/// since Linux 2.4.25, never raised again, and so free to carry a number for each checker.
+/// Such an orphan is recognized by its RLIMIT_LOCKS (setrlimit(2)): it is inherited, has no effect
+/// since Linux 2.4.25, cannot be raised again, and so can carry a number for each checker.
 class Checkers {
  public:
-  /// `wait_status` as wait(2) gives it; none when the command could not be started.
+  /// `wait_status` as from wait(2); none if the command could not be started.
   using Finished = std::function<void(std::uint64_t checker, std::optional<int> wait_status)>;
 
-  /// Most checkers at a time; more are not started.
+  /// Limit of concurrent checkers; more are not started.
   static constexpr std::size_t kMost = 4096;
 
   Checkers(EventLoop& loop, Log& log, Finished finished);
@@ -46,26 +46,26 @@ class Checkers {
   Checkers(const Checkers&) = delete;
   Checkers& operator=(const Checkers&) = delete;
 
-  /// Opens what is needed and makes this process the one that orphans come to. Once, before run().
+  /// Opens what is needed and makes this process the subreaper. Call once, before run().
   Status prepare();
-  /// Log what the checkers of the future print, at level DEBUG: each of their first lines behind
-  /// their command. Otherwise it is thrown away.
+  /// Logs the output of future checkers at level DEBUG: the first lines of each, prefixed with its
+  /// command. By default it is discarded.
   void show_output(bool show) { show_output_ = show; }
 
   bool runs(std::uint64_t checker) const { return pids_.contains(checker); }
-  /// Starts `command`; `finished` is called exactly once for it, perhaps at once. `checker` is not
-  /// running.
+  /// Starts `command`; `finished` is called exactly once for it, possibly before this returns.
+  /// `checker` must not be running.
   void run(std::uint64_t checker, const std::string& command);
-  /// SIGKILL for the whole group: a checker that asked for SIGTERM could answer it by success.
-  /// Nothing when it has finished.
+  /// Sends SIGKILL to the whole group: a checker that gets SIGTERM could answer it with success.
+  /// Does nothing if it has finished.
   void kill(std::uint64_t checker);
-  /// To be called at SIGCHLD.
+  /// Call at SIGCHLD.
   void reap();
-  /// A child of ours that is no checker, and no orphan, until it ends; one at a time.
+  /// A child that is neither a checker nor an orphan, until it ends; one at a time.
   void spare(pid_t helper) { helper_ = helper; }
   bool spares_one() const { return helper_ > 0; }
-  /// Ends every checker and every descendant of ours and waits for them, for seconds at most. Does
-  /// not call `finished`. SIGCHLD must be blocked.
+  /// Kills all checkers and all other descendants and waits for them, at most for seconds. Does not
+  /// call `finished`. SIGCHLD must be blocked.
   void end_all();
 
  private:
@@ -73,14 +73,14 @@ class Checkers {
     std::uint64_t checker;
     rlim_t tag;
   };
-  /// Of a checker that runs and whose output is shown.
+  /// The output of a running checker, if it is logged.
   struct Output {
-    UniqueFd pipe;  // none: it has closed it
+    UniqueFd pipe;  // none: the checker has closed it
     std::string label;
-    std::string line{};  // not ended yet
+    std::string line{};  // the incomplete last line
     unsigned lines = 0;
   };
-  /// What is in the pipe, or a part of it. False: there will be nothing more.
+  /// Reads what is in the pipe, or a part of it. Returns false at its end.
   bool read_output(Output& output);
   void end_line(Output& output);
   void close_output(Output& output);
@@ -101,7 +101,7 @@ class Checkers {
   std::unordered_map<pid_t, Running> running_;
   std::unordered_map<std::uint64_t, pid_t> pids_;
   std::unordered_map<std::uint64_t, Output> outputs_;
-  std::set<rlim_t> tags_;  // of the running ones
+  std::set<rlim_t> tags_;  // of running checkers
   pid_t helper_ = -1;
 };
 

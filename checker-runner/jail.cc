@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 
 void collect(const fs::path& directory, const std::vector<std::string>& excluded,
              std::vector<std::string>& found) {
-  std::error_code failed;  // a directory that cannot be read gives nothing
+  std::error_code failed;  // an unreadable directory counts as empty
   for (const auto& entry : fs::directory_iterator(directory, failed)) {
     const std::string& path = entry.path().native();
     if (entry.is_symlink(failed) || std::ranges::count(excluded, path) > 0) continue;
@@ -48,9 +48,9 @@ std::vector<std::string> all_but(const std::string& top, const std::vector<std::
 
 jail::Jail checker_jail() {
   jail::Jail jail;
-  // For fping and ping; podman, for one, has none to give.
+  // For fping and ping. Podman, for example, does not grant it.
   if (jail::within_bounds(CAP_NET_RAW)) jail.capabilities = {CAP_NET_RAW};
-  // Reading stays free: what must not be read is root's alone. So do TCP and the other sockets.
+  // Reading is unrestricted: secrets are readable by root only. So are TCP and other sockets.
   jail.landlock = {.unrestricted = all_but("/", {"/boot", "/etc", "/usr", MANDOS_CONFIG_DIR,
                                                  MANDOS_LIBEXEC_DIR, MANDOS_STATE_DIR}),
                    .forbid_reading = false,
@@ -63,11 +63,11 @@ jail::Jail checker_jail() {
   }
   // Asking for it is harmless.
   refused.push_back({SCMP_SYS(personality), {scmp_arg_cmp{0, SCMP_CMP_NE, 0xffffffff, 0}}});
-  // These type into the terminal that shows the checkers' output.
+  // These could type into the terminal that shows the checkers' output.
   for (const int request : {TIOCSTI, TIOCLINUX}) {
     refused.push_back({SCMP_SYS(ioctl), {jail::is(1, static_cast<unsigned>(request))}});
   }
-  // User name spaces; clone3 hides its flags in memory, and without it libraries use clone.
+  // User namespaces. The flags of clone3 are in memory; if it is refused, libraries use clone.
   refused.push_back(
       {SCMP_SYS(clone),
        {scmp_arg_cmp{jail::kCloneFlags, SCMP_CMP_MASKED_EQ, CLONE_NEWUSER, CLONE_NEWUSER}}});

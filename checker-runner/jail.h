@@ -8,12 +8,12 @@
 
 namespace mandos::checker_runner {
 
-/// Absolute paths that together hold everything beneath the directory `top` but what is beneath one
-/// of `excluded`. Symbolic links are left out: what they lead to counts. A directory that holds an
-/// excluded one is not in the list, so what is made directly in it later is not either.
+/// Absolute paths that together cover everything in the directory `top` except what is in
+/// `excluded`. Symbolic links are left out: their targets count. A directory that contains an
+/// excluded one is not in the list, so files that are later created directly in it are not covered.
 std::vector<std::string> all_but(const std::string& top, const std::vector<std::string>& excluded);
 
-/// What confines the checker-runner and, inherited, every checker.
+/// The confinement of the checker-runner and, by inheritance, of every checker.
 jail::Jail checker_jail();
 
 }  // namespace mandos::checker_runner

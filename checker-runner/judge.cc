@@ -24,25 +24,25 @@
 namespace mandos::checker_runner {
 namespace {
 
-// What a shell knows by itself (POSIX.1, "Shell Command Language").
+// Builtins and reserved words of every shell (POSIX.1, "Shell Command Language").
 constexpr std::string_view kOfTheShell[] = {
     ".",    "alias", "bg",   "break",  "case",    "do",    "done",  "elif",     "else",
     "esac", "eval",  "exit", "export", "fc",      "fg",    "fi",    "for",      "getopts",
     "hash", "if",    "in",   "jobs",   "kill",    "local", "read",  "readonly", "return",
     "set",  "shift", "then", "trap",   "unalias", "unset", "until", "while",    "}"};
-// The same, and none of these changes which programs the commands behind it are.
+// Those that do not change which programs later commands run.
 constexpr std::string_view kHarmless[] = {":",      "[",      "cd",    "echo",  "false",
                                           "printf", "pwd",    "test",  "times", "true",
                                           "type",   "ulimit", "umask", "wait"};
-// What bash knows, which some call sh, and dash does not.
+// Known to bash, which some systems call sh, but not to dash.
 constexpr std::string_view kOfBash[] = {
     "[[",  "builtin", "coproc", "declare", "dirs",  "enable", "function", "help",
     "let", "popd",    "pushd",  "select",  "shopt", "source", "time",     "typeset"};
-/// Runs its operands as a command.
+/// A command that runs its operands as a command.
 struct Prefix {
   std::string_view name;
-  std::string_view flags = "";   // letters of options
-  std::string_view valued = "";  // of those with a value
+  std::string_view flags = "";   // option letters
+  std::string_view valued = "";  // option letters that take a value
   std::string_view longs = "";   // each between two spaces, with its "="
   bool of_the_shell = false;
 };
@@ -59,7 +59,7 @@ constexpr Prefix kPrefixes[] = {
      .flags = "v",
      .valued = "ks",
      .longs = " --foreground --kill-after= --preserve-status --signal= --verbose "}};
-// Of a script, what the kernel looks at (BINPRM_BUF_SIZE, execve(2)).
+// How much of a script the kernel reads (BINPRM_BUF_SIZE, execve(2)).
 constexpr std::size_t kFirstLine = 256;
 
 template <std::size_t N>
@@ -68,16 +68,16 @@ bool one_of(std::string_view word, const std::string_view (&words)[N]) {
 }
 
 struct Token {
-  // An unclear word has an expansion in it. Behind one that is lost, where the next one begins
-  // cannot be told.
+  // An unclear word contains an expansion. After a lost one, we cannot tell where the next word
+  // begins.
   enum class Kind { kEnd, kOperator, kWord, kUnclear, kLost, kUnclosed };
   Kind kind = Kind::kEnd;
-  std::string text{};       // of a word, without its quotes
-  bool quoted = false;      // a part of it
+  std::string text{};       // of a word, without quotes
+  bool quoted = false;      // at least partly
   bool assignment = false;  // NAME=VALUE
 };
 
-/// Takes a command apart as the shell does (POSIX.1, "Token Recognition"), without expanding
+/// Splits a command into tokens as the shell does (POSIX.1, "Token Recognition"), without expanding
 /// anything.
 class Scanner {
  public:
@@ -96,7 +96,7 @@ class Scanner {
     return c;
   }
   void skip_blanks();
-  // Of a word, each of these takes a part and makes its kind a worse one where it has to.
+  // Each of these consumes a part of a word and worsens the word's kind if necessary.
   void take_part(Token& word);
   void take_quoted(Token& word, char quote);
   void take_percent(Token& word);
@@ -119,8 +119,8 @@ void Scanner::skip_blanks() {
   }
 }
 
-/// A percent sign, or what is to be put in: a word in the shell's quotes, of which there are as
-/// many as close again.
+/// A literal percent sign, or a value to be inserted: a word in shell quotes, with as many opening
+/// as closing quotes.
 void Scanner::take_percent(Token& word) {
   const auto end = rest_.starts_with('(') ? rest_.find(")s") : rest_.npos;
   if (rest_.starts_with('%')) {
@@ -221,7 +221,7 @@ Token Scanner::next() {
     return token;
   }
   token.kind = Token::Kind::kWord;
-  // No pattern.
+  // These are commands and not patterns.
   for (const std::string_view command : {"[[", "["}) {
     if (!rest_.starts_with(command) ||
         rest_.find_first_of(" \t\n", command.size()) != command.size())
@@ -242,20 +242,20 @@ Token Scanner::next() {
   return token;
 }
 
-/// Whether a quote is open at the end: no shell runs that.
+/// Whether a quote is open at the end, which no shell accepts.
 bool is_unclosed(std::string_view command) {
   Scanner scanner(command);
   Token token;
   do {
     token = scanner.next();
-    // A here-document takes lines from further on.
+    // A here-document takes its lines from later in the text.
   } while (token.kind != Token::Kind::kEnd && token.kind < Token::Kind::kLost &&
            token.text != "<<");
   return token.kind == Token::Kind::kUnclosed;
 }
 
-/// What a shell would run first, as far as that is clear, and then behind "&&", ";" and at a new
-/// line.
+/// The commands that a shell would run first, as far as that is clear: the first one, and those
+/// after "&&", ";" and a newline.
 class Programs {
  public:
   Programs(std::string_view command, const Judging& judging)
@@ -264,7 +264,7 @@ class Programs {
 
  private:
   enum class Found { kYes, kNo, kUnclear };
-  // What a command is followed by.
+  // What follows a command.
   enum class Next { kEnd, kIfItSucceeds, kAnyway, kUnclear };
 
   Found executable(const std::string& path) const;
@@ -274,16 +274,16 @@ class Programs {
                                            const std::string& path) const;
   bool skip_redirection(const Token& token);
   bool skip_option(const Prefix& prefix, std::string_view option);
-  /// The program of the next command; nothing: it is unclear.
+  /// The program of the next command; nothing if that is unclear.
   std::optional<std::string> next_program();
   Next skip_arguments();
-  /// Whether the whole fails if this command does.
+  /// Whether the whole command fails if this part of it does.
   bool decides();
 
   Scanner scanner_;
   const Judging& judging_;
   bool other_path_ = false;    // PATH is set before the program
-  bool other_folder_ = false;  // by cd
+  bool other_folder_ = false;  // after cd
 };
 
 Programs::Found Programs::executable(const std::string& path) const {
@@ -324,8 +324,8 @@ std::string complaint(const std::string& what) {
                 "install it, or set another checker");
 }
 
-/// Whether the kernel refuses it (elf(5)): it is not executable by its type, or its program headers
-/// are cut off. Not if it is of a kind of machine that we know nothing of.
+/// Whether the kernel refuses it (elf(5)), because its type is not executable or its program
+/// headers are truncated. False for machine types that we do not know.
 template <class Header>
 bool is_broken(std::string_view content, std::size_t size) {
   Header header{};
@@ -344,7 +344,7 @@ bool is_broken_elf(std::string_view content, std::size_t size) {
                                            : false;
 }
 
-/// Of a script, execve(2): the interpreter, and the program that env(1) is to find.
+/// For a script (execve(2)): the interpreter, and the program that env(1) must find.
 std::optional<std::string> Programs::judge_content(const std::string& program,
                                                    const std::string& path) const {
   const UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
@@ -371,7 +371,7 @@ std::optional<std::string> Programs::judge_content(const std::string& program,
   if (!interpreter.starts_with('/')) return std::nullopt;
   if (interpreter.ends_with("/env") && found(interpreter, unused) == Found::kYes) {
     interpreter = word();
-    // The kernel hands the rest of the line over as one argument.
+    // The kernel passes the rest of the line as one argument.
     if (interpreter.empty() || !word().empty() || interpreter.starts_with('-') ||
         interpreter.find('=') != std::string::npos) {
       return std::nullopt;
@@ -400,7 +400,7 @@ std::optional<std::string> Programs::judge_program(const std::string& program) c
 }
 
 bool Programs::skip_redirection(const Token& token) {
-  // Not a here-document, which takes lines from further on.
+  // Not a here-document, which takes its lines from later in the text.
   if (!(token.text.starts_with('<') || token.text.starts_with('>')) || token.text == "<<") {
     return false;
   }
@@ -408,7 +408,7 @@ bool Programs::skip_redirection(const Token& token) {
   return kind == Token::Kind::kWord || kind == Token::Kind::kUnclear;
 }
 
-/// Of an option, its value too. False: it is not known.
+/// Skips the value of an option as well. False if the option is unknown.
 bool Programs::skip_option(const Prefix& prefix, std::string_view option) {
   if (option.starts_with("--")) {
     const auto name = option.substr(0, std::min(option.find('='), option.size() - 1) + 1);
@@ -431,7 +431,7 @@ bool Programs::skip_option(const Prefix& prefix, std::string_view option) {
 
 std::optional<std::string> Programs::next_program() {
   Prefix prefix{.name = ""};
-  bool begins = true;  // a command, so that reserved words are such
+  bool begins = true;  // a command begins, so reserved words count
   bool has_options = false;
   bool has_duration = true;
   for (;;) {
@@ -445,7 +445,7 @@ std::optional<std::string> Programs::next_program() {
     if (token.kind != Token::Kind::kWord || token.text.empty()) return std::nullopt;
     if (begins && !token.quoted && (token.text == "!" || token.text == "{")) continue;
     begins = false;
-    // The descriptor of a redirection.
+    // The file descriptor of a redirection.
     if (!token.quoted && token.text.find_first_not_of("0123456789") == std::string::npos &&
         (scanner_.rest().starts_with('<') || scanner_.rest().starts_with('>'))) {
       continue;
@@ -465,7 +465,7 @@ std::optional<std::string> Programs::next_program() {
     has_options = false;
     if (!std::exchange(has_duration, true)) continue;
     const auto* const found = std::ranges::find(kPrefixes, token.text, &Prefix::name);
-    // To bash it is a reserved word, which takes no file's name.
+    // In bash it is a reserved word, which cannot be the name of a program.
     const bool is_word = token.text == "time" && !judging_.is_dash;
     if (found != std::end(kPrefixes)) {
       prefix = *found;
@@ -506,11 +506,11 @@ bool Programs::decides() {
 std::optional<std::string> Programs::judge() {
   for (bool is_first = true;; is_first = false) {
     const auto program = next_program();
-    // What another command makes good is no fault.
+    // A failure that "||" handles is not a problem.
     if (!program || scanner_.rest().find("||") != std::string_view::npos) return std::nullopt;
     const bool is_harmless = one_of(*program, kHarmless);
     if (const auto missing = is_harmless ? std::nullopt : judge_program(*program)) {
-      // A function of that name.
+      // It may be a function that is defined here.
       const bool counts = is_first ? scanner_.next().text != "(" : decides();
       return counts ? missing : std::nullopt;
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The checker-runner: runs the commands that the monitor hands it, as an account that owns nothing.
+// The checker-runner: runs the monitor's commands, with an account that owns nothing.
 #include <grp.h>
 #include <pwd.h>
 #include <unistd.h>
@@ -24,16 +24,16 @@
 namespace mandos::checker_runner {
 namespace {
 
-// Of checkers that lack the same program, so many are named by --check.
+// How many checkers that lack the same program are named by --check.
 constexpr std::size_t kMostPlaces = 10;
-// A reload's inspection has 12 s in all.
+// A reload's inspection has 12 s in total.
 constexpr timespec kLongestLook{.tv_sec = 5, .tv_nsec = 0};
 
-/// What the checkers inherit of our environment.
+/// The part of our environment that checkers inherit.
 void prepare_environment() {
-  // So that a checker that works by hand works as a service, too, and the other way round.
+  // So that a checker behaves the same as a service and when run by hand.
   setenv("PATH", kCheckerPath, 1);
-  // The supervisor's come last; the checkers get the rest of the caller's environment.
+  // The supervisor's variables come last; checkers get the caller's part of the environment.
   unsetenv("LD_BIND_NOW");
   char** tunables = nullptr;
   for (char** variable = environ; *variable != nullptr; ++variable) {
@@ -53,8 +53,8 @@ int serve(Child& child) {
   return runner.run();
 }
 
-/// Whether this is the process that looks: a child. Its parent, which ends when the child does,
-/// waits no longer than a reload can, and says so: the child may wait for a file system that hangs.
+/// True in the child, which looks for the programs. The parent ends when the child does, but waits
+/// no longer than a reload can, and says so: the child may wait for a file system that hangs.
 bool looks_for_programs() {
   sigset_t ended;
   sigemptyset(&ended);
@@ -71,10 +71,10 @@ bool looks_for_programs() {
   return false;
 }
 
-/// Places, each before its command. As the checkers' user, if we may become it.
+/// Arguments: the place of each command, then the command. Runs as the checkers' user if possible.
 int judge(std::span<char* const> checkers) {
   const passwd* user = getpwnam(MANDOS_CHECKER_USER);  // NOLINT(concurrency-mt-unsafe): no threads
-  // Without the account there are no checkers, which is said elsewhere.
+  // Without the account, no checker can run, which is reported elsewhere.
   if (user == nullptr) return EXIT_SUCCESS;
   if (geteuid() == 0 &&
       (setgroups(0, nullptr) != 0 || setgid(user->pw_gid) != 0 || setuid(user->pw_uid) != 0)) {
@@ -82,7 +82,7 @@ int judge(std::span<char* const> checkers) {
   }
   if (!looks_for_programs()) return EXIT_SUCCESS;
   const Judging judging{.as_checker_user = geteuid() == user->pw_uid};
-  std::map<std::string, std::size_t> said;  // how often
+  std::map<std::string, std::size_t> said;  // how often each was printed
   for (; checkers.size() >= 2; checkers = checkers.subspan(2)) {
     const auto warning = judge_command(checkers[1], judging);
     if (warning && ++said[*warning] <= kMostPlaces) {
@@ -102,7 +102,7 @@ int judge(std::span<char* const> checkers) {
 
 int main(int argc, char** argv) {
   using namespace mandos::checker_runner;
-  // For `mandos --check`: warns of commands whose program is not there. Nothing is run.
+  // For `mandos --check`: warns of commands whose program is missing. Runs nothing.
   if (argc > 1 && std::string_view(argv[1]) == "--judge") {
     return judge({argv + 2, static_cast<std::size_t>(argc) - 2});
   }

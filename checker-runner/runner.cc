@@ -23,11 +23,11 @@ namespace {
 using door::checker_runner::ToCheckerRunner;
 using door::checker_runner::ToMonitor;
 
-// Room for the end of every checker at a time.
+// Room for the results of all checkers at once.
 constexpr Channel::Limits kLimits{
     .receive = door::checker_runner::kLongestToCheckerRunner,
     .queue = Checkers::kMost * door::checker_runner::kLongestToMonitor};
-// In which the monitor hands over all that are to be judged.
+// Within this time, the monitor sends all commands to be judged.
 constexpr Milliseconds kAllJudged(500);
 
 void judge(const std::vector<ToCheckerRunner::Judge>& all, Log& log) {
@@ -70,7 +70,7 @@ int Runner::run() {
     log_.critical("the checker-runner cannot work: ", prepared.error());
     return EXIT_FAILURE;
   }
-  // SIGINT and SIGHUP are the terminal's: whether they end the server is the supervisor's affair.
+  // SIGINT and SIGHUP come from the terminal: the supervisor decides whether they end the server.
   loop_.on_signals({SIGCHLD, SIGTERM, SIGINT, SIGHUP}, [this](int signal) {
     if (signal == SIGCHLD) checkers_.reap();
     if (signal == SIGTERM) loop_.stop(EXIT_SUCCESS);
@@ -128,7 +128,7 @@ void Runner::begin_judging() {
   const pid_t child = fork();
   if (child < 0) return log_.warning(errno_error(errno, "checkers are not judged").text);
   if (child > 0) return checkers_.spare(child);
-  // The door is closed when the checker-runner ends, whatever becomes of this process.
+  // The door closes when the checker-runner ends, even if this process still runs.
   close(kDoorFd);
   close_descriptors(kLogFd + 1);
   judge(all, log_);

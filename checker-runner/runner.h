@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The checker-runner's end of the door: does what the monitor says, and tells how each checker
-// ended.
+// The checker-runner's end of the door: carries out the monitor's messages, and reports how each
+// checker ended.
 #pragma once
 
 #include <vector>
@@ -16,23 +16,23 @@ namespace mandos::checker_runner {
 
 class Runner {
  public:
-  /// All references must outlive this, and `loop` must not run after it.
+  /// All references must outlive this object, and `loop` must not run after it is destroyed.
   Runner(EventLoop& loop, Log& log, UniqueFd door);
 
-  /// Runs `loop` until the monitor closes the door or SIGTERM comes, and returns 0; 1 when the
-  /// monitor breaks the door's rules, or when nothing can be run. No process that was started is
-  /// left then.
+  /// Runs `loop` until the monitor closes the door or SIGTERM arrives, and returns 0. Returns 1 if
+  /// the monitor violates the door's rules, or if nothing can be run. No started process is left
+  /// then.
   int run();
 
  private:
   using ToCheckerRunner = door::checker_runner::ToCheckerRunner;
 
   void received(const Channel::Datagram& datagram);
-  /// False when the message breaks the rules of the door.
+  /// False if the message violates the rules of the door.
   bool obey(const ToCheckerRunner& message);
-  /// Judges the commands that the monitor has handed over, all that came together, with one line
-  /// for each warning. In a process of its own: whoever looks for a program may wait for a file
-  /// system that hangs, and no check waits for that.
+  /// Judges the commands that the monitor has sent, all that came together, with one log line per
+  /// warning. Uses a separate process, because looking for a program may block on a file system
+  /// that hangs, and checks must not wait for that.
   void begin_judging();
 
   EventLoop& loop_;

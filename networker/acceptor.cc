@@ -16,7 +16,7 @@
 namespace mandos::networker {
 namespace {
 
-// Few, so that those who have been let in are served before more come: the rest waits in the
+// Few, so that connections that were accepted are served before more are; the rest waits in the
 // kernel's queue.
 constexpr int kAcceptsPerRound = 8;
 
@@ -25,7 +25,7 @@ struct Option {
   int name;
   int value;
 };
-// A peer that vanished without a word is noticed after a minute and a half.
+// A peer that vanished silently is noticed after a minute and a half.
 constexpr std::array<Option, 5> kInherited{{
     {IPPROTO_TCP, TCP_NODELAY, 1},
     {SOL_SOCKET, SO_KEEPALIVE, 1},
@@ -43,10 +43,10 @@ Acceptor::Acceptor(EventLoop& loop, Log& log, std::vector<UniqueFd> listeners, C
       callbacks_(std::move(callbacks)),
       paused_(loop) {
   for (const auto& listener : listeners_) {
-    // Fails only on what is no socket; accept4 then says so.
+    // Fails only if this is not a socket; accept4 then reports it.
     fcntl(listener.get(), F_SETFL, O_RDWR | O_NONBLOCK);
     for (const auto& option : kInherited) {
-      // A convenience that a socket which is not TCP does not have.
+      // Best effort: a socket that is not TCP does not have these options.
       setsockopt(listener.get(), option.level, option.name, &option.value, sizeof option.value);
     }
     const int fd = listener.get();
@@ -88,7 +88,7 @@ void Acceptor::ready(int listener) {
         loop_.unwatch(listener);
         std::erase_if(listeners_, [listener](const UniqueFd& l) { return l.get() == listener; });
         return;
-      default:  // what happened to that one connection, accept(2)
+      default:  // an error of that one connection, accept(2)
         break;
     }
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Takes connections from the listening sockets, never faster than they can be served.
+// Accepts connections from the listening sockets, never faster than they can be served.
 #pragma once
 
 #include <sys/socket.h>
@@ -18,17 +18,17 @@ namespace mandos::networker {
 class Acceptor {
  public:
   struct Callbacks {
-    /// Called before each accept: nothing if there is room for one more, else until when to wait
-    /// (or until resume()).
+    /// Called before each accept. Returns nothing if there is room for one more, otherwise until
+    /// when to wait (or until resume()).
     std::function<std::optional<Instant>()> wait_for_room;
-    /// Called when the system has no descriptor or memory for one more; answers as above.
+    /// Called if the system has no descriptor or memory for one more; answers as above.
     std::function<std::optional<Instant>()> exhausted;
     /// `fd` is non-blocking.
     std::function<void(UniqueFd fd, const sockaddr_storage& peer)> accepted;
   };
 
-  /// Makes `listeners` non-blocking and sets what accepted sockets inherit from them: no delay of
-  /// small packets, and keep-alive, since a peer may wait hours for its approval.
+  /// Makes `listeners` non-blocking and sets the options that accepted sockets inherit:
+  /// TCP_NODELAY, and keep-alive, since a peer may wait hours for its approval.
   Acceptor(EventLoop& loop, Log& log, std::vector<UniqueFd> listeners, Callbacks callbacks);
   ~Acceptor();
   Acceptor(const Acceptor&) = delete;

@@ -9,7 +9,7 @@ namespace mandos::networker {
 using door::networker::kProvenForEachUnproven;
 namespace {
 
-/// Of one source's strangers, the one that is waited for the longest.
+/// Among the strangers of one source, the one that has been waited for the longest.
 const Admission::Stranger& oldest_of(const std::vector<Admission::Ticket>& places) {
   return **std::ranges::min_element(places, {}, [](auto ticket) { return ticket->since; });
 }
@@ -30,7 +30,7 @@ Admission::Answer Admission::ask(const Source& source, Instant now) const {
     if (own + 1 < most) {
       return {.welcome = true, .instead_of = oldest_of(by_source_.at(largest)).connection};
     }
-    // One of a crowd itself: never at the expense of who came alone.
+    // The newcomer belongs to a crowd itself: it never displaces a peer of another source.
     return instead_of_own(found->second, now);
   }
   if (!waiting() || now < oldest_may_go()) return {.welcome = false};

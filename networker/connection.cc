@@ -16,7 +16,7 @@
 namespace mandos::networker {
 namespace {
 
-// A peer has nothing to say after its handshake; but alerts and tickets are no offence.
+// A peer has nothing to send after its handshake, but alerts and tickets are no offense.
 constexpr std::size_t kMaxLate = 16384;
 
 }  // namespace
@@ -33,7 +33,7 @@ Connection::Event Connection::broken(std::string why) {
 
 Connection::Event Connection::ready(std::uint32_t events, Tls& tls) {
   if ((events & (EPOLLERR | EPOLLHUP)) != 0) return gone("connection lost");
-  // Whoever has hung up is not worth a handshake, but a bad version line is still held against it.
+  // A peer that hung up gets no handshake, but a bad version line still counts against it.
   const bool hung_up = (events & EPOLLRDHUP) != 0;
   if (hung_up && state_ != State::kVersionLine) return gone("the peer hung up");
   if ((events & EPOLLOUT) != 0 && wants_write()) {
@@ -99,14 +99,14 @@ Connection::Event Connection::handshake(Bytes received, Tls& tls) {
       const Event flushed = flush(tls);
       return flushed == Event::kNone ? Event::kAnswered : flushed;
     }
-    // A peer that sends its flight in small pieces waits for an acknowledgement of the first before
-    // it sends the rest; our kernel would give it after 40 ms.
+    // A peer that sends its flight in small pieces waits for the acknowledgment of the first before
+    // it sends the rest; our kernel would delay that by 40 ms.
     const int yes = 1;
     setsockopt(fd_.get(), IPPROTO_TCP, TCP_QUICKACK, &yes, sizeof yes);
     return Event::kNone;
   }
-  // The end of the handshake goes together with the secret, if that comes within the 200 ms that
-  // the kernel waits for more (tcp(7), TCP_CORK).
+  // The end of the handshake is sent together with the secret, if that comes within the 200 ms for
+  // which the kernel waits for more (tcp(7), TCP_CORK).
   const Event flushed = flush(tls, step == TlsSession::Step::kDone ? MSG_MORE : 0);
   if (step == TlsSession::Step::kFailed) {
     return broken(concat("TLS handshake: ", session_->problem()));
@@ -136,7 +136,7 @@ Connection::Event Connection::written() {
 }
 
 Connection::Event Connection::flush(Tls& tls, int flags) {
-  // What waits goes first; the session's output of this moment lies behind it.
+  // Queued bytes go first; the session's present output is appended to them.
   auto& output = unsent_.empty() ? tls.output : unsent_;
   if (&output == &unsent_) {
     unsent_.insert(unsent_.end(), tls.output.begin(), tls.output.end());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// One client's life on the wire: version line, TLS handshake, waiting for the verdict, the blob,
+// One connection of a client: version line, TLS handshake, waiting for the verdict, the blob,
 // close_notify.
 #pragma once
 
@@ -17,9 +17,9 @@
 
 namespace mandos::networker {
 
-/// Knows its socket and its TLS session, and neither the door nor other connections. Small until
-/// the peer has spoken. Each call may bring at most one event; after kGone, kBroken and kDelivered
-/// only problem() may be called.
+/// Has its socket and its TLS session, and knows neither the door nor other connections. Small
+/// until the peer has sent something. Each call returns at most one event; after kGone, kBroken and
+/// kDelivered, only problem() may be called.
 class Connection {
  public:
   enum class Event {
@@ -38,32 +38,32 @@ class Connection {
 
   int fd() const { return fd_.get(); }
 
-  /// Call with the epoll(7) events of fd(), and once with EPOLLIN at the start: data may be there.
+  /// Call with the epoll(7) events of fd(), and once with EPOLLIN at the start: there may be data.
   Event ready(std::uint32_t events, Tls& tls);
 
-  /// True after kSpoke until nonce() was called.
+  /// True from kSpoke until nonce() is called.
   bool wants_nonce() const { return state_ == State::kNonce; }
   /// Begins the handshake with ClientHello.random = `nonce`, which is 32 bytes.
   Event nonce(Bytes nonce, Tls& tls);
-  /// Once, after kProved.
+  /// Call once, after kProved.
   std::string take_transcript() { return session_->take_transcript(); }
 
-  /// True after kProved, and after kWritten of a part that was not the last, until part().
+  /// True after kProved, and after kWritten of a part that was not the last one, until part().
   bool wants_part() const { return state_ == State::kVerdict || state_ == State::kNextPart; }
-  /// Encrypts and sends `bytes`; they are not needed afterwards.
+  /// Encrypts and sends `bytes`, which need not outlive the call.
   Event part(Bytes bytes, bool last, Tls& tls);
 
-  /// Whether EPOLLOUT has to be watched, beside EPOLLIN and EPOLLRDHUP.
+  /// Whether to watch EPOLLOUT, in addition to EPOLLIN and EPOLLRDHUP.
   bool wants_write() const { return !unsent_.empty(); }
-  /// When the kernel last took something of what waits. Only while wants_write().
+  /// When the kernel last accepted queued bytes. Only while wants_write().
   Instant last_progress() const { return last_progress_; }
-  /// The peer is waited for from `now` on.
+  /// We wait for the peer from `now` on.
   void wait_anew(Instant now) { last_progress_ = now; }
 
-  /// The peer has not said a word yet.
+  /// The peer has not sent anything yet.
   bool silent() const { return state_ == State::kVersionLine && early_.empty(); }
 
-  /// Why it ended, for the log; contains nothing that the peer chose freely.
+  /// Why it ended, for the log; contains no text that the peer can choose freely.
   const std::string& problem() const { return problem_; }
 
  private:
@@ -79,9 +79,9 @@ class Connection {
   UniqueFd fd_;
   State state_ = State::kVersionLine;
   bool last_part_ = false;
-  // What came before the TLS session is there: the version line so far, then what followed it.
+  // Input before the TLS session exists: the version line so far, then what followed it.
   std::string early_;
-  // What came after the handshake and was thrown away, in bytes.
+  // Bytes that came after the handshake and were discarded.
   std::size_t late_ = 0;
   std::unique_ptr<TlsSession> session_;
   std::vector<unsigned char> unsent_;

@@ -17,12 +17,12 @@ namespace mandos::networker {
 namespace {
 
 constexpr std::uint32_t kMostDeadly = 64;
-// Proofs lie in a set that their source determines, where a new one takes the oldest one's place.
-// On average eight of 16,384 share a set.
+// A proof is in the set that its source's hash selects; a new one replaces the oldest one there. On
+// average, eight of 16,384 share a set.
 constexpr std::size_t kSets = 2048;
 constexpr std::size_t kProofsInSet = 16;
 
-/// FNV-1a, mixed. Whoever finds sources for one set needs a valid key at each of them.
+/// FNV-1a, mixed. An attacker who finds sources for one set needs a valid key at each.
 std::size_t set_of(const Source& source) {
   std::uint64_t hash = 0xcbf29ce484222325;
   const auto add = [&hash](std::uint32_t part) { hash = (hash ^ part) * 0x100000001b3; };
@@ -33,12 +33,12 @@ std::size_t set_of(const Source& source) {
 
 }  // namespace
 
-// A new file is all zeros: no note, nobody deadly, and no proof.
+// A new file is all zeros: no note, no deadly source, and no proof.
 struct CrashNote::Record {
-  // First, since the supervisor clears it to take a note back.
+  // First, because the supervisor clears it to withdraw a note.
   std::atomic<std::uint32_t> written;
   Source source;
-  std::uint32_t found;  // so many ever, the last of them below
+  std::uint32_t found;  // total number; the last of them are below
   std::array<Deadly, kMostDeadly> deadly;
   std::array<std::array<Proof, kProofsInSet>, kSets> proofs;
 };
@@ -47,7 +47,7 @@ CrashNote::CrashNote(int fd) {
   static_assert(offsetof(Record, written) == 0 && sizeof Record::written == kNoteMarkSize);
   constexpr off_t kSize = sizeof(Record);
   struct stat file {};
-  // Beyond the end of a file there is memory that kills whoever touches it.
+  // Accessing mapped memory beyond the end of a file kills the process.
   if (fstat(fd, &file) != 0 || !S_ISREG(file.st_mode)) return;
   if (file.st_size < kSize && ftruncate(fd, kSize) != 0) return;
   void* const memory = mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -66,7 +66,7 @@ std::vector<CrashNote::Deadly> CrashNote::take(Instant now) {
   }
   const std::uint32_t found = record_->found;
   for (std::uint32_t back = std::min(found, kMostDeadly); back > 0; --back) {
-    // Kept so: what somebody dated ahead would else be new to each process that follows.
+    // Stored: a time in the future would otherwise seem new to each process that follows.
     Deadly& each = record_->deadly.at((found - back) % kMostDeadly);
     each.found = std::min(each.found, now);
     all.push_back(each);
@@ -93,7 +93,7 @@ std::vector<CrashNote::Proof> CrashNote::proofs(Instant now) const {
   return all;
 }
 
-// The order is that in which a signal that ends us would find it: of threads there is one.
+// The order in which a signal that kills us would find it: there is only one thread.
 void CrashNote::write(const Source& source) {
   if (record_ == nullptr) return;
   record_->source = source;

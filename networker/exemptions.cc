@@ -24,7 +24,7 @@ bool same(const std::array<unsigned char, 16>& one, const std::array<unsigned ch
   return (one.at(whole) ^ other.at(whole)) >> (8 - bits % 8) == 0;
 }
 
-/// Nothing if `text` is no address with or without "/BITS", or has bits set beyond those.
+/// Nothing if `text` is not an address with an optional "/BITS", or has bits set after those.
 std::optional<Exemptions::Network> parse_network(const std::string& text) {
   const auto slash = text.find('/');
   const std::string literal = text.substr(0, slash);

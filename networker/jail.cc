@@ -29,23 +29,23 @@ std::vector<jail::SyscallRule> allowed_calls(int timer_fd) {
       {SCMP_SYS(timerfd_settime)},
       {SCMP_SYS(read), {is(0, static_cast<unsigned>(timer_fd))}},
       {SCMP_SYS(close)},
-      // The listening sockets and those that come from them.
+      // The listening sockets and the connections from them.
       {SCMP_SYS(accept4), {is(3, SOCK_NONBLOCK | SOCK_CLOEXEC)}},
       {SCMP_SYS(fcntl), {is(1, F_SETFL), is(2, O_RDWR | O_NONBLOCK)}},
       {SCMP_SYS(setsockopt), {is(1, SOL_SOCKET), is(2, SO_KEEPALIVE)}},
       {SCMP_SYS(recvfrom), {is(3, 0), is_null(4), is_null(5)}},
-      // Without an address: MSG_FASTOPEN would connect.
+      // Without an address, because MSG_FASTOPEN would connect.
       {SCMP_SYS(sendto), {is(3, MSG_NOSIGNAL), is_null(4)}},
       {SCMP_SYS(sendto), {is(3, MSG_NOSIGNAL | MSG_MORE), is_null(4)}},
       // The log socket.
       {SCMP_SYS(sendto), {is(0, kLogFd), is(3, MSG_NOSIGNAL | MSG_DONTWAIT), is_null(4)}},
       {SCMP_SYS(sendmsg), {is(0, kDoorFd), is(2, MSG_NOSIGNAL | MSG_DONTWAIT)}},
       {SCMP_SYS(recvmsg), {is(0, kDoorFd), is(2, MSG_DONTWAIT | MSG_CMSG_CLOEXEC)}},
-      // pthread_once(3) and the like wake sleepers that a process without threads does not have.
+      // pthread_once(3) and others wake threads, of which this process has none.
       {SCMP_SYS(futex), {is(1, FUTEX_WAKE_PRIVATE)}},
-      // GnuTLS seeds its generator anew once a MiB of its output.
+      // GnuTLS reseeds its generator after each MiB of output.
       {SCMP_SYS(getrandom)},
-      // Where the vDSO has no answer.
+      // If the vDSO cannot answer.
       {SCMP_SYS(clock_gettime)},
       {SCMP_SYS(restart_syscall)},
       {SCMP_SYS(exit)},
@@ -66,7 +66,7 @@ jail::Jail networker_jail(int timer_fd, rlim_t max_files) {
   jail.limits = {{RLIMIT_NOFILE, max_files}, {RLIMIT_NPROC, 0}, {RLIMIT_FSIZE, 0}};
   jail.landlock = jail::Landlock{};
   jail.filter.allowed = allowed_calls(timer_fd);
-  // Libraries that look for a file find that they may not, and go on.
+  // Libraries that look for a file are denied access and continue.
   for (const int number : {SCMP_SYS(open), SCMP_SYS(stat), SCMP_SYS(access), SCMP_SYS(readlink)}) {
     jail.filter.refused.push_back({number});
   }

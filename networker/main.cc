@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The process that reads the network: jailed before the first byte, knows no secret until it is
-// handed one for a peer that has proved its key.
+// The process that reads the network: it is jailed before the first byte, and has no secret until
+// it gets one for a peer that has proved its key.
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -50,13 +50,13 @@ int serve(Child& child) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // For `mandos --check`: whether a priority string and exempt networks could be used. Nothing is
+  // For `mandos --check`: whether a priority string and exempt networks are valid. Nothing is
   // served.
   if (argc == 6 && std::string_view(argv[1]) == "--judge-settings") {
     const auto tls = Tls::make(argv[2]);
     const auto exempt = Exemptions::parse(argv[4]);
     constexpr const char* kBad = inspection::kBad;
-    // As the monitor shows the same at a start.
+    // In the same form as the monitor uses at a start.
     const auto shown = [](const char* place, const std::string& error) {
       return escaped(concat(place, error), 800);
     };

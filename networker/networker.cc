@@ -12,10 +12,10 @@ namespace {
 using door::networker::ToMonitor;
 using door::networker::ToNetworker;
 
-// Nobody new is let in while something waits, so this is a transcript for each connection.
+// No new peer is admitted while something waits, so this is one transcript per connection.
 constexpr std::size_t kMaxQueued = 256UL * 1024 * 1024;
-// Beside connections and listening sockets: standard, door, log, epoll, timer, and one being
-// accepted to be refused.
+// Other than connections and listening sockets: standard streams, door, log, epoll, timer, and a
+// connection that is accepted to be refused.
 constexpr std::size_t kOtherFiles = 10;
 constexpr std::size_t kMaxConnections = 300'000;
 
@@ -67,7 +67,7 @@ void Networker::received(Channel::Datagram datagram) {
   }
   Outbox(loop_, door_).send(greeting);
   if (started) return;
-  stopped_ = true;  // the monitor logs the problem
+  stopped_ = true;  // the monitor logs the reason
   loop_.stop(1);
 }
 
@@ -91,7 +91,7 @@ Status Networker::start(const ToNetworker::Settings& settings, std::vector<Uniqu
       .per_source = settings.max_per_source(),
       .grace = Milliseconds(settings.login_grace_ms()),
   };
-  // So many strangers, and established ones.
+  // Room for this many strangers and the established connections.
   const std::size_t others = kOtherFiles + listeners.size();
   const std::size_t left = max_files_ > others ? max_files_ - others : 0;
   const std::size_t possible = std::clamp(left / (1 + door::networker::kProvenForEachUnproven),
@@ -121,7 +121,7 @@ bool Networker::obey() {
     case ToNetworker::kRefused:
       return connections_->refused(message_.connection());
     case ToNetworker::kPing: {
-      // Ahead of everything that waits, or it would look as if we hung when we only work.
+      // Goes ahead of the queue, or it would look as if we hung although we are only busy.
       ToMonitor pong;
       pong.mutable_pong();
       door::networker::Datagram answer;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The networker's end of the door: takes its settings from the monitor, then passes its words on.
+// The networker's end of the door: gets its settings from the monitor and passes on its messages.
 #pragma once
 
 #include <cstddef>
@@ -21,14 +21,14 @@ namespace mandos::networker {
 
 class Networker {
  public:
-  /// Stops `loop` when the work is over: with 0 when the monitor closes the door, with 1 when it
-  /// breaks the door's rules or gives settings that cannot be used. At most `max_files` descriptors
-  /// may be open in this process. All references must outlive this.
+  /// Stops `loop` when the work is over: with 0 if the monitor closes the door, with 1 if it
+  /// violates the door's rules or sends unusable settings. At most `max_files` descriptors may be
+  /// open in this process. All references must outlive this object.
   Networker(EventLoop& loop, Log& log, UniqueFd door, std::size_t max_files, CrashNote& crash_note);
 
  private:
   void received(Channel::Datagram datagram);
-  /// An Error is what the monitor is told.
+  /// The Error is reported to the monitor.
   Status start(const door::networker::ToNetworker::Settings& settings,
                std::vector<UniqueFd> listeners);
   bool obey();
@@ -42,7 +42,7 @@ class Networker {
   Door door_;
   std::unique_ptr<Tls> tls_;
   std::optional<Connections> connections_;
-  // One for all messages, so that its memory is used again.
+  // One object for all messages, so that its memory is reused.
   door::networker::ToNetworker message_;
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// What is said to the monitor. Each datagram costs both ends a system call and often a switch of
-// processes, so what can wait goes along with what cannot.
+// Messages to the monitor. Each datagram costs both ends a system call and often a context switch,
+// so a message that can wait is sent together with one that cannot.
 #pragma once
 
 #include "common/channel.h"
@@ -16,10 +16,10 @@ class Outbox {
   /// References must outlive this. What was only added is lost with it.
   Outbox(EventLoop& loop, Door& monitor) : monitor_(monitor), timer_(loop) {}
 
-  /// Says it now, after everything that was added before.
+  /// Sends the message now, after everything that was added before.
   void send(const door::networker::ToMonitor& message);
-  /// Says it with what is sent next, a hundredth of a second from now at the latest. Lost when this
-  /// process dies before.
+  /// Sends the message with the next one, or after a hundredth of a second. It is lost if this
+  /// process dies before that.
   void add(const door::networker::ToMonitor& message);
 
  private:

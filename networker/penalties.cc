@@ -6,7 +6,7 @@
 namespace mandos::networker {
 namespace {
 
-// An offense weighs as long as it takes to be forgiven.
+// The weight of an offense is the time that it takes to be forgiven.
 constexpr std::chrono::nanoseconds kViolation =
     std::chrono::nanoseconds(std::chrono::seconds(1)) / Penalties::kForgivenPerSecond;
 

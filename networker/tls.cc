@@ -12,17 +12,17 @@
 namespace mandos::networker {
 namespace {
 
-// No session is ever resumed: a proof needs a whole handshake.
+// No session is ever resumed, because a proof requires a full handshake.
 constexpr unsigned kFlags = GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS |
                             GNUTLS_ENABLE_RAWPK | GNUTLS_NO_SIGNAL | GNUTLS_KEY_SHARE_TOP;
 constexpr char kDefaultPriority[] =
     "SECURE128:!CTYPE-X.509:+CTYPE-RAWPK:!RSA:!VERS-ALL:+VERS-TLS1.3:%PROFILE_ULTRA";
-// A record for middleboxes without meaning (RFC 8446 appendix D.4).
+// A meaningless record for middleboxes (RFC 8446 appendix D.4).
 constexpr std::array<unsigned char, 6> kChangeCipherSpec{20, 3, 3, 0, 1, 1};
-// From 9 on GnuTLS's debug lines contain keys.
+// From level 9 on, GnuTLS's debug lines contain keys.
 constexpr std::uint32_t kMaxDebugLevel = 8;
 
-// GnuTLS's log function gets no pointer of ours.
+// GnuTLS passes no user pointer to the log function.
 Log*& debug_log() {
   static Log* log = nullptr;
   return log;
@@ -39,7 +39,7 @@ int peer_certificate_types(gnutls_priority_t priority, const unsigned** values) 
   return gnutls_priority_certificate_type_list2(priority, values, GNUTLS_CTYPE_SERVER);
 }
 
-/// The names of `values`, for an error text.
+/// The names of `values`, for an error message.
 std::string names(const std::vector<unsigned>& values, const char* (*name)(unsigned)) {
   std::string text;
   for (const unsigned value : values) {
@@ -57,8 +57,8 @@ const char* cipher_name(unsigned value) {
   return gnutls_cipher_get_name(static_cast<gnutls_cipher_algorithm_t>(value));
 }
 
-/// What follows a priority string that allows `values` so that `first` leads them: `none`, then
-/// each with `one` before its name. Empty when it does not allow `first`.
+/// A suffix for a priority string that allows `values`, so that `first` comes first: `none`, then
+/// each value with the prefix `one`. Empty if the string does not allow `first`.
 std::string led_by(unsigned first, std::vector<unsigned> values, const char* (*name)(unsigned),
                    std::string_view none, std::string_view one) {
   const auto found = std::ranges::find(values, first);
@@ -69,25 +69,25 @@ std::string led_by(unsigned first, std::vector<unsigned> values, const char* (*n
   return text;
 }
 
-/// The priority string with what costs least first, where it leaves an order to GnuTLS, which
-/// begins with SECP256R1 and AES-256-GCM; the peer takes our first that it knows. What "@" refers
-/// to is the order of whoever administers the system.
+/// The priority string with the cheapest algorithms first, if it leaves the order to GnuTLS, which
+/// starts with SECP256R1 and AES-256-GCM; the peer takes our first one that it knows. With "@", the
+/// order is that of the system's administrator.
 std::string cheapest_first(const std::string& priority, gnutls_priority_t parsed) {
-  std::string upper = priority;  // GnuTLS takes either case
+  std::string upper = priority;  // GnuTLS ignores case
   std::ranges::transform(upper, upper.begin(), [](char c) {
     return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
   });
   const auto says = [&](std::string_view word) { return upper.find(word) != upper.npos; };
   if (priority.starts_with('@')) return priority;
   std::string text = priority;
-  // The first group's key share is the one that is offered. X25519 costs three quarters of
-  // SECP256R1 at the same strength.
+  // The key share of the first group is offered. X25519 costs three quarters of SECP256R1 at the
+  // same strength.
   if (!says("GROUP-") && !says("CURVE-")) {
     text += led_by(GNUTLS_GROUP_X25519, listed(&gnutls_priority_group_list, parsed), &group_name,
                    ":-GROUP-ALL", ":+GROUP-");
   }
-  // With AES-256-GCM come the key schedule and every hash of the handshake in SHA-384, a tenth of
-  // its whole cost; ChaCha20-Poly1305, as strong, has SHA-256 (RFC 8446 appendix B.4).
+  // AES-256-GCM needs SHA-384 in the key schedule and for every hash of the handshake, a tenth of
+  // the total cost; ChaCha20-Poly1305, as strong, uses SHA-256 (RFC 8446 appendix B.4).
   const auto ciphers = listed(&gnutls_priority_cipher_list, parsed);
   if (!ciphers.empty() && ciphers.front() == GNUTLS_CIPHER_AES_256_GCM && !says("CIPHER-") &&
       std::ranges::none_of(ciphers, says, &cipher_name)) {
@@ -106,8 +106,8 @@ Status Tls::warm_up() {
   if (const int failed = gnutls_rnd(GNUTLS_RND_KEY, random.data(), random.size()); failed != 0) {
     return Error{concat("GnuTLS: random generator: ", gnutls_strerror(failed))};
   }
-  // What an administrator of GnuTLS forbids in the whole system may make the default unusable; that
-  // is judged when the priority string in force is known.
+  // The system-wide GnuTLS configuration may make the default unusable; this is reported when the
+  // actual priority string is known.
   gnutls_priority_t priority = nullptr;
   if (gnutls_priority_init(&priority, kDefaultPriority, nullptr) == 0) {
     gnutls_priority_deinit(priority);
@@ -160,7 +160,7 @@ Result<std::unique_ptr<Tls>> Tls::make(const std::string& priority) {
                               static_cast<gnutls_certificate_type_t>(value));
                         }))};
   }
-  // The proof of it: a first message can be made.
+  // The real test: whether a first message can be created.
   TlsSession trial(*tls, std::array<unsigned char, door::networker::kNonceSize>{});
   const bool possible = trial.handshake({}) == TlsSession::Step::kMore && !tls->output.empty();
   tls->output.clear();
@@ -203,7 +203,7 @@ TlsSession::~TlsSession() {
 
 TlsSession::Step TlsSession::handshake(Bytes received) {
   received_ = received;
-  // Warnings take something from what was received, so this ends.
+  // A warning uses up received bytes, so this ends.
   while (error_ == 0) {
     error_ = gnutls_handshake(session_);
     if (error_ == GNUTLS_E_AGAIN) {
@@ -270,7 +270,7 @@ ssize_t TlsSession::pull(void* self, void* data, std::size_t size) {
 int TlsSession::hook(gnutls_session_t session, unsigned type, unsigned, unsigned,
                      const gnutls_datum_t* message) {
   auto* self = static_cast<TlsSession*>(gnutls_session_get_ptr(session));
-  // At size 0 the pointer may be null.
+  // If the size is 0, the pointer may be null.
   return self->transcript_.record(type, {message->data, message->size})
              ? 0
              : GNUTLS_E_HANDSHAKE_TOO_LARGE;

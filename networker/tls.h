@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// GnuTLS as TLS client with raw public keys, without a system call of its own: what a session has
-// to send is gathered, what it receives is handed to it.
+// GnuTLS as a TLS client with raw public keys, without system calls of its own: its output is
+// collected, and its input is passed in.
 #pragma once
 
 #include <gnutls/gnutls.h>
@@ -22,25 +22,25 @@ namespace mandos::networker {
 
 using Bytes = std::span<const unsigned char>;
 
-/// What all sessions share: credentials, priority, and the buffers of the one session at work.
+/// Shared by all sessions: credentials, priority, and the buffers of the session in use.
 class Tls {
  public:
-  /// Makes GnuTLS read all its files and seed its random generator. Before the jail.
+  /// Makes GnuTLS read all its files and seed its random generator. Call before the jail.
   static Status warm_up();
   /// `priority` is a gnutls_priority_init(3) string that must allow TLS 1.3 and raw public keys of
   /// the peer and nothing else; the Error says what is wrong with it. Needs no file.
   static Result<std::unique_ptr<Tls>> make(const std::string& priority);
 
-  /// Sends GnuTLS's own debug lines up to `level` to `log`, which must outlive all sessions.
-  /// Levels that would show key material are not used.
+  /// Writes GnuTLS's debug lines up to `level` to `log`, which must outlive all sessions. Levels
+  /// that would show key material are not used.
   static void set_debug(Log& log, std::uint32_t level);
 
   gnutls_certificate_credentials_t credentials() const { return credentials_.get(); }
   gnutls_priority_t priority() const { return priority_.get(); }
 
-  /// What sessions want sent. Whoever used a session empties it before another is used.
+  /// Output of the session in use. Its user empties it before another session is used.
   std::vector<unsigned char> output;
-  /// Room for what is received.
+  /// Buffer for received bytes.
   std::array<unsigned char, 16384> input;
 
  private:
@@ -61,22 +61,22 @@ class Tls {
       priority_;
 };
 
-/// One TLS session. Costs about twelve KiB: made only for a peer that has spoken.
+/// One TLS session. Takes about 12 KiB, so it is created only for a peer that has sent something.
 class TlsSession {
  public:
-  /// `nonce` becomes ClientHello.random: 32 bytes. `tls` must outlive the session.
+  /// `nonce` becomes ClientHello.random (32 bytes). `tls` must outlive the session.
   TlsSession(Tls& tls, Bytes nonce);
   ~TlsSession();
   TlsSession(const TlsSession&) = delete;
   TlsSession& operator=(const TlsSession&) = delete;
 
   enum class Step { kMore, kDone, kFailed };
-  /// Goes on with the handshake; `received` is used up. kDone: the transcript is complete. kFailed:
-  /// problem() says why, and an alert for the peer lies in tls.output.
+  /// Continues the handshake and consumes `received`. kDone: the transcript is complete. kFailed:
+  /// problem() says why, and tls.output has an alert for the peer.
   Step handshake(Bytes received);
-  /// Encrypts `bytes` into tls.output. False: problem() says why.
+  /// Encrypts `bytes` into tls.output. If false, problem() says why.
   bool send(Bytes bytes);
-  /// Puts close_notify into tls.output.
+  /// Writes close_notify to tls.output.
   void say_goodbye();
 
   std::string take_transcript() { return transcript_.take(); }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The TLS handshake as it crossed the wire, for the monitor to judge.
+// The TLS handshake as it was on the wire, for the monitor to verify.
 #pragma once
 
 #include <cstddef>
@@ -13,10 +13,10 @@ namespace mandos::networker {
 /// has signed, and its signature. Judges nothing.
 class TranscriptRecorder {
  public:
-  /// Takes the next message as GnuTLS's handshake hook gives it, without its header. False when the
-  /// transcript would become too long or the message is none of TLS 1.3. No effect once complete.
+  /// Adds the next message from GnuTLS's handshake hook, without its header. Returns false if the
+  /// transcript would be too long or the message is not part of TLS 1.3. No effect once complete.
   bool record(unsigned type, std::span<const unsigned char> body);
-  /// CertificateVerify has been recorded.
+  /// CertificateVerify has been added.
   bool complete() const { return complete_; }
   /// The messages, each with its 4-byte header.
   std::string take() { return std::exchange(bytes_, {}); }

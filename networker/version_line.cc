@@ -6,7 +6,7 @@
 namespace mandos::networker {
 
 bool speaks_our_version(std::string_view line) {
-  // The ASCII part of what Python's str.split() takes for white space.
+  // The ASCII part of white space according to Python's str.split().
   constexpr std::string_view kSpace = "\t\n\v\f\r\x1c\x1d\x1e\x1f ";
   line.remove_prefix(std::min(line.find_first_not_of(kSpace), line.size()));
   std::string_view field = line.substr(0, line.find_first_of(kSpace));

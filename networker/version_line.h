@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The line with which a Mandos client begins, before TLS.
+// The first line that a Mandos client sends, before TLS.
 #pragma once
 
 #include <cstddef>
@@ -7,13 +7,13 @@
 
 namespace mandos::networker {
 
-/// Longest version line that is read, its newline included, in bytes.
+/// Longest version line that is read, including its newline, in bytes.
 inline constexpr std::size_t kMaxVersionLine = 256;
 
-/// Whether `line` (without its newline) asks for a protocol version that we speak: its first field
-/// is an integer not larger than 1, written as Python's int() takes it (a sign, leading zeros and
-/// single underscores between digits are fine), as the clients in the field rely on. What follows
-/// the first field is ignored.
+/// Whether `line` (without its newline) requests a protocol version that we support: its first
+/// field is an integer not larger than 1, written as for Python's int() (a sign, leading zeros and
+/// single underscores between digits are allowed), as existing clients require. The rest of the
+/// line is ignored.
 bool speaks_our_version(std::string_view line);
 
 }  // namespace mandos::networker
