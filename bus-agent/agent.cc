@@ -20,20 +20,20 @@ namespace {
 
 using door::bus_agent::kLongestPart;
 
-// The queue holds a few secrets.
+// Room for several secrets.
 constexpr Channel::Limits kLimits{.receive = door::bus_agent::kLongestToBusAgent,
                                   .queue = 8 * door::bus_agent::kLongestSecret};
-// What the monitor may have to do at a time; who asks for more waits.
+// How many requests the monitor may have to handle at a time; later callers wait.
 constexpr std::size_t kMostOutstanding = door::bus_agent::kMostUnanswered / 2;
 constexpr unsigned kRequestsPerSecond = 2000;
 static_assert(kRequestsPerSecond < door::bus_agent::kMostRequestsPerSecond);
 constexpr unsigned kRateWaitMs = 10;
 constexpr int kDatagramsPerRound = 64;
 constexpr unsigned kLateMs = 1000;
-// Lines about attempts without authority: an administrator sees the first few at once.
+// Log lines about calls without authority: an administrator sees the first few at once.
 constexpr double kAttemptLinesPerSecond = 0.1;
 constexpr double kMostAttemptLines = 5;
-// How long what was left out is counted before its number is logged.
+// For how long suppressed lines are counted before their number is logged.
 constexpr unsigned kReportMs = 10'000;
 
 }  // namespace
@@ -70,7 +70,7 @@ void Agent::watch() {
   watching_write_ = channel_.waiting();
   const int events = G_IO_IN | G_IO_HUP | G_IO_ERR | (watching_write_ ? G_IO_OUT : 0);
   watch_ = g_unix_fd_add_full(
-      // Before the calls: what has happened is told before anybody asks.
+      // Higher than calls on the bus: events are signaled before anybody asks about them.
       G_PRIORITY_HIGH, channel_.fd(), static_cast<GIOCondition>(events),
       [](gint, GIOCondition condition, gpointer self) -> gboolean {
         return static_cast<Agent*>(self)->ready(condition) ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
@@ -137,7 +137,7 @@ bool Agent::obey(const ToBusAgent& message) {
       }
       return true;
     case ToBusAgent::kSignal:
-      // Also those that the bus is not told.
+      // Includes signals that are suppressed on the bus.
       statistics_.count(message.signal());
       if (const auto client = mirror_.by_name(message.signal().name())) {
         if (pace_.admits(message.signal(), BootClock::now())) {
@@ -276,7 +276,7 @@ Bus::Handled Agent::handle(Message& call) {
 }
 
 void Agent::send_secret(SecretBytes& secret) {
-  // The channel has sent what it can before it returns; the rest waits, and so do the bytes.
+  // The channel sends what it can before it returns; the rest stays queued, and so do the bytes.
   const auto bytes = std::make_shared<SecretBytes>();
   bytes->bytes.swap(secret.bytes);
   for (std::size_t at = 0; at < bytes->bytes.size(); at += kLongestPart) {

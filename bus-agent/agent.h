@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Between the monitor's door and the bus: decides nothing, carries both ways.
+// Between the monitor's door and the bus: decides nothing, and forwards in both directions.
 #pragma once
 
 #include <bus_agent.pb.h>
@@ -24,7 +24,7 @@ namespace mandos::bus_agent {
 
 class Agent {
  public:
-  /// `on_end` is called when the monitor has gone or broke the rules of the door.
+  /// `on_end` is called when the monitor is gone or has violated the rules of the door.
   Agent(Log& log, UniqueFd door, std::string bus_path, Access access,
         std::function<void(int status)> on_end);
   ~Agent();
@@ -37,15 +37,15 @@ class Agent {
 
   void watch();
   bool ready(GIOCondition condition);
-  /// False: the monitor broke the rules of the door.
+  /// False: the monitor has violated the rules of the door.
   bool obey(const ToBusAgent& message);
   Bus::Handled handle(Message& call);
   void send(const ToMonitor& message, Channel::Tail tail = {});
   void send_secret(SecretBytes& secret);
   void replied(const ToBusAgent::Reply& reply);
-  /// Emits what was held back of changes, a second after the first of them.
+  /// Signals the changes that were held back, one second after the first of them.
   void emit_later();
-  /// Logs an attempt without authority, or counts it.
+  /// Logs a call without authority, or counts it.
   void attempted(guint32 user, const char* what);
   void report_later();
   void report();
@@ -70,7 +70,7 @@ class Agent {
   std::uint64_t next_serial_ = 1;
   std::unordered_map<std::uint64_t, Message> outstanding_;
   TokenBucket rate_;
-  bool waiting_ = false;  // for the rate
+  bool waiting_ = false;  // until the rate limit allows more
 };
 
 }  // namespace mandos::bus_agent

@@ -12,7 +12,7 @@
 namespace mandos::bus_agent {
 namespace {
 
-// The interface is described by the files org.freedesktop.Avahi.*.xml of Avahi.
+// Avahi's files org.freedesktop.Avahi.*.xml describe the interface.
 constexpr char kAvahi[] = "org.freedesktop.Avahi";
 constexpr char kServer[] = "org.freedesktop.Avahi.Server";
 constexpr char kGroup[] = "org.freedesktop.Avahi.EntryGroup";
@@ -31,11 +31,11 @@ constexpr gint32 kIPv6 = 1;
 constexpr char kType[] = "_mandos._tcp";
 constexpr unsigned kFirstDelayMs = 500;
 constexpr unsigned kLongestDelayMs = 10'000;
-// Avahi probes for about a second before it announces.
+// Avahi probes for about one second before it announces.
 constexpr unsigned kPatienceMs = 5'000;
 constexpr int kMostRenames = 100;
 
-/// The only argument of a reply, which is of that type; or nothing.
+/// The only argument of a reply if it has that type; otherwise empty.
 std::string text_of(GVariant* reply, const char* type) {
   if (!g_variant_is_of_type(reply, G_VARIANT_TYPE(type))) return "";
   const Variant text(g_variant_get_child_value(reply, 0));
@@ -69,7 +69,7 @@ void Announcer::withdraw(std::function<void()> done) {
             [done = std::move(done)](GVariant*, const std::string&) { done(); });
 }
 
-// Avahi answers in order. What is on its way belongs to an attempt that nobody waits for any more.
+// Avahi answers in order. Replies that are still on their way belong to an abandoned attempt.
 void Announcer::forget_attempt() {
   ++attempt_;
   group_.clear();
@@ -118,7 +118,7 @@ void Announcer::lost(const std::string& why) {
   forget_attempt();
   owner_.clear();
   watching_ = false;
-  // Where the bus itself is missing for more than the announcement, that was said already.
+  // If the bus is missing for more than the announcement, that was already logged.
   if (!service_) return;
   bus_was_away_ = bus_.complained();
   if (!bus_was_away_) complain(why);
@@ -151,7 +151,7 @@ void Announcer::call(const std::string& path, const char* interface, const char*
 
 void Announcer::begin() {
   if (!service_ || owner_.empty()) return;
-  // A daemon that hangs answers when it goes on: nothing is to be done but to say so.
+  // A hanging daemon answers when it resumes: nothing can be done but to log it.
   if (patience_ == 0) {
     patience_ = run_after(kPatienceMs, [this] {
       patience_ = 0;
@@ -174,7 +174,7 @@ void Announcer::server_is(int state) {
       return group_.empty() ? make_group() : add();
     case kServerRegistering:
     case kServerCollision:
-      // The host name changes: once that is over the server runs again.
+      // The host name is changing: once that is done, the server runs again.
       if (!group_.empty() && std::exchange(added_, false)) {
         ++attempt_;
         call(group_, kGroup, "Reset", nullptr, [](GVariant*, const std::string&) {});
@@ -193,7 +193,7 @@ void Announcer::make_group() {
             [this, attempt = attempt_, owner = owner_](GVariant* reply, const std::string& error) {
               const std::string path = reply == nullptr ? "" : text_of(reply, "(o)");
               if (attempt != attempt_ || !service_) {
-                // It comes late, and would announce nothing.
+                // It comes too late, and nothing would be announced with it.
                 if (!path.empty()) {
                   bus_.call(owner, path, kGroup, "Free", nullptr,
                             [](GVariant*, const std::string&) {});
@@ -217,7 +217,7 @@ void Announcer::add() {
        g_variant_new("(iiu@ssssq@aay)", interface, protocol, 0U, name.get(), kType, "", "",
                      service_->port, g_variant_new_array(G_VARIANT_TYPE("ay"), nullptr, 0)),
        [this](GVariant* reply, const std::string& error) {
-         // A collision with another service of this host is known at once.
+         // A collision with another service of this host is reported immediately.
          if (error == kCollision) return rename();
          return reply == nullptr ? retry(error) : commit();
        });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The Zeroconf announcement (RFC 6763) by Avahi, over the D-Bus interface of its daemon: its client
-// library waits for the daemon's answers, and one that hangs would keep everybody.
+// The Zeroconf announcement (RFC 6763) through Avahi, over the D-Bus interface of its daemon. Its
+// client library waits for the daemon's answers, so a daemon that hangs would block us.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ class Announcer {
   struct Service {
     std::string name;
     std::uint16_t port;
-    std::uint32_t interface;  // index, 0: all
+    std::uint32_t interface;  // index, 0: all interfaces
     bool ipv4;
     bool ipv6;
   };
@@ -27,17 +27,17 @@ class Announcer {
   Announcer(const Announcer&) = delete;
   Announcer& operator=(const Announcer&) = delete;
 
-  /// Announces `service`, instead of what was before, until withdraw(): also when Avahi or the bus
-  /// comes late or is started again, under another name when its own is taken.
+  /// Announces `service`, in place of an earlier one, until withdraw(): even if Avahi or the bus
+  /// starts late or restarts, and under another name if its own is taken.
   void announce(Service service);
-  /// `done` is called when Avahi has taken it back, or is not there; perhaps at once. It is not
-  /// called while Avahi hangs.
+  /// `done` is called when Avahi has withdrawn it, or is not running; possibly before this returns.
+  /// It is not called while Avahi hangs.
   void withdraw(std::function<void()> done);
 
-  /// The name that is announced, or will be once Avahi takes it; empty: nothing is to be announced.
+  /// The name that is announced, or will be once Avahi accepts it; empty: none.
   std::string_view name() const { return service_ ? std::string_view(name_) : ""; }
 
-  /// What the bus tells.
+  /// Events from the bus.
   void connected();
   void lost(const std::string& why);
   void told(GDBusMessage* signal);
@@ -60,19 +60,19 @@ class Announcer {
   Log& log_;
   Bus& bus_;
   std::optional<Service> service_;
-  std::string name_;           // the one in use: perhaps not the service's own
-  std::string owner_;          // the daemon's unique name; empty: it does not run
-  std::string group_;          // path of the entry group; empty: there is none yet
-  std::uint64_t attempt_ = 0;  // answers to an earlier one count no more
-  bool watching_ = false;      // the bus tells us of the daemon
-  bool making_ = false;        // a group
-  bool added_ = false;         // the service is in the group, or on its way
+  std::string name_;           // in use, may differ from the service's own
+  std::string owner_;          // the daemon's unique name; empty: not running
+  std::string group_;          // path of the entry group; empty: none yet
+  std::uint64_t attempt_ = 0;  // replies to earlier attempts are ignored
+  bool watching_ = false;      // subscribed to signals about the daemon
+  bool making_ = false;        // a group is being created
+  bool added_ = false;         // the service was added to the group
   unsigned retry_ = 0;
   unsigned patience_ = 0;
   unsigned delay_ms_ = 0;
   int renames_ = 0;
   bool complained_ = false;
-  bool bus_was_away_ = false;  // which was logged instead
+  bool bus_was_away_ = false;  // this was logged instead
 };
 
 }  // namespace mandos::bus_agent

@@ -21,26 +21,26 @@ constexpr char kBusPath[] = "/org/freedesktop/DBus";
 constexpr unsigned kFirstDelayMs = 100;
 constexpr unsigned kLongestDelayMs = 10'000;
 constexpr unsigned kNameDelayMs = 2'000;
-// How long the daemon may take to greet us.
+// How long the daemon may take to answer our Hello.
 constexpr unsigned kPatienceMs = 10'000;
 // RequestName, D-Bus specification "Message Bus Messages".
 constexpr guint32 kDoNotQueue = 4;
 constexpr guint32 kPrimaryOwner = 1;
 constexpr guint32 kAlreadyOwner = 4;
-// What a message is marked with: the connection that it came over.
+// Each message is marked with the connection that it came over.
 constexpr char kGeneration[] = "mandos-generation";
-// Answers and signals that may wait for the bus to read them; beyond, no more answers are made.
+// Bytes of answers and signals that may be queued; beyond this, no more answers are made.
 constexpr std::size_t kMostUnwritten = 1024UL * 1024;
-// Beyond, nobody gets signals: who watches must read again what it watches.
+// Beyond this, nobody gets signals, and a watcher has to read everything again.
 constexpr std::size_t kMostWaiting = 64UL * 1024 * 1024;
-// From here on so much was written that the allocator would keep many pages of it.
+// After this many bytes, the allocator would keep many pages.
 constexpr std::size_t kMuch = 4UL * 1024 * 1024;
 constexpr unsigned kTrimDelayMs = 1000;
-// How long calls are served before what has come meanwhile is read. An answer may take tens of
-// milliseconds to make, and a busy bus hands on thousands of messages a second.
+// How long calls are served before new input is read. An answer may take tens of milliseconds to
+// make, and a busy bus delivers thousands of messages per second.
 constexpr gint64 kRoundMicroseconds = 5'000;
 
-// Names of users that are kept, and how long one is in the log.
+// Limits for names of users: how many are kept, and the length in the log.
 constexpr std::size_t kMostUsers = 65536;
 constexpr std::size_t kLongestUser = 64;
 
@@ -64,7 +64,7 @@ Access find_access(passwd* (*find_user)(const char* name)) {
   }
   if (const group* members = getgrnam(MANDOS_BUS_GROUP)) {
     access.group = members->gr_gid;
-    // From wherever accounts come; the others that may change something are in /etc/passwd.
+    // These may come from any account database; others who may change something are in /etc/passwd.
     for (char** name = members->gr_mem; *name != nullptr; ++name) {
       if (const passwd* user = getpwnam(*name)) access.users[user->pw_uid] = user->pw_name;
     }
@@ -93,9 +93,9 @@ Bus::Caller judge(GVariant* reply, const Access& access) {
     caller.who += concat(", process ", process);
   }
   if (!access.missing.empty() && caller.user != 0) return caller;
-  // A checker is any command, and may have the group: what it says counts for nothing.
+  // A checker can be any command, and may be in the group: it never has authority.
   if (std::ranges::count(access.refused, caller.user) > 0) return caller;
-  caller.may_read = true;  // whom else the bus lets through
+  caller.may_read = true;  // all others that the bus lets through
   caller.may_change = caller.user == 0;
   const Variant groups(g_variant_lookup_value(facts.get(), "UnixGroupIDs", G_VARIANT_TYPE("au")));
   if (groups != nullptr && access.group != 0) {
@@ -177,7 +177,7 @@ void Bus::welcomed() {
 }
 
 void Bus::disconnected(const std::string& why) {
-  // The wire may be what calls us: it goes when that is over.
+  // We may have been called by the wire, so destroy it later.
   wire_->abandon();
   run_after(0, [old = std::shared_ptr<Wire>(std::move(wire_))] {});
   const bool was_ready = std::exchange(ready_, false);
@@ -209,7 +209,7 @@ void Bus::received(Message message) {
 }
 
 void Bus::called(Message call) {
-  if (g_dbus_message_get_sender(call.get()) == nullptr) return;  // the bus itself calls nobody
+  if (g_dbus_message_get_sender(call.get()) == nullptr) return;  // the bus itself makes no calls
   // NOLINTNEXTLINE(performance-no-int-to-ptr): how GLib keeps a number with an object
   g_object_set_data(G_OBJECT(call.get()), kGeneration, GSIZE_TO_POINTER(generation_));
   if (!shares_.let_in(call.get())) {
@@ -234,12 +234,12 @@ void Bus::call(const std::string& to, const std::string& path, const char* inter
   calls_[wire_->send(message.get())] = {to, std::move(done)};
 }
 
-// With a loose policy everybody can send answers that nobody asked for.
+// Under a permissive policy, anybody can send unsolicited replies.
 void Bus::replied(GDBusMessage* reply) {
   const auto found = calls_.find(g_dbus_message_get_reply_serial(reply));
   if (found == calls_.end()) return;
   const std::string sender = text(g_dbus_message_get_sender(reply));
-  // The bus answers for one who has gone.
+  // If the callee has gone, the bus answers in its place.
   if (sender != found->second.to && sender != kBusName) return;
   const Done done = std::move(found->second.done);
   calls_.erase(found);
@@ -278,7 +278,7 @@ void Bus::lost_name(const char* name) {
   }
 }
 
-// The bus names are those of the server's interfaces.
+// The bus names equal the names of the server's interfaces.
 void Bus::request_name(std::size_t index) {
   if (!ready_) return;
   call(kBusName, kBusPath, kBusName, "RequestName",
@@ -324,14 +324,14 @@ void Bus::forget(const std::string& caller) {
 void Bus::ask_who(const std::string& caller) {
   call(kBusName, kBusPath, kBusName, "GetConnectionCredentials",
        g_variant_new("(s)", caller.c_str()), [this, caller](GVariant* reply, const std::string&) {
-         if (reply == nullptr) return forget(caller);  // it has gone meanwhile
+         if (reply == nullptr) return forget(caller);  // it has gone in the meantime
          known_[caller] = judge(reply, access_);
          callers_.release(caller);
          serve_soon();
        });
 }
 
-// All answers go the same way: one that asks for much must not fill it for the others.
+// All answers share one queue: a caller that requests much must not fill it for the others.
 bool Bus::too_slow() const { return wire_ == nullptr || wire_->queued() > kMostUnwritten; }
 
 void Bus::serve_soon() {
@@ -361,7 +361,7 @@ void Bus::serve() {
         callers_.put_back(std::move(call), true);
         ask_who(caller);
         break;
-      case Handled::kLater:  // others may only want to read
+      case Handled::kLater:  // others may want to read only
         callers_.put_back(std::move(call), true);
         later_.push_back(caller);
         break;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Our place on the system bus: connects, and again when the bus was away; owns our names; hands on
-// method calls and says who makes them; calls the bus itself and Avahi. Nothing of it waits.
+// Our connection to the system bus: connects, reconnects, owns our names, passes on method calls
+// and says who makes them, and calls the bus itself and Avahi. Nothing here waits.
 #pragma once
 
 #include <gio/gio.h>
@@ -24,45 +24,45 @@ namespace mandos::bus_agent {
 
 inline constexpr char kBusName[] = "org.freedesktop.DBus";
 
-/// Who has authority, beside root: the members of a group, but never the accounts of our own
-/// processes. The packaged bus policy says the same; another policy may say less.
+/// Who has authority, besides root: the members of a group, but never the accounts of our own
+/// processes. The packaged bus policy says the same; another policy may be less strict.
 struct Access {
   std::vector<guint32> refused;  // users
   guint32 group = 0;             // 0: none
-  /// One of the accounts to refuse, if it was not found: then only root is served, since whoever
-  /// calls might be that one.
+  /// An account to refuse that was not found: then only root is served, because any caller might be
+  /// that account.
   std::string missing{};
   std::map<guint32, std::string> users{};  // their names, for the log
 };
-/// From the accounts that the build was given; must be called before the jail is on.
+/// Looks up the accounts from the build; must be called before the jail is in force.
 Access find_access(passwd* (*find_user)(const char* name) = getpwnam);
-/// Where the system bus listens, from the environment or the usual place.
+/// Where the system bus listens, from the environment or the default.
 std::string find_system_bus();
 
 class Bus {
  public:
-  /// What has become of a call that was handed on.
+  /// The result of a call that was passed on.
   enum class Handled {
-    kYes,     // it is answered, or will be by answer() or refuse()
-    kUnsure,  // it depends on who calls, which is not known yet
-    kLater,   // too much is going on: resume() follows; its caller waits, the others do not
+    kYes,     // it was answered, or will be by answer() or refuse()
+    kUnsure,  // it depends on the caller, who is not yet known
+    kLater,   // we are busy: resume() follows; this caller waits, others do not
   };
   struct Handlers {
-    /// `call` belongs to the handler when it says kYes.
+    /// If the handler returns kYes, it owns `call`.
     std::function<Handled(Message& call)> on_call;
     std::function<void(GDBusMessage* signal)> on_signal;
     std::function<void()> on_connected;
-    std::function<void(const std::string& why)> on_lost;  // or not there; more than once
+    std::function<void(const std::string& why)> on_lost;  // or not found; possibly repeatedly
   };
   Bus(Log& log, std::string path, Access access, Handlers handlers);
   Bus(const Bus&) = delete;
   Bus& operator=(const Bus&) = delete;
 
-  /// Connects, and stays connected from now on.
+  /// Connects, and reconnects from now on.
   void start();
-  /// The same, and owns the names of the service.
+  /// The same, and also owns the names of the service.
   void serve_names();
-  /// kLater is over.
+  /// Ends kLater.
   void resume();
 
   struct Caller {
@@ -72,25 +72,25 @@ class Bus {
     /// For the log, such as "user alice (1000), process 4711".
     std::string who;
   };
-  /// Null: not known yet.
+  /// Null: not yet known.
   const Caller* caller_of(GDBusMessage* call) const;
 
-  /// Gets the reply's arguments, a tuple; or null and the error's D-Bus name. Is not called if the
-  /// connection is lost before that.
+  /// Gets the reply's arguments, a tuple; or null and the error's D-Bus name. Not called if the
+  /// connection is lost first.
   using Done = std::function<void(GVariant* reply, const std::string& error)>;
-  /// Calls a method of somebody else, whose unique name or own name for itself `to` is: only that
-  /// one can answer. `arguments` is a tuple, perhaps floating, or null.
+  /// Calls a method of another program. `to` is its unique name, or the bus itself: only that one
+  /// can answer. `arguments` is a tuple, possibly floating, or null.
   void call(const std::string& to, const std::string& path, const char* interface,
             const char* method, GVariant* arguments, Done done);
   bool connected() const { return ready_; }
   /// Whether the log says that we are not on the bus.
   bool complained() const { return complained_; }
 
-  /// Dropped when we are not on the bus. `parameters` is a tuple, perhaps floating.
+  /// Dropped if we are not on the bus. `parameters` is a tuple, possibly floating.
   void emit(const std::string& path, const char* interface, const char* member,
             GVariant* parameters);
-  /// Answers a call with a tuple. One that wants no answer, or came over an earlier connection,
-  /// gets none.
+  /// Answers a call with a tuple. Does nothing if the call wants no answer or came over an earlier
+  /// connection.
   void answer(Message call, GVariant* body);
   void refuse(Message call, const char* error, const std::string& text);
 
@@ -141,11 +141,11 @@ class Bus {
   std::vector<std::string> later_;  // callers that wait for resume()
   bool trimming_ = false;
   bool losing_ = false;
-  bool much_ = false;  // so much was written that memory should be given back
+  bool much_ = false;  // enough was written that memory should be returned
 };
 
-/// What a caller may do, from the reply of GetConnectionCredentials: what the kernel said of the
-/// process that connected. Who cannot be named may do nothing.
+/// What a caller may do, from the reply of GetConnectionCredentials: what the kernel recorded when
+/// the process connected. A caller that cannot be identified may do nothing.
 Bus::Caller judge(GVariant* reply, const Access& access);
 
 }  // namespace mandos::bus_agent

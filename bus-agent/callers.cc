@@ -11,10 +11,10 @@
 namespace mandos::bus_agent {
 namespace {
 
-// mandos-monitor asks for every client at once when it starts: 10,000 of them must fit.
+// mandos-monitor requests every client at once when it starts: 10,000 calls must fit.
 constexpr std::size_t kMostOfOne = 24UL * 1024 * 1024;
 constexpr std::size_t kMostOfAll = 96UL * 1024 * 1024;
-// What GLib 2.74 allocates for a message, for a value, and for the place of a value in another.
+// What GLib 2.74 allocates for a message, for a value, and for the slot of a child value.
 constexpr std::size_t kMessageSize = 512;
 constexpr std::size_t kValueSize = 160;
 constexpr std::size_t kPlaceSize = 16;
@@ -25,11 +25,11 @@ std::string sender(GDBusMessage* call) {
   return name == nullptr ? "" : name;
 }
 
-/// What the tree of a parsed value takes, about. An empty text is one byte in the message, and here
-/// a hundred times as much.
+/// The approximate memory of a parsed value as a tree. An empty string takes one byte in the
+/// message, and here a hundred times as much.
 std::size_t size_of(GVariant* value) {
   const char* const type = g_variant_get_type_string(value);
-  // Arrays of these are as they came. (Of booleans they are not: GLib makes them smaller.)
+  // Arrays of these types stay as they came. (Not of booleans: GLib makes those smaller.)
   const bool flat = type[0] == 'a' && std::strchr("ynqiuxtd", type[1]) != nullptr;
   if (flat || !g_variant_is_container(value)) return kValueSize + g_variant_get_size(value);
   std::size_t size = kValueSize;
@@ -65,7 +65,7 @@ bool Shares::let_in(GDBusMessage* call) {
   const auto found = unanswered_.find(caller);
   const std::size_t theirs = found == unanswered_.end() ? 0 : found->second;
   if (theirs + more > kMostOfOne || all_unanswered_ + more > kMostOfAll) return false;
-  // Kept: whoever reads a value may change its form in memory.
+  // Stored, because reading a value may change its form in memory.
   // NOLINTNEXTLINE(performance-no-int-to-ptr): how GLib keeps a number with an object
   g_object_set_data(G_OBJECT(call), kWeight, GSIZE_TO_POINTER(more));
   unanswered_[caller] = theirs + more;

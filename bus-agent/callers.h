@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Method calls that wait, a queue a caller, served in turn: whoever calls without end waits for
-// himself alone.
+// Queues of method calls, one per caller, served in turn: a caller that never stops calling delays
+// only itself.
 #pragma once
 
 #include <gio/gio.h>
@@ -19,16 +19,16 @@ struct Unref {
 };
 using Message = std::unique_ptr<GDBusMessage, Unref>;
 
-/// What a call that was let in takes of its caller's share while it is not answered, in bytes:
-/// about the memory that GLib uses for it.
+/// How much of its caller's share an admitted call takes until it is answered, in bytes: about the
+/// memory that GLib uses for it.
 std::size_t weight(GDBusMessage* call);
 
-/// What callers have without an answer, in bytes: so much, and no more is let in.
+/// Limits of unanswered calls, in bytes; beyond them, no more calls are admitted.
 class Shares {
  public:
-  /// False: the caller, or all together, have too much unanswered.
+  /// False: the caller, or all callers together, have too much unanswered.
   bool let_in(GDBusMessage* call);
-  /// A call that was let in has been answered or dropped.
+  /// A call that was admitted has been answered or dropped.
   void answered(const std::string& caller, std::size_t weight);
   void clear();
 
@@ -40,9 +40,9 @@ class Shares {
 class Callers {
  public:
   void add(Message call);
-  /// The next caller's first call; the caller goes to the end of the line. Not when idle().
+  /// The first call of the next caller, who then goes to the end of the line. Not if idle().
   Message next();
-  /// Undoes next(). With `hold` the caller is not served until released.
+  /// Undoes next(). With `hold`, the caller is not served until it is released.
   void put_back(Message call, bool hold);
   void release(const std::string& caller);
   /// Removes everything of a caller.
@@ -59,7 +59,7 @@ class Callers {
     bool in_line = false;
   };
   std::unordered_map<std::string, Caller> callers_;
-  std::list<std::string> line_;  // who has calls and is not held
+  std::list<std::string> line_;  // callers that have calls and are not held
 };
 
 }  // namespace mandos::bus_agent

@@ -31,12 +31,12 @@ struct Property {
   /// Null: write-only.
   GVariant* (*get)(const Client& client);
   bool (*present)(const Client& change);
-  /// Null: read-only. The value has the right type already.
+  /// Null: read-only. The value already has the right type.
   void (*set)(Request& request, GVariant* value);
-  bool any_value = false;  // whatever is written means the same
+  bool any_value = false;  // the value written does not matter
 };
 
-// One row of the table below for a field of the door's message.
+// A row of the table below, for a field of the door's message.
 #define FIELD(field, make)                                      \
   [](const Client& c) -> GVariant* { return make(c.field()); }, \
       [](const Client& c) { return c.has_##field(); }
@@ -47,7 +47,7 @@ struct Property {
 #define SET_NUMBER(field) SETTER(field, g_variant_get_uint64(value))
 #define SET_TEXT(field) SETTER(field, g_variant_get_string(value, nullptr))
 
-// In the order in which changes that happen at once are told: what was done, then what follows.
+// The order in which simultaneous changes are signaled: first the cause, then the effects.
 constexpr Property kTable[] = {
     {"Name", "s", Emits::kNever, false, [](const Client& c) { return text_variant(c.name()); },
      [](const Client&) { return false; }, nullptr},
@@ -81,7 +81,7 @@ constexpr Property kTable[] = {
        return g_variant_new_int16(static_cast<gint16>(c.last_checker_status()));
      },
      [](const Client& c) { return c.has_last_checker_status(); }, nullptr},
-    // "Checked just now".
+    // Any value means "checked just now".
     {"LastCheckedOK", "s", Emits::kValue, false, FIELD(last_checked_ok, time_variant),
      [](Request& request, GVariant*) { request.set_checked_ok(true); }, true},
     {"Enabled", "b", Emits::kValue, false, BOOLEAN(enabled), SET_BOOLEAN(enabled)},
@@ -153,7 +153,7 @@ Outcome unknown_property(std::string_view interface, std::string_view name) {
   return Refusal{errors::kUnknownProperty, concat("no property ", name)};
 }
 
-/// What is in a value, out of the variants in variants that some languages make.
+/// The content of a value that some languages wrap in several variants.
 Variant unwrapped(GVariant* value) {
   Variant inner(g_variant_ref(value));
   while (g_variant_is_of_type(inner.get(), G_VARIANT_TYPE_VARIANT)) {
@@ -162,12 +162,12 @@ Variant unwrapped(GVariant* value) {
   return inner;
 }
 
-/// A number of whatever type, or a boolean. Callers whose language has one kind of number, or no
-/// boolean, send what they like.
+/// A number of any type, or a boolean. Callers whose language has only one type of number, or no
+/// boolean, may send any of them.
 struct Number {
   bool negative;
-  std::uint64_t magnitude;  // a fraction is cut off
-  bool zero;                // truly
+  std::uint64_t magnitude;  // without the fraction
+  bool zero;                // exactly: 0.5 is not zero
 };
 std::optional<Number> number_of(GVariant* value) {
   const auto whole = [](gint64 n) {
@@ -221,9 +221,9 @@ std::optional<std::string> text_of(GVariant* value) {
   return concat(number->negative ? "-" : "", number->magnitude);
 }
 
-/// `value` as one of the property's type, where the Python server makes one of it too and it is
-/// plain what is meant; null otherwise. (To that one every text but the empty one is true, "false"
-/// as well.)
+/// `value` converted to the property's type, if the Python server converts it, too, and the intent
+/// is clear; null otherwise. (The Python server takes every string except the empty one as true,
+/// even "false".)
 Variant as_written(GVariant* value, const Property& property) {
   const std::string_view type = property.type;
   if (type == "b") {
@@ -239,7 +239,7 @@ Variant as_written(GVariant* value, const Property& property) {
     const auto text = text_of(value);
     return text ? own(g_variant_new_string(text->c_str())) : nullptr;
   }
-  // A secret: take_secret() has made bytes of the integers.
+  // A secret: take_secret() has already turned integers into bytes.
   const char* given = g_variant_get_type_string(value);
   if (given[0] != 'a' || given[1] == '\0' || std::strchr("ynqiuxtb", given[1]) == nullptr) {
     return nullptr;
@@ -269,8 +269,8 @@ Outcome set_property(const Client& client, const Property& property, GVariant* w
   return change;
 }
 
-/// The arguments as texts; also object paths and signatures, as the Python server takes them.
-/// Nothing: there are not so many, or they are something else. `with_value`: a variant follows.
+/// The arguments as strings; also accepts object paths and signatures, like the Python server.
+/// Nothing if the number or a type is wrong. `with_value`: a variant follows.
 std::optional<std::vector<std::string>> texts(GVariant* body, std::size_t count, bool with_value) {
   if (g_variant_n_children(body) != count + (with_value ? 1 : 0)) return std::nullopt;
   std::vector<std::string> found;
@@ -283,7 +283,7 @@ std::optional<std::vector<std::string>> texts(GVariant* body, std::size_t count,
   return found;
 }
 
-/// The interface that the original's clients do not have: what the monitor says of the secret.
+/// The interface that the Python server's clients lack: what the monitor says of the secret.
 Outcome call_secret(const Client& client, const Method& method) {
   constexpr const char* kForms[] = {"OpenPGP", "damaged OpenPGP", "other"};
   const char* const form =
@@ -309,7 +309,7 @@ Outcome call_properties(const Client& client, const Method& method) {
   if (method.member == "GetAll") {
     const auto interface = texts(method.body, 1, false);
     if (!interface) return Refusal{errors::kInvalidArgs, "GetAll takes (s)"};
-    // An interface without properties has none.
+    // An interface without properties returns an empty list.
     if (!interface->front().empty() && !is_client_interface(interface->front())) {
       return Answer{
           own(g_variant_new("(@a{sv})", g_variant_new_array(G_VARIANT_TYPE("{sv}"), nullptr, 0)))};
@@ -406,7 +406,7 @@ Outcome call_client(const Client& client, const Method& method) {
 }
 
 GVariant* readable_properties(const Client& client) {
-  // Made once: the names are as much work as the values, and there are ten thousand clients.
+  // Created once: the names cost as much as the values, and there may be ten thousand clients.
   static const auto names = [] {
     std::array<Variant, std::size(kTable)> made;
     for (std::size_t i = 0; i < made.size(); ++i)

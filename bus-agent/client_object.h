@@ -13,24 +13,24 @@ namespace mandos::bus_agent {
 
 inline constexpr char kSecretInterface[] = "se.recompile.Mandos.Client.Secret";
 
-/// What a call of `method` on the client's object comes to. Nothing is changed here.
+/// The outcome of a call of `method` on the client's object. Changes nothing here.
 Outcome call_client(const Client& client, const Method& method);
 
-/// All that can be read, as "a{sv}", floating.
+/// All readable properties, as "a{sv}", floating.
 GVariant* readable_properties(const Client& client);
 /// The interfaces of a client's object with their properties, as "a{sa{sv}}", floating.
 GVariant* interfaces_and_properties(const Client& client);
-/// The interfaces alone, as "as", floating.
+/// The interfaces only, as "as", floating.
 GVariant* interface_names();
 
-/// Tells that the properties that are present in `change` have changed; `client` is how it is now.
+/// Signals the properties that are present in `change`; `client` is the present state.
 void emit_changed(const Client& client, const Client& change, const Emit& emit);
 void emit_signal(const Client& client, const door::bus_agent::ToBusAgent::Signal& signal,
                  const Emit& emit);
 
-/// Text for the bus, which carries nothing but UTF-8; floating.
+/// A string for the bus, which accepts only UTF-8; floating.
 GVariant* text_variant(const std::string& bytes);
-/// YYYY-MM-DDTHH:MM:SS.ffffff in UTC, or, of 0, nothing; floating.
+/// YYYY-MM-DDTHH:MM:SS.ffffff in UTC; for 0, an empty string; floating.
 GVariant* time_variant(std::int64_t microseconds);
 
 }  // namespace mandos::bus_agent

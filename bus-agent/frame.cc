@@ -15,7 +15,7 @@ constexpr std::uint8_t kSender = 7;
 constexpr std::uint8_t kSignature = 8;
 constexpr std::uint64_t kLongestBusName = 255;
 
-/// Reads values one after the other. After the first that is not there, every value is empty.
+/// Reads one value after another. After the first missing one, every value is empty.
 class Reader {
  public:
   Reader(std::span<const unsigned char> bytes, bool little_endian, std::size_t at)
@@ -50,7 +50,7 @@ class Reader {
 
  private:
   std::string_view characters(std::uint64_t size) {
-    const auto found = take(size + 1);  // a zero follows
+    const auto found = take(size + 1);  // followed by a zero byte
     if (found.empty()) return {};
     return {reinterpret_cast<const char*>(found.data()), found.size() - 1};
   }
@@ -61,7 +61,7 @@ class Reader {
   bool ok_ = true;
 };
 
-/// Of an integer or a boolean, by its type's code; 0: it is neither.
+/// Size of an integer or a boolean, by its type code; 0 for other types.
 std::size_t size_of(char type) {
   switch (type) {
     case 'y':
@@ -130,8 +130,8 @@ std::optional<Fields> read_fields(const Head& head, std::span<const unsigned cha
   return fields;
 }
 
-// A field begins at a multiple of 8 with its code, the length of its type, and its type of one
-// character. The rest of its first 8 bytes tells how long it is.
+// A field starts at a multiple of 8 with its code, the length of its type, and its type of one
+// character. The rest of its first 8 bytes determines its length.
 void SenderSearch::feed(std::span<const unsigned char> piece) {
   constexpr std::size_t kFieldHead = 8;
   while (!piece.empty() && !lost_) {
@@ -148,7 +148,7 @@ void SenderSearch::feed(std::span<const unsigned char> piece) {
           sender_.clear();
           text_ = size;
         }
-      } else if (type == 'g') {  // three bytes of it are there
+      } else if (type == 'g') {  // three bytes of it have been read
         left_ = (std::max<std::uint64_t>(field_[4] + 2U, 4) - 4 + 7) / 8 * 8;
       } else if (type == 'u') {
         left_ = 0;
@@ -175,7 +175,7 @@ bool may_set_secret(const Fields& fields) { return fields.signature == "ssv"; }
 bool take_secret(const Head& head, const Fields& fields, std::span<unsigned char> message,
                  SecretBytes& secret) {
   if (!may_set_secret(fields)) return false;
-  // Alignment counts from the start of the message; that of the body is a multiple of 8.
+  // Alignment is relative to the start of the message; the body starts at a multiple of 8.
   Reader reader(message, head.little_endian, head.body_at);
   reader.text();
   if (reader.text() != "Secret") return false;

@@ -12,18 +12,18 @@ namespace mandos::bus_agent {
 jail::Jail bus_agent_jail() {
   jail::Jail jail;
   jail.limits = {{RLIMIT_FSIZE, 0}, {RLIMIT_NOFILE, 256}};
-  jail.landlock = jail::Landlock{};  // a socket's name needs no right to its file
+  jail.landlock = jail::Landlock{};  // a socket's name can be used without access to its file
   auto& allowed = jail.filter.allowed;
   for (const int number :
-       {// the main loop, its timers and wake-ups
+       {// main loop, its timers and wake-ups
         SCMP_SYS(poll), SCMP_SYS(eventfd2), SCMP_SYS(pipe2), SCMP_SYS(read), SCMP_SYS(write),
         SCMP_SYS(close), SCMP_SYS(fcntl),
         // the door, the log socket and the bus
         SCMP_SYS(connect), SCMP_SYS(getsockopt), SCMP_SYS(sendto), SCMP_SYS(sendmsg),
         SCMP_SYS(recvfrom), SCMP_SYS(recvmsg), SCMP_SYS(writev), SCMP_SYS(readv),
-        // locks of libraries that know of threads; there is but one
+        // locks of libraries that support threads; there is only one thread
         SCMP_SYS(futex), SCMP_SYS(tgkill), SCMP_SYS(sched_yield),
-        // the rest of what a process needs to live and to die
+        // what every process needs to run and to exit
         SCMP_SYS(getrandom), SCMP_SYS(clock_gettime), SCMP_SYS(nanosleep), SCMP_SYS(getpid),
         SCMP_SYS(getuid), SCMP_SYS(getgid), SCMP_SYS(getresuid), SCMP_SYS(getresgid),
         SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigaction),
@@ -32,7 +32,7 @@ jail::Jail bus_agent_jail() {
   }
   allowed.push_back({SCMP_SYS(socket), {jail::is(0, AF_UNIX)}});
   std::ranges::copy(jail::memory_calls(), std::back_inserter(allowed));
-  // Libraries that look for a file find that they may not, and go on.
+  // Libraries that look for a file are denied access and continue.
   for (const int number : {SCMP_SYS(open), SCMP_SYS(stat), SCMP_SYS(access), SCMP_SYS(readlink),
                            SCMP_SYS(uname), SCMP_SYS(ioctl), SCMP_SYS(sysinfo)}) {
     jail.filter.refused.push_back({number});

@@ -5,7 +5,7 @@
 
 namespace mandos::bus_agent {
 
-/// A client of the system bus and nothing else: no file, no network, no other program.
+/// A client of the system bus and nothing else: no files, no network, no other programs.
 jail::Jail bus_agent_jail();
 
 }  // namespace mandos::bus_agent

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The bus-agent: what administrators' tools and Avahi see of the server.
+// The bus-agent: the server as administrators' tools and Avahi see it.
 #include <csignal>
 #include <cstdlib>
 #include <string>
@@ -13,22 +13,22 @@ namespace mandos::bus_agent {
 namespace {
 
 int serve(Child& child) {
-  // We end when the monitor's door is closed, and so after the announcement is taken back, however
-  // the whole is told to end.
+  // We end when the monitor's door is closed, and so after the announcement is withdrawn, no matter
+  // which signal ends the server.
   for (const int signal : {SIGPIPE, SIGINT, SIGHUP, SIGTERM}) std::signal(signal, SIG_IGN);
 
-  // GLib's own way of complaining looks at what standard error is, with calls that the jail answers
-  // by killing us.
+  // GLib's default log handler inspects standard error with system calls for which the jail would
+  // kill us.
   g_log_set_default_handler(
       [](const gchar*, GLogLevelFlags, const gchar* text, gpointer to) {
         static_cast<Log*>(to)->warning("GLib: ", escaped(text == nullptr ? "" : text));
       },
       &child.log);
-  // No modules, no other file systems: a bus client needs none.
+  // No modules and no other file systems, which a bus client does not need.
   g_setenv("GIO_MODULE_DIR", "/nonexistent", TRUE);
   g_setenv("GIO_USE_VFS", "local", TRUE);
   g_unsetenv("GIO_EXTRA_MODULES");
-  // Whatever reads a file, before there are none. No thread is started by any of this.
+  // Everything that reads a file, before the jail denies that. None of this starts a thread.
   Access access = find_access();
   if (!access.missing.empty()) {
     child.log.error("there is no user ", access.missing,
@@ -41,7 +41,7 @@ int serve(Child& child) {
 
   if (!child.enter(bus_agent_jail())) return EXIT_FAILURE;
   int status = 0;
-  // Never destroyed: libraries may wait for answers.
+  // Never destroyed, because libraries may still wait for answers.
   static_cast<void>(
       new Agent(child.log, std::move(child.door), bus, std::move(access), [&](int how) {
         status = how;

@@ -8,7 +8,7 @@
 
 namespace mandos::bus_agent {
 
-/// Runs `function` in the main loop, after `delay_ms` milliseconds. Returns its source, for
+/// Calls `function` in the main loop, after `delay_ms` milliseconds. Returns its source, for
 /// g_source_remove().
 inline guint run_after(unsigned delay_ms, std::function<void()> function) {
   auto* data = new std::function<void()>(std::move(function));

@@ -8,13 +8,13 @@
 namespace mandos::bus_agent {
 namespace {
 
-// For the numbers that grow in a client's life.
+// Spare room for numbers that grow during a client's life.
 constexpr std::size_t kRoom = 64;
 
 std::size_t hash_of(std::string_view path) { return std::hash<std::string_view>()(path); }
 
-/// In place, if there is room: when all clients change, what they are told by lies between one
-/// piece of new memory and the next, and would not be given back.
+/// Reuses the memory if it is large enough: when all clients change, their updates lie between new
+/// blocks, which could then not be returned.
 void pack(const Client& client, std::string& packed) {
   const std::size_t size = client.ByteSizeLong();
   if (size > packed.capacity()) {
@@ -41,7 +41,7 @@ std::optional<Client> Mirror::add(const Client& client) {
 std::optional<Client> Mirror::change(const Client& change) {
   auto client = by_name(change.name());
   if (!client) return std::nullopt;
-  // Its own name and path stay: the tables are by them.
+  // The name and the path do not change, because they are keys of the tables.
   Client fields = change;
   fields.clear_name();
   fields.clear_path();

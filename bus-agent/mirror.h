@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// What the monitor has told of the clients: every read on the bus is answered from it.
+// The clients as reported by the monitor: every read on the bus is answered from here.
 #pragma once
 
 #include <bus_agent.pb.h>
@@ -16,11 +16,11 @@ using door::bus_agent::Client;
 
 class Mirror {
  public:
-  /// The new client, or nothing when its name or its path is taken or empty.
+  /// Returns the new client, or nothing if its name or path is empty or taken.
   std::optional<Client> add(const Client& client);
-  /// The client after the change, or nothing when there is none of that name.
+  /// Returns the client after the change, or nothing if there is no such client.
   std::optional<Client> change(const Client& change);
-  /// The client that was there, or nothing.
+  /// Returns the removed client, or nothing.
   std::optional<Client> remove(const std::string& name);
 
   std::optional<Client> by_name(const std::string& name) const;
@@ -36,9 +36,9 @@ class Mirror {
   }
 
  private:
-  // Serialized, which takes half the memory.
+  // Serialized, which halves the memory.
   std::unordered_map<std::string, std::string> by_name_;
-  // By the hash of its path, the name of each; it lies in the table above.
+  // Hash of each path to the client's name, which is in the table above.
   std::unordered_multimap<std::size_t, std::string_view> by_path_;
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// What a method call on one of our objects comes to.
+// The outcome of a method call on one of our objects.
 #pragma once
 
 #include <gio/gio.h>
@@ -18,7 +18,7 @@ struct UnrefVariant {
   void operator()(GVariant* variant) const { g_variant_unref(variant); }
 };
 using Variant = std::unique_ptr<GVariant, UnrefVariant>;
-/// Owns a variant that nobody owns yet ("floating").
+/// Takes ownership of a variant that nobody owns yet ("floating").
 inline Variant own(GVariant* floating) { return Variant(g_variant_ref_sink(floating)); }
 
 /// The reply's arguments, a tuple.
@@ -30,7 +30,7 @@ struct Refusal {
   const char* error;  // its D-Bus name
   std::string text;
 };
-/// For the monitor, if the caller may. A new secret is not in it, see take_secret().
+/// To be sent to the monitor, if the caller may. A new secret is separate, see take_secret().
 struct Change {
   door::bus_agent::ToMonitor::Request request;
 };
@@ -38,7 +38,7 @@ using Outcome = std::variant<Answer, Refusal, Change>;
 
 inline Answer nothing() { return {own(g_variant_new("()"))}; }
 
-/// A method call without what it is addressed to. `interface` may be empty: whichever has it.
+/// A method call without its destination. `interface` may be empty: any that has the method.
 struct Method {
   std::string_view interface;
   std::string_view member;
@@ -56,7 +56,7 @@ inline constexpr char kIntrospectable[] = "org.freedesktop.DBus.Introspectable";
 inline constexpr char kProperties[] = "org.freedesktop.DBus.Properties";
 inline constexpr char kPeer[] = "org.freedesktop.DBus.Peer";
 inline constexpr char kObjectManager[] = "org.freedesktop.DBus.ObjectManager";
-/// The interface's name now, and as it was of old; a client's has ".Client" behind it.
+/// The interface's present name and its old one; those of clients add ".Client".
 inline constexpr const char* kServerInterfaces[] = {"se.recompile.Mandos", "se.bsnet.fukt.Mandos"};
 inline constexpr const char* kClientInterfaces[] = {"se.recompile.Mandos.Client",
                                                     "se.bsnet.fukt.Mandos.Client"};

@@ -9,8 +9,8 @@ namespace {
 using door::bus_agent::Client;
 using Signal = door::bus_agent::ToBusAgent::Signal;
 
-/// Whether nothing else has changed than what a proof, a wait for approval, its end, a hang-up or a
-/// secret that arrived changes.
+/// Whether the change contains only properties that a peer can change: by a proof, by waiting for
+/// approval, by the end of that, by a hang-up, or by receiving its secret.
 bool by_peer(const Client& change) {
   Client rest = change;
   rest.clear_name();
@@ -34,7 +34,7 @@ bool Pace::admits(const Signal& signal, Instant now) {
 
 bool Pace::admits(const Client& change, Instant now) {
   if (!by_peer(change)) return true;
-  // One that waits takes along what follows, or an older value could come last.
+  // If a change is delayed, later ones join it; otherwise an older value could come last.
   const auto late = late_.find(change.name());
   if (late == late_.end() && bounds_[change.name()].changes.take(now)) return true;
   late_[change.name()].MergeFrom(change);

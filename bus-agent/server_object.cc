@@ -10,7 +10,7 @@ namespace mandos::bus_agent {
 namespace {
 
 constexpr char kClientsPath[] = "/clients";
-// The bus daemon takes no longer message by default. Larger answers are not even made.
+// By default, the bus daemon accepts no longer message. Larger answers are not even created.
 constexpr gsize kMostAnswer = 32UL * 1024 * 1024;
 
 std::string introspection() {
@@ -97,7 +97,7 @@ Outcome call_server(const Known& known, const Method& method) {
       });
     }
     if (!method.is(interface, "RemoveClient")) continue;
-    // A text as well, as the Python server takes it.
+    // Also accepts a string, like the Python server.
     if (!method.has("(o)") && !method.has("(s)")) {
       return Refusal{errors::kInvalidArgs, "RemoveClient takes (o)"};
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The object / : the server itself, and the manager of the clients' objects; and /clients between.
+// The object "/": the server itself, and the object manager of the clients; and "/clients".
 #pragma once
 
 #include <string_view>
@@ -10,13 +10,13 @@
 
 namespace mandos::bus_agent {
 
-/// All that reads are answered from.
+/// The data from which all reads are answered.
 struct Known {
   const Mirror& clients;
   const Statistics& statistics;
-  std::string_view service;  // that is announced; empty: none
+  std::string_view service;  // the name that is announced; empty: none
 };
-/// What a call of `method` on the object at `path` comes to, a client's object too.
+/// The outcome of a call of `method` on the object at `path`, including those of clients.
 Outcome call(const Known& known, std::string_view path, const Method& method);
 
 void emit_added(const Client& client, const Emit& emit);

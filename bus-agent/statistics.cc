@@ -9,7 +9,7 @@ namespace {
 
 using Signal = door::bus_agent::ToBusAgent::Signal;
 
-// In the order of Restarts.
+// In the order of the message Restarts.
 constexpr const char* kProcesses[] = {"monitor", "networker", "checker-runner", "bus-agent"};
 
 struct Property {
@@ -88,7 +88,7 @@ Outcome call_properties(const Statistics& statistics, const Mirror& clients,
   const bool ours = *interface == '\0' || std::string_view(interface) == kStatisticsInterface;
   const Variant all = own(statistics.properties(clients, service));
   if (method.member == "GetAll") {
-    // An interface without properties has none.
+    // An interface without properties returns an empty list.
     if (ours) return Answer{own(g_variant_new("(@a{sv})", all.get()))};
     return Answer{
         own(g_variant_new("(@a{sv})", g_variant_new_array(G_VARIANT_TYPE("{sv}"), nullptr, 0)))};

@@ -22,20 +22,20 @@
 namespace mandos::bus_agent {
 namespace {
 
-// GLib takes up to a hundred times the memory for the parsed message. No setting but a secret, and
-// no answer that we ask for (of a user in 65,536 groups), is longer.
+// GLib uses up to a hundred times as much memory for a parsed message. Only a setting of a secret
+// is longer; no answer that we request is (not even for a user in 65,536 groups).
 constexpr std::uint64_t kMostUsual = 256UL * 1024 + 65536;
-// A secret of 1 MiB, each byte of it written as an integer of four, and what is around it.
+// A secret of 1 MiB, with each byte written as an integer of four bytes, plus overhead.
 constexpr std::uint64_t kMostMessage = 4UL * 1024 * 1024 + 65536;
-// What the bus daemon takes by default. It closes the connection of a sender of more.
+// The bus daemon's default limit. It closes the connection of a sender of more.
 constexpr std::size_t kMostSent = 32UL * 1024 * 1024;
-// Bytes that may wait for a bus that does not read; beyond, no refusal is made.
+// Bytes that may be queued for a bus that does not read; beyond this, refusals are dropped.
 constexpr std::size_t kMostUnread = 1024UL * 1024;
 constexpr std::size_t kUsualBuffer = 16384;
 constexpr std::size_t kChunk = 65536;
 constexpr std::size_t kLongestLine = 512;
-// Messages read before others have their turn. Many: what one sender pours out stands before what
-// others sent, and refusing it costs less than answering it.
+// Messages read per round. Many, because the flood of one sender is ahead of the messages of
+// others, and refusing a message costs less than answering it.
 constexpr int kMessagesPerRound = 2000;
 constexpr char kSecret[] = "mandos-secret";
 constexpr char kTooLong[] = "the message is too long";
@@ -83,7 +83,7 @@ Wire::Wire(UniqueFd fd, Handlers handlers)
         return G_SOURCE_CONTINUE;
       },
       this);
-  // The user, whom the daemon knows from the kernel, in digits, each of them as two.
+  // The user ID, which the daemon knows from the kernel, as hexadecimal codes of decimal digits.
   std::string user;
   for (const char digit : std::to_string(geteuid())) {
     user += '3';
@@ -115,8 +115,8 @@ void Wire::readable() {
   }
 }
 
-// D-Bus specification, "Authentication Protocol". The daemon sends nothing after its answer before
-// it is told to begin.
+// D-Bus specification, "Authentication Protocol". After its answer, the daemon sends nothing until
+// it gets BEGIN.
 void Wire::authenticate() {
   std::array<char, kLongestLine> part{};
   const ssize_t size = recv(fd_.get(), part.data(), part.size(), MSG_DONTWAIT);
@@ -156,7 +156,7 @@ bool Wire::read_some() {
 
 void Wire::begin_message() {
   head_ = read_head(buffer_);
-  // The daemon hands on nothing else: this is no bus.
+  // The daemon delivers only valid messages, so this is not a bus.
   if (!head_) return close("it does not speak D-Bus");
   if (head_->body_at <= kMostUsual) {
     return expect(head_->size <= kMostUsual ? head_->size : head_->body_at);
@@ -167,7 +167,7 @@ void Wire::begin_message() {
 
 void Wire::expect(std::size_t size) {
   wanted_ = size;
-  // Only the message's header may be moved: no secret is left behind where it was.
+  // Only the header of the message may be moved, so that no copy of a secret is left behind.
   if (size > buffer_.size()) buffer_.resize(size);
 }
 
@@ -213,7 +213,7 @@ void Wire::whole_message(const Fields& fields) {
   Message parsed(g_dbus_message_new_from_blob(message.data(), message.size(),
                                               G_DBUS_CAPABILITY_FLAGS_NONE, &failed));
   const ErrorPtr error(failed);
-  // What the daemon lets through and GLib does not read is no reason to leave the bus.
+  // A message that the daemon accepts and GLib cannot parse is no reason to leave the bus.
   if (parsed == nullptr) return refuse(fields.sender, errors::kInvalidArgs, error->message);
   if (sets) {
     g_object_set_data_full(G_OBJECT(parsed.get()), kSecret, secret.release(),
@@ -234,7 +234,7 @@ void Wire::refuse(std::string_view sender, const char* error, const char* text) 
   g_dbus_message_set_reply_serial(reply.get(), head_->serial);
   g_dbus_message_set_destination(reply.get(), to.c_str());
   g_dbus_message_set_error_name(reply.get(), error);
-  // GLib may quote a piece of the message.
+  // GLib may quote part of the message.
   g_dbus_message_set_body(reply.get(), g_variant_new("(@s)", text_variant(text)));
   send(reply.get());
 }
@@ -245,7 +245,7 @@ std::uint32_t Wire::send(GDBusMessage* message) {
   gsize size = 0;
   guchar* blob = g_dbus_message_to_blob(message, &size, G_DBUS_CAPABILITY_FLAGS_NONE, nullptr);
   const bool fits = size <= kMostSent;
-  // Null: a message that cannot be, for example with text of a path that is none. It is left out.
+  // Null: an invalid message, for example with an invalid object path. It is dropped.
   if (blob != nullptr && fits) append({reinterpret_cast<const char*>(blob), size});
   g_free(blob);
   return fits ? serial_ : 0;
@@ -256,7 +256,7 @@ void Wire::append(std::string_view bytes) {
   if (out_.empty() || out_.back().size() + bytes.size() > kChunk) out_.emplace_back();
   out_.back() += bytes;
   queued_ += bytes.size();
-  // What is sent together is written together.
+  // Messages that are sent together are written together.
   if (writing_ == 0 && flushing_ == 0) {
     flushing_ = run_after(0, [this] {
       flushing_ = 0;

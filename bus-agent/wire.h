@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // A connection to a message bus. Nothing here waits: connecting, authenticating, reading and
-// writing all go on in the main loop, so a bus daemon that hangs keeps nobody. GLib makes and reads
-// the messages; their bytes are in buffers of ours, which are overwritten after use.
+// writing all happen in the main loop, so a hanging bus daemon blocks nobody. GLib creates and
+// parses the messages; their bytes are in our own buffers, which are wiped after use.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,7 @@
 
 namespace mandos::bus_agent {
 
-/// The new secret that came with a call, or null. It is the message's.
+/// The new secret that came with a call, or null. The message owns it.
 SecretBytes* secret_of(GDBusMessage* call);
 
 class Wire {
@@ -30,10 +30,10 @@ class Wire {
     std::function<void()> on_ready;  // authenticated: messages may be sent
     std::function<void(Message message)> on_message;
     std::function<void()> on_drained;  // everything is written
-    /// The connection is of no use any more, and calls nobody again. Not the moment to destroy it.
+    /// The connection is dead, and makes no more calls. Do not destroy it in this handler.
     std::function<void(const std::string& why)> on_closed;
   };
-  /// Begins to connect to the socket at `path`.
+  /// Starts to connect to the socket at `path`.
   static Result<std::unique_ptr<Wire>> connect(const std::string& path, Handlers handlers);
   ~Wire();
   Wire(const Wire&) = delete;
@@ -41,10 +41,10 @@ class Wire {
 
   /// No handler is called any more.
   void abandon();
-  /// Writes `message` soon; returns the serial number that it was given. 0: it is longer than the
-  /// bus lets pass.
+  /// Queues `message` and returns its serial number. 0: it is longer than the bus
+  /// allows.
   std::uint32_t send(GDBusMessage* message);
-  /// Bytes that are not written yet.
+  /// Bytes that are not yet written.
   std::size_t queued() const { return queued_; }
 
  private:
@@ -54,13 +54,13 @@ class Wire {
   void close(const std::string& why);
   void readable();
   void authenticate();
-  /// One message or less. False: the socket has nothing more to read.
+  /// Reads one message or less. False: the socket has nothing more to read.
   bool read_some();
   // What to do with `wanted_` bytes in the buffer.
   void begin_message();
   void continue_message();
   void skipped();
-  /// Forgets what is in the buffer and skips `size` more bytes of the message.
+  /// Discards the buffer and skips `size` more bytes of the message.
   void skip(std::uint64_t size);
   void expect(std::size_t size);
   void whole_message(const Fields& fields);
@@ -72,12 +72,12 @@ class Wire {
   Handlers handlers_;
   State state_ = State::kAuthenticating;
   std::string line_;                    // of the authentication
-  std::vector<unsigned char> buffer_;   // begins with a message, unless that is skipped
+  std::vector<unsigned char> buffer_;   // starts with a message, unless that is skipped
   std::size_t have_ = 0;                // bytes in it
-  std::size_t wanted_ = kHeadSize;      // bytes to read before anything else is done
-  std::optional<Head> head_;            // of the message at hand
-  std::optional<SenderSearch> search_;  // in a header that is too long to keep
-  std::uint64_t skip_ = 0;              // bytes that nobody wants
+  std::size_t wanted_ = kHeadSize;      // bytes to read before the next step
+  std::optional<Head> head_;            // of the present message
+  std::optional<SenderSearch> search_;  // in a header that is too long to buffer
+  std::uint64_t skip_ = 0;              // bytes to discard
   std::deque<std::string> out_;
   std::size_t written_ = 0;  // of the first of them
   std::size_t queued_ = 0;

@@ -14,7 +14,7 @@ namespace {
 
 std::string spelled(const Option& option) { return concat("--", option.name); }
 
-/// Whether a word such as "-5" or "-.5" is a number, and so not an option.
+/// Whether a word such as "-5" or "-.5" is a number, and therefore not an option.
 bool is_number(std::string_view word) {
   constexpr std::string_view kDigits = "0123456789";
   word.remove_prefix(1);
@@ -83,7 +83,7 @@ class Parser {
     return Ok{};
   }
 
-  /// Gives the option its operand: the rest of the same word, or the next word.
+  /// Sets the option's operand: the rest of the same word, or the next word.
   Status give_operand(const Option& option, std::optional<std::string_view> inside) {
     if (inside) return give(option, *inside);
     if (at_ == words_.size() || is_option(words_[at_])) {

@@ -18,7 +18,7 @@ constexpr char kProperties[] = "org.freedesktop.DBus.Properties";
 constexpr char kManager[] = "org.freedesktop.DBus.ObjectManager";
 constexpr std::uint64_t kPatienceMicroseconds = 60'000'000;
 
-/// What sd_bus_call() fills in; freed at its end.
+/// Filled in by sd_bus_call() and freed on destruction.
 class BusError {
  public:
   BusError() = default;
@@ -35,7 +35,7 @@ constexpr char kMalformed[] = "the server answers nonsense: a malformed message"
 
 Error malformed() { return Error{kMalformed}; }
 
-/// Why a call failed: the error that came in reply, and its number.
+/// Why a call failed: the error in the reply, and its number.
 std::pair<Trouble, std::string> reason(const sd_bus_error* error, int code) {
   const auto is = [&](const char* name) { return sd_bus_error_has_name(error, name) != 0; };
   const std::string text = error != nullptr && error->message != nullptr
@@ -68,7 +68,7 @@ bool enter(sd_bus_message* message, char type, const char* contents) {
 
 bool leave(sd_bus_message* message) { return sd_bus_message_exit_container(message) >= 0; }
 
-/// A basic type of the message as a Value; `As` is what sd-bus stores it in.
+/// A basic type as a Value; `As` is the type in which sd-bus stores it.
 template <class As, class Converted>
 std::optional<Value> read_as(sd_bus_message* message, char type) {
   As raw{};
@@ -93,7 +93,7 @@ std::optional<Value> read_basic(sd_bus_message* message, char type) {
   }
 }
 
-/// Whether `value` is what the property's kind asks for.
+/// Whether `value` has the type that the property's kind requires.
 bool is_of(const Value& value, Kind kind) {
   switch (kind) {
     case Kind::kText:
@@ -108,7 +108,7 @@ bool is_of(const Value& value, Kind kind) {
   return false;
 }
 
-/// Why `client` cannot be shown; empty: it can.
+/// Why `client` cannot be shown; empty if it can.
 std::string problem_of(const Client& client) {
   for (const auto& property : all_properties()) {
     const auto found = client.properties.find(property.name);
@@ -257,7 +257,7 @@ Status Bus::change(Message call, const std::string& shown) {
   };
   const auto slot = send_later(std::move(call), shown, on_reply);
   if (!slot) return Error{slot.error()};
-  sd_bus_slot_set_floating(slot->get(), 1);  // the bus ends it
+  sd_bus_slot_set_floating(slot->get(), 1);  // freed together with the bus
   return Ok{};
 }
 

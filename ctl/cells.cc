@@ -11,7 +11,7 @@
 namespace mandos::ctl {
 namespace {
 
-/// Takes one character off the front; nothing for a byte that is not part of valid UTF-8.
+/// Removes the first character; returns nothing for a byte that is not part of valid UTF-8.
 std::optional<std::uint32_t> take(std::string_view& text) {
   const auto first = static_cast<unsigned char>(text[0]);
   std::size_t more = 0;
@@ -30,7 +30,7 @@ std::optional<std::uint32_t> take(std::string_view& text) {
     code = first & 0x1fU;
     least = 0x80;
   } else if (first >= 0x80) {
-    more = text.size();  // a continuation without a beginning
+    more = text.size();  // a continuation byte without a first byte
   }
   bool valid = more < text.size();
   for (std::size_t i = 1; valid && i <= more; ++i) {

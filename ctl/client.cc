@@ -37,8 +37,8 @@ constexpr Property kProperties[] = {
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
-/// How many letters were left out, added, exchanged with their neighbor or typed wrongly, without
-/// regard to case (the optimal string alignment distance).
+/// How many letters were omitted, added, swapped with their neighbor or mistyped, ignoring case
+/// (the optimal string alignment distance).
 std::size_t distance(std::string_view one, std::string_view other) {
   const auto same = [&](std::size_t i, std::size_t j) { return lower(one[i]) == lower(other[j]); };
   std::vector<std::size_t> before;
@@ -89,7 +89,7 @@ std::vector<std::string> near_matches(std::string_view name, const std::vector<C
   for (const auto& client : clients) {
     const std::string& other = client.name();
     if (other.size() > kMostLetters) continue;
-    // A part of a name, such as a host without its domain, is as near as one typing error.
+    // Part of a name, such as a host without its domain, counts as one typing error.
     const std::size_t apart = other.find(name) != std::string::npos ? 1 : distance(name, other);
     if (apart <= std::max<std::size_t>(1, name.size() / 3)) found.emplace_back(apart, other);
   }

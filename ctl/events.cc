@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// mandos-ctl events and wait: report what happens on the server.
+// mandos-ctl events and wait: report events on the server.
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
@@ -94,7 +94,7 @@ std::string in_quotes(std::string_view text) {
   return out + '"';
 }
 
-/// "2026-11-27T08:51:11.123Z waiting client=web delay=60000"; a text with blanks in it is quoted.
+/// "2026-11-27T08:51:11.123Z waiting client=web delay=60000"; text with blanks is quoted.
 std::string line_of(const Event& event, const std::string& time, bool json) {
   std::vector<std::pair<std::string, Value>> members = {{"time", time}, {"event", event.what}};
   if (!event.client.empty()) members.emplace_back("client", event.client);
@@ -109,8 +109,8 @@ std::string line_of(const Event& event, const std::string& time, bool json) {
   return line + "\n";
 }
 
-/// Runs a program for each event, a few at a time. No shell is involved: what comes from the
-/// network reaches the program in environment variables only.
+/// Runs a program for each event, a few at a time. No shell is involved: text from the network
+/// reaches the program only in environment variables.
 class Runner {
  public:
   Runner(EventLoop& loop, std::string program, Milliseconds longest)
@@ -137,14 +137,14 @@ class Runner {
     start();
   }
 
-  /// Gives the signal that ends this program to all that it runs.
+  /// Passes on the signal that ends this program to all running programs.
   void pass_on(int number) const {
     for (const auto& [pid, limit] : running_) kill(-pid, number);
   }
 
-  /// Some child has ended.
+  /// A child has ended.
   void reap() {
-    // Not just any child: the connection to another server is one as well, and sd-bus's.
+    // Reap only ours: the connection to another server is a child, too, but sd-bus's.
     std::erase_if(running_, [this](const auto& each) {
       const auto& [pid, limit] = each;
       int status = 0;
@@ -173,7 +173,7 @@ class Runner {
       if (const int error = spawn(pid, variables); error != 0) {
         complain(kFailure, errno_error(error, "cannot run ", printable(program_)).text);
       } else {
-        // Else a few that hang would keep all others from running, for good.
+        // Otherwise a few that hang would keep all others from running, permanently.
         running_.emplace(pid, loop_.after(longest_, [this, pid] {
           complain(kFailure, concat(printable(program_), " ran for ",
                                     duration_text(static_cast<std::uint64_t>(longest_.count())),
@@ -195,14 +195,14 @@ class Runner {
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    // The events have standard output to themselves.
+    // Standard output is for the events only.
     posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
     posix_spawnattr_t attributes;
     posix_spawnattr_init(&attributes);
     sigset_t none;
     sigemptyset(&none);
     posix_spawnattr_setsigmask(&attributes, &none);
-    // A group of its own, which is killed as a whole.
+    // A separate process group, which is killed as a whole.
     posix_spawnattr_setpgroup(&attributes, 0);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
     const int error =
@@ -227,7 +227,7 @@ const Client* by_name(const std::vector<Client>& clients, const std::string& nam
 
 std::string now_text() { return time_text(wall_now()) + "Z"; }
 
-/// Whether `client` is in the state that the event leads to.
+/// Whether `client` is already in the state that the event leads to.
 bool is_already(const Client& client, std::string_view event) {
   if (event == "waiting") return client.flag("ApprovalPending");
   if (event == "enabled") return client.flag("Enabled");
@@ -257,8 +257,8 @@ int events(Words words) {
   const bool json = arguments->has("json");
   Watch watch(loop, arguments->has("debug"), [&](const Event& event) {
     const auto& names = arguments->operands;
-    // Report a lost server even to those who watch a single client: nothing is known of it
-    // meanwhile.
+    // Report a lost server even if a single client is watched, because nothing is known about it in
+    // the meantime.
     const bool of_server = event.what.starts_with("server-");
     if (!names.empty() && !of_server && std::ranges::find(names, event.client) == names.end())
       return;
@@ -316,7 +316,7 @@ int wait(Words words) {
                                  is_known ? "" : "; the server has not answered"));
       loop.stop(kTimedOut);
     };
-    // Whoever does not want to wait at all wants to know how it is.
+    // With a timeout of 0, the caller wants to know the present state.
     if (timeout->count() > 0) loop.after(*timeout, give_up);
   }
   bool over = false;

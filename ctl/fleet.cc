@@ -48,7 +48,7 @@ struct Child {
 
 Status open_pipe(Pipe& made) {
   std::array<int, 2> ends{};
-  // Only the reader must not block; the writer gets all of it into the pipe.
+  // Only the reader must not block; the writer must get everything into the pipe.
   if (pipe2(ends.data(), O_CLOEXEC) != 0) return errno_error(errno, "cannot make a pipe");
   made.reader.reset(ends[0]);
   made.writer.reset(ends[1]);
@@ -56,7 +56,7 @@ Status open_pipe(Pipe& made) {
   return Ok{};
 }
 
-/// What the child does, to its end.
+/// The child's work, until it exits.
 [[noreturn]] void be_child(const Child& child, const Server& server, Milliseconds limit, bool debug,
                            pid_t parent, const std::function<int()>& work) {
   setpgid(0, 0);
@@ -74,7 +74,7 @@ Status open_pipe(Pipe& made) {
     status = work();
   }
   std::fflush(stdout);
-  // The destructors and buffers of the parent are not this process's to run and flush.
+  // The child must not run the parent's destructors or flush its buffers.
   _exit(status);
 }
 
@@ -83,7 +83,7 @@ class Running {
   Running(const Servers& servers, bool debug) : servers_(servers), debug_(debug) {}
 
   std::vector<Answer> run(const std::function<int()>& work) {
-    // Before there is a loop, whose signal mask the children would inherit.
+    // Before the loop exists, because children would inherit its signal mask.
     for (const auto& server : servers_.list) start(server, work);
     EventLoop& loop = loop_.emplace();
     for (auto& child : children_) follow(child);
@@ -99,7 +99,7 @@ class Running {
                      duration_text(static_cast<std::uint64_t>(servers_.limit.count())),
                      "; what was asked may still have been done"));
     });
-    // A child that ended before the loop listened has sent its signal in vain.
+    // If a child ended before the loop listened, its signal was lost.
     loop.after(Milliseconds(0), [this] { reap(); });
     loop.run();
     return answers();
@@ -116,7 +116,7 @@ class Running {
       if (child.pid == 0) be_child(child, server, servers_.limit, debug_, parent, work);
       if (child.pid < 0) ready = errno_error(errno, "cannot make a process");
     }
-    // Whichever of the two is first: from now on the group can be killed.
+    // Both processes do this, so that the group can be killed whichever runs first.
     if (child.pid > 0) setpgid(child.pid, child.pid);
     child.output.writer.reset();
     child.errors.writer.reset();
@@ -132,8 +132,8 @@ class Running {
     }
   }
 
-  /// Reads once, so that a server that sends without end keeps no other from being served, nor the
-  /// time from running out. False: nothing more can be read before epoll says so.
+  /// Reads once, so that a server that sends endlessly blocks neither the others nor the timeout.
+  /// False: nothing more can be read until epoll reports it.
   bool read_from(Child& child, Pipe& pipe) {
     std::array<char, 65536> part{};
     const ssize_t got = read(pipe.reader.get(), part.data(), part.size());
@@ -167,7 +167,7 @@ class Running {
         if (!child.status && child.given_up.empty()) {
           child.given_up = concat("the process for it was ended by signal ", WTERMSIG(raw));
         }
-        // Not until the end of the pipes: an ssh that stays to share its connection holds them.
+        // Do not wait for the pipes' end: an ssh that stays to share its connection holds them.
         for (Pipe* pipe : {&child.output, &child.errors}) {
           while (pipe->reader && read_from(child, *pipe)) {
           }
@@ -203,10 +203,10 @@ class Running {
   const Servers& servers_;
   bool debug_;
   std::optional<EventLoop> loop_;
-  std::deque<Child> children_;  // they do not move
+  std::deque<Child> children_;  // elements do not move
 };
 
-/// What is compared: the key, whether the client is enabled, and the settings.
+/// The data that is compared: the key, whether the client is enabled, and the settings.
 bool is_compared(const Property& property) {
   return property.setting || property.name == "Enabled" || property.name == "KeyID" ||
          property.name == "Fingerprint";
@@ -214,7 +214,7 @@ bool is_compared(const Property& property) {
 
 using Found = std::pair<std::string_view, const Client*>;  // a server and its client
 
-/// The clients of all servers by name; sorted, since each server has an order of its own.
+/// The clients of all servers by name; sorted, because each server has its own order.
 std::map<std::string_view, std::vector<Found>> by_name(const std::vector<Listing>& listings) {
   std::map<std::string_view, std::vector<Found>> groups;
   for (const auto& listing : listings) {

@@ -63,7 +63,7 @@ bool last_check_failed(const Client& client) {
   return last != 0 && last != kNeverChecked;
 }
 
-/// How long until the client expires, in milliseconds; none if it never does, or cannot any more.
+/// How long until the client expires, in milliseconds; none if it does not.
 std::optional<std::int64_t> time_left(const Client& client) {
   const auto expiry = parse_time(client.text("Expires"));
   if (!client.flag("Enabled") || !expiry) return std::nullopt;
@@ -84,7 +84,7 @@ struct Problem {
   std::string text;
 };
 
-/// What is wrong with a client, the worst alone.
+/// The most severe problem of a client.
 std::optional<Problem> problem_of(const Client& client) {
   const std::string name = printable(client.name());
   if (!client.flag("Enabled")) return Problem{kWarning, concat(name, " is disabled")};
@@ -100,7 +100,7 @@ std::optional<Problem> problem_of(const Client& client) {
   return std::nullopt;
 }
 
-/// The lines of `status` and its level.
+/// The output of `status` and its level.
 std::pair<int, std::string> judged(const std::vector<Client>& clients) {
   std::vector<Problem> problems;
   for (const auto& client : clients) {
@@ -154,8 +154,8 @@ int level_of(const Answer& answer) {
   return status >= kOk && status < kUnknown ? status : kUnknown;
 }
 
-/// What several servers have answered to `status`, as one answer. Its level is the gravest: an
-/// unknown server is graver than a warning, and less grave than a critical one.
+/// The answers of several servers to `status`, as one. Its level is the most severe one: unknown is
+/// more severe than a warning, and less than critical.
 int status_of_all(const std::vector<Answer>& answers) {
   constexpr int kGravity[] = {0, 1, 3, 2};  // by level
   if (answers.size() == 1) {
@@ -191,7 +191,7 @@ int status_of_all(const std::vector<Answer>& answers) {
   return write_out(concat("MANDOS ", kLevels[level], " - ", first, "\n", rest)) ? level : kUnknown;
 }
 
-/// What `verify` found, line by line.
+/// The results of `verify`, line by line.
 class Findings {
  public:
   void good(std::string_view text) { text_ += concat("ok       ", text, "\n"); }
@@ -239,7 +239,7 @@ void verify_approval(const Client& client, Findings& found) {
 }
 
 void verify_key(const Client& client, Findings& found) {
-  // What clients of version 1.8.0 reported for lack of a key: the SHA-256 of nothing.
+  // Clients of version 1.8.0 without a key reported this: the SHA-256 of nothing.
   constexpr std::string_view kNoKey =
       "E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855";
   const std::string& key = client.text("KeyID");
@@ -309,7 +309,7 @@ int status(Words words) {
   const auto servers = chosen_servers(*arguments);
   if (!servers) return wrong_usage("status", servers.error(), kUnknown);
   if (!servers->list.empty()) {
-    // The process for a server finds that server on its bus, and no other server named.
+    // In a server's process, its bus is the system bus, and no server is named.
     const bool debug = arguments->has("debug");
     const std::string_view words_there[] = {"--debug"};
     return status_of_all(on_each(

@@ -34,7 +34,7 @@ std::string dump_json(const std::vector<Client>& clients) {
       std::visit([&](const auto& value) { one[std::string(property.name)] = value; },
                  client.value(property.name));
     }
-    members.emplace_back(client.name(), std::move(one));  // all[] would search all names
+    members.emplace_back(client.name(), std::move(one));  // all[] would search every name
   }
   return all.dump(4, ' ', true) + "\n";
 }
@@ -58,7 +58,7 @@ Result<std::vector<Client>> read_dump(std::string_view text) {
         return Error{
             concat("client \"", printable(name), "\": ", property.name, " has the wrong type")};
       }
-      // The bus carries none, and would cut the text off there.
+      // The bus cannot carry one, and would truncate the text there.
       if (const auto* given = std::get_if<std::string>(&*value);
           given != nullptr && given->find('\0') != std::string::npos) {
         return Error{
@@ -66,7 +66,7 @@ Result<std::vector<Client>> read_dump(std::string_view text) {
       }
       client.properties.emplace(property.name, std::move(*value));
     }
-    // Settings alone, or JSON of something else, must not pass for what keeps clients disabled.
+    // Settings alone, or other JSON, must not be mistaken for what keeps clients disabled.
     if (!client.properties.contains("Enabled")) {
       return Error{concat("client \"", printable(name),
                           "\": found no Enabled, expected what --dump-json writes")};

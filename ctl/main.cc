@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // mandos-ctl(8). If the first argument is the name of a command, that command runs. All other
-// arguments are the original's. Servers may be named before the command as well.
+// arguments are the original's. Options for servers may also precede the command.
 #include <algorithm>
 #include <cstddef>
 #include <iterator>
@@ -29,7 +29,7 @@ const Command* find_command(std::string_view word) {
   return found == std::end(kCommands) ? nullptr : found;
 }
 
-/// How many words at the beginning are about servers.
+/// The number of words at the beginning that are options for servers.
 std::size_t leading(const std::vector<std::string_view>& words) {
   std::size_t i = 0;
   while (i < words.size()) {

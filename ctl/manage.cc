@@ -120,7 +120,7 @@ constexpr Operand kDurations[] = {{"timeout", "Timeout"},
                                   {"approval-delay", "ApprovalDelay"},
                                   {"approval-duration", "ApprovalDuration"}};
 
-/// The bytes of a new secret, wiped at their end.
+/// The bytes of a new secret, wiped on destruction.
 class Secret {
  public:
   explicit Secret(std::vector<unsigned char> bytes) : bytes_(std::move(bytes)) {}
@@ -129,7 +129,7 @@ class Secret {
   Secret(const Secret&) = delete;
   Secret& operator=(const Secret&) = delete;
   ~Secret() {
-    // What was moved away has no memory, and explicit_bzero() takes no null pointer.
+    // A moved-from object has no memory, and explicit_bzero() must not get a null pointer.
     if (!bytes_.empty()) explicit_bzero(bytes_.data(), bytes_.size());
   }
   std::span<const unsigned char> bytes() const { return bytes_; }
@@ -138,7 +138,7 @@ class Secret {
   std::vector<unsigned char> bytes_;
 };
 
-/// One change or question, applied to each selected client.
+/// One change or query, applied to each selected client.
 struct Step {
   enum What { kSet, kSecret, kDeny, kApprove, kRemove, kIsEnabled };
   What what;
@@ -148,8 +148,8 @@ struct Step {
 };
 
 Result<Secret> read_secret(const std::string& name) {
-  // The server takes at most 1 MiB; one byte more lets it say so. Never reallocated, which would
-  // leave copies.
+  // The server accepts at most 1 MiB; with one byte more, it reports that itself. The buffer is
+  // never reallocated, which would leave copies.
   std::vector<unsigned char> bytes((std::size_t{1} << 20) + 1);
   UniqueFd opened;
   if (name != "-") {
@@ -169,7 +169,7 @@ Result<Secret> read_secret(const std::string& name) {
   return Secret(std::move(bytes));
 }
 
-/// The step that an option asks for; none for an option that selects clients or a format.
+/// The step for an option; none for an option that selects clients or a format.
 Result<std::optional<Step>> step_of(const Arguments::Given& given) {
   const std::string_view name = given.option->name;
   for (const auto& each : kSwitches) {
@@ -193,7 +193,7 @@ Result<std::optional<Step>> step_of(const Arguments::Given& given) {
     if (!secret) return Error{secret.error()};
     return std::optional(Step{Step::kSecret, "Secret", false, std::move(*secret)});
   }
-  // Writing any text means "checked just now".
+  // Any text that is written means "checked just now".
   if (name == "bump-timeout") {
     return std::optional(Step{Step::kSet, "LastCheckedOK", std::string()});
   }
@@ -228,11 +228,11 @@ std::string conflict(const Arguments& arguments, const std::vector<Step>& steps)
   return {};
 }
 
-/// Only the server can read a secret's form. It has the new one when it says what that is.
+/// Only the server can see a secret's form. Once it reports that, it has the new secret.
 Status set_secret(Bus& bus, const Secret& secret, const Client& client) {
   if (auto done = bus.set_secret(client.path, secret.bytes()); !done) return done;
   const auto answer = bus.secret_form(client.path);
-  // The original's says nothing.
+  // The original's server does not report it.
   const std::string form = answer ? answer->value_or("OpenPGP") : "OpenPGP";
   if (form != "OpenPGP") {
     warn(concat(printable(client.name()), ": the new secret is ",
@@ -259,10 +259,10 @@ Status carry_out(Bus& bus, const Step& step, const Client& client) {
   return Ok{};
 }
 
-// The answer "no" to --is-enabled, told apart from a failure where several servers are asked.
+// --is-enabled answered "no"; with several servers, this must differ from a failure.
 constexpr int kNotEnabled = 4;
 
-/// Says what the settings among `steps` would do to a client, before any of them is made.
+/// Warns about the effects of the settings in `steps` on a client, before any change.
 void warn_before(const std::vector<Step>& steps, const std::vector<Client>& clients) {
   std::vector<Change> changes;
   for (const auto& step : steps) {
@@ -273,7 +273,7 @@ void warn_before(const std::vector<Step>& steps, const std::vector<Client>& clie
   }
 }
 
-/// Applies each step to each client. If one fails, the rest are still attempted.
+/// Applies each step to each client. If one fails, the others are still attempted.
 int carry_out_all(Bus& bus, const std::vector<Step>& steps, const std::vector<Client>& clients) {
   int status = kSuccess;
   warn_before(steps, clients);
@@ -292,9 +292,9 @@ int carry_out_all(Bus& bus, const std::vector<Step>& steps, const std::vector<Cl
   return status;
 }
 
-/// Does on one server what was asked, from connecting to it on. On one of several servers, a list
-/// is the JSON of all its clients, and clients that it lacks do not keep the others from being
-/// changed.
+/// Does everything for one server, including the connection. For one of several servers, a list is
+/// printed as JSON with all clients, and a client that the server lacks does not keep the others
+/// from being changed.
 int on_server(const Arguments& arguments, const std::vector<Step>& steps, bool one_of_several) {
   Bus bus;
   if (const auto opened = bus.open(arguments.has("debug")); !opened) {
@@ -329,7 +329,7 @@ int on_server(const Arguments& arguments, const std::vector<Step>& steps, bool o
   return write_out(text) ? kSuccess : kFailure;
 }
 
-/// Lists the clients that were named, or all, of all servers, from the servers' answers in JSON.
+/// Lists the named clients, or all, of all servers, from the servers' answers in JSON.
 int list_all(const Arguments& arguments, std::vector<Answer>& answers) {
   std::vector<Listing> listings;
   std::vector<Client> everybody;
@@ -372,7 +372,7 @@ int list_all(const Arguments& arguments, std::vector<Answer>& answers) {
   return write_out(text) ? status : kFailure;
 }
 
-/// --is-enabled of several servers: 0 and 1 only if all have said the same.
+/// --is-enabled for several servers: 0 and 1 only if all gave the same answer.
 int enabled_on_all(std::vector<Answer>& answers) {
   const bool none =
       std::ranges::all_of(answers, [](const Answer& each) { return each.status == kNotEnabled; });
@@ -396,7 +396,7 @@ int on_servers(const Servers& servers, const Arguments& arguments, const std::ve
   return arguments.has("is-enabled") ? enabled_on_all(answers) : relay(answers);
 }
 
-/// Tests what needs no server.
+/// Tests everything that needs no server.
 int self_test() {
   const auto right = [](std::string_view text, std::int64_t seconds) {
     const auto found = read_duration(text);
@@ -433,7 +433,7 @@ int manage(Words words) {
     if (*step) steps.push_back(std::move(**step));
   }
   if (const auto text = conflict(*arguments, steps); !text.empty()) return wrong_usage("", text);
-  // A removed client can no longer be denied.
+  // After its removal, a client cannot be denied.
   std::ranges::stable_sort(steps, {}, [](const Step& step) { return step.what == Step::kRemove; });
 
   const auto servers = chosen_servers(*arguments);

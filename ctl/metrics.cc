@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// mandos-ctl metrics: OpenMetrics text, for node_exporter's textfile collector.
+// mandos-ctl metrics: OpenMetrics text for node_exporter's textfile collector.
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -42,7 +42,7 @@ server cannot be asked, it writes that alone (mandos_up 0), and the status is 1.
 
 )";
 
-/// A label's value: quoted as OpenMetrics wants it.
+/// A label's value, quoted as OpenMetrics requires.
 std::string label(std::string_view text) {
   std::string out;
   for (const char c : text) {
@@ -71,7 +71,7 @@ std::string head(std::string_view name, std::string_view help, std::string_view 
   return out + concat("# HELP ", name, " ", help, "\n");
 }
 
-/// A metric of clients; one for which `value` gives nothing has no sample.
+/// A metric of clients; if `value` returns nothing, there is no sample.
 struct Metric {
   std::string_view name;
   std::string_view unit;
@@ -121,8 +121,8 @@ constexpr Metric kMetrics[] = {
 
 using Counts = std::map<std::string, std::uint64_t>;
 
-/// A counter with a sample for each value of a label, or, without a label, for the only entry.
-/// `start`: since when is counted; a counter begins anew there.
+/// A counter with a sample for each value of a label, or for the only entry if there is no label.
+/// `start`: when the counter was zero.
 std::string counter(std::string_view name, std::string_view help, std::string_view label_name,
                     const Counts& counts, std::optional<std::int64_t> start) {
   std::string out = head(name, help, "", "counter");
@@ -147,7 +147,7 @@ std::string counters_of(const Statistics& statistics) {
               {{"passed", statistics.checks_passed}, {"failed", statistics.checks_failed}}, start),
       counter("mandos_unknown_keys", "Peers with a key that no client has.", "",
               {{"", statistics.unknown_keys}}, start),
-      // From the start of the server on, which may lie earlier.
+      // These count from the start of the server, which may be earlier.
       counter("mandos_process_restarts", "How often a process of the server had to be replaced.",
               "process", statistics.restarts, std::nullopt));
 }
@@ -179,9 +179,9 @@ std::string metrics_of(const std::vector<Client>* clients,
   return out + "# EOF\n";
 }
 
-/// Readers see the old file or the new one.
+/// Readers see either the old or the new file.
 Status replace_file(const std::string& name, std::string_view text) {
-  // root could replace /dev/stdout, or any other device, by a file.
+  // Otherwise root could replace /dev/stdout, or any other device, with a file.
   struct stat about {};
   if (lstat(name.c_str(), &about) == 0 && !S_ISREG(about.st_mode)) {
     return Error{concat("cannot replace ", printable(name),

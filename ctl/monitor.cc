@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// mandos-monitor(8): the live view. Connects what a View shows with the bus (Watch) and the
-// terminal (Screen).
+// mandos-monitor(8), the live view. Connects a View with the bus (Watch) and the terminal
+// (Screen).
 #include <locale.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -53,7 +53,7 @@ int fail(int status, std::string_view text) {
   return status;
 }
 
-/// The time of day where the reader is.
+/// The local time of day.
 std::string clock_text() {
   const std::int64_t now = wall_now() / 1000;
   const auto seconds = static_cast<time_t>(now);
@@ -71,7 +71,7 @@ struct Wording {
   std::string_view done;
 };
 
-/// How the log calls an act.
+/// How the log describes an action.
 Wording wording_of(View::Act act) {
   switch (act) {
     case View::Act::kApprove:
@@ -131,7 +131,7 @@ class Monitor {
   }
 
  private:
-  /// Not before the first answer, so that a problem with it is left on an ordinary screen.
+  /// Not before the first answer, so that an error about it stays on the normal screen.
   void open(const Status& ready) {
     const auto opened = ready ? screen_.open() : ready;
     if (!opened) {
@@ -183,7 +183,7 @@ class Monitor {
     }
   }
 
-  /// Lets the shell have the terminal. What happens meanwhile is shown afterwards.
+  /// Gives the terminal to the shell. Events in the meantime are shown afterwards.
   void stop() {
     screen_.leave();
     sigset_t stopping;
@@ -196,7 +196,7 @@ class Monitor {
     resume();
   }
 
-  /// The shell may have left other modes and another text, and told only itself of a new size.
+  /// The shell may have changed modes and the screen, and only it was told of a new size.
   void resume() {
     if (is_open_) screen_.redraw();
     resize();
@@ -209,14 +209,14 @@ class Monitor {
   }
 
   void keys(std::uint32_t events) {
-    if ((events & (EPOLLHUP | EPOLLERR)) != 0) return loop_.stop(kFailure);  // no terminal any more
+    if ((events & (EPOLLHUP | EPOLLERR)) != 0) return loop_.stop(kFailure);  // the terminal is gone
     while (const auto key = screen_.read()) {
       const auto request = view_.press(*key);
       using What = View::Request::What;
       if (request.what == What::kQuit) return loop_.stop(kSuccess);
       if (request.what == What::kRedraw) screen_.redraw();
       if (request.what == What::kAct) act(request);
-      draw();  // before the next key, which may be about what this one has shown
+      draw();  // before the next key, which may refer to the result
     }
   }
 
@@ -238,7 +238,7 @@ class Monitor {
     watch_.pump();
   }
 
-  /// Many changes at once are drawn once.
+  /// Draws once for many changes.
   void draw_soon() {
     constexpr Milliseconds kTogether{50};
     if (!is_open_ || std::exchange(draws_soon_, true)) return;
@@ -250,7 +250,7 @@ class Monitor {
     screen_.show(view_.layout(screen_.rows(), screen_.columns(), wall_now()));
   }
 
-  /// The countdowns.
+  /// Updates the countdowns.
   void tick() {
     constexpr Milliseconds kSecond{1000};
     loop_.after(kSecond, [this] {
@@ -263,7 +263,7 @@ class Monitor {
   View view_;
   Screen screen_;
   Watch watch_;
-  std::string problem_;  // why there is no screen
+  std::string problem_;  // why the screen could not be opened
   bool is_open_ = false;
   bool draws_soon_ = false;
 };
@@ -284,7 +284,7 @@ int run(Words words) {
   if (!arguments->operands.empty()) {
     return wrong(concat("unexpected argument: ", printable(arguments->operands[0])));
   }
-  // Without the locale's encoding nothing but ASCII could be shown.
+  // Without the locale's encoding, only ASCII could be shown.
   setlocale(LC_ALL, "");  // NOLINT(concurrency-mt-unsafe): no threads
   tzset();
   Monitor monitor;

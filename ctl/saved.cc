@@ -80,14 +80,14 @@ Result<std::vector<Client>> read_saved(const std::string& name) {
   return clients;
 }
 
-/// Whether the two have the same key, as far as `saved` says.
+/// Whether both have the same key, if `saved` has one.
 bool same_key(const Client& saved, const Client& now) {
   const auto key = saved.properties.find("KeyID");
   return key == saved.properties.end() || key->second == now.value("KeyID");
 }
 
-/// The properties in which `now` differs from what was saved: settings, and "Enabled" first, so
-/// that whoever is to be disabled is disabled before anything else is done.
+/// The properties in which `now` differs from the saved ones: settings, and "Enabled" first, so
+/// that clients are disabled before anything else changes.
 std::vector<std::string_view> differences(const Client& saved, const Client& now) {
   std::vector<std::string_view> found;
   for (const auto& property : all_properties()) {
@@ -105,7 +105,7 @@ std::string both(const Client& saved, const Client& now, std::string_view proper
                 ", server ", shown(now.value(property)), "\n");
 }
 
-/// Everything in which the two lists of clients differ, as lines.
+/// All differences between the two lists of clients, as lines.
 std::string compared(const std::vector<Client>& saved, const std::vector<Client>& now) {
   std::string text;
   const ByName on_server(now);

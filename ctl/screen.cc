@@ -13,7 +13,7 @@
 
 #include "common/text.h"
 
-// Of <term.h>, which would also define hundreds of macros with everyday names.
+// From <term.h>, which would also define hundreds of macros with common names.
 extern "C" char* tigetstr(const char* capability);
 
 namespace mandos::ctl {
@@ -21,7 +21,7 @@ namespace {
 
 enum Pair : short { kNoPair, kYellow, kRed, kGreen };
 
-// How long ncurses waits for the rest of a key's sequence, since a slow line may deliver it in
+// How long ncurses waits for the rest of a key's sequence, which a slow line may deliver in
 // pieces.
 constexpr int kEscapeMilliseconds = 100;
 
@@ -52,7 +52,7 @@ Look look_of(Style style) {
   return {A_NORMAL, kNoPair};
 }
 
-/// A key that ncurses has a number for.
+/// A key for which ncurses has a number.
 std::optional<Key> special(wint_t code) {
   switch (code) {
     case KEY_UP:
@@ -132,8 +132,8 @@ void Screen::show(const Layout& layout) {
       auto look = look_of(piece.style);
       if (row.selected) look.attributes |= A_REVERSE;
       attr_set(look.attributes, color_ ? look.pair : kNoPair, nullptr);
-      // The last column of the last row has no place for the cursor after it, which is an error of
-      // no consequence.
+      // The last cell of the screen leaves no place for the cursor after it; the resulting error is
+      // harmless.
       addnwstr(piece.text.data(), static_cast<int>(piece.text.size()));
     }
   }
@@ -144,7 +144,7 @@ void Screen::show(const Layout& layout) {
 }
 
 void Screen::redraw() {
-  // Without this, modes that a shell has set meanwhile would stay.
+  // Otherwise modes that a shell has set in the meantime would persist.
   if (!isendwin()) reset_prog_mode();
   clearok(curscr, TRUE);
 }
@@ -158,7 +158,7 @@ void Screen::resize() {
   clearok(curscr, TRUE);
 }
 
-/// A key with Meta is an escape character and the key at once.
+/// With Meta, a key is an escape character followed directly by the key.
 std::optional<Key> Screen::after_escape() {
   wint_t next = 0;
   if (get_wch(&next) != OK) {
@@ -180,8 +180,8 @@ std::optional<Key> Screen::read() {
       if (const auto key = special(code)) return key;
       continue;
     }
-    // The rest of a sequence that came late, or of a key that this terminal should not have, must
-    // not be taken for keys: the right arrow ends with "C", which counts a check.
+    // The rest of a sequence that came late, or of a key unknown to this terminal type, must not
+    // act as keys: the right arrow ends with "C", which counts a check.
     if (sequence_ == Sequence::kInside) {
       if (code >= 0x40 && code <= 0x7e) sequence_ = Sequence::kNone;
       continue;

@@ -35,7 +35,7 @@ bool consists_of(std::string_view text, std::string_view others) {
   });
 }
 
-/// The name of a user or host. ssh takes one that begins with "-" for an option.
+/// The name of a user or host. ssh would take one that begins with "-" as an option.
 bool is_name(std::string_view text) {
   return !text.empty() && text[0] != '-' && consists_of(text, "._-");
 }
@@ -63,7 +63,7 @@ std::string_view trimmed(std::string_view text) {
 Status add(Servers& servers, std::string_view name) {
   auto server = parse_server(name);
   if (!server) return Error{server.error()};
-  // A server that is named twice is asked once.
+  // A server that is named twice is contacted once.
   if (std::ranges::find(servers.list, server->name, &Server::name) == servers.list.end()) {
     servers.list.push_back(std::move(*server));
   }
@@ -80,7 +80,7 @@ Status set_limit(Servers& servers, std::string_view text) {
   return Ok{};
 }
 
-/// Names that are separated by blanks or commas.
+/// Names separated by blanks or commas.
 Status add_list(Servers& servers, std::string_view text) {
   constexpr std::string_view kSeparators = " \t\r\n,";
   while (true) {
@@ -118,8 +118,8 @@ Result<Servers> read_file(std::string_view text) {
   return found;
 }
 
-/// The name of the user's ctl.conf; empty if there is no home for it. The home is that of the
-/// accounts, as it is for ssh, and not the one of the environment, which may be another user's.
+/// The path of the user's ctl.conf; empty if the user has no home. The home directory is that of
+/// the account, as for ssh, because $HOME may be another user's.
 std::string configuration_file() {
   // NOLINTNEXTLINE(concurrency-mt-unsafe): no threads
   const char* const place = std::getenv("XDG_CONFIG_HOME");
@@ -133,8 +133,8 @@ std::string configuration_file() {
   return concat(found->pw_dir, "/.config/mandos/ctl.conf");
 }
 
-/// The contents of the user's ctl.conf; empty if there is none. It decides which machines are
-/// changed, so nobody else may have written it.
+/// The contents of the user's ctl.conf; empty if it does not exist. It decides which machines are
+/// changed, so nobody else may be able to write it.
 Result<std::string> own_configuration() {
   const std::string name = configuration_file();
   const UniqueFd file(
@@ -160,7 +160,7 @@ Result<std::string> own_configuration() {
   return text;
 }
 
-/// A value within a D-Bus address.
+/// Escapes a value in a D-Bus address.
 std::string address_value(std::string_view text) {
   std::string out;
   for (const char c : text) {
@@ -176,7 +176,7 @@ std::string address_value(std::string_view text) {
 
 bool in_path(std::string_view program) {
   const char* const path = std::getenv("PATH");  // NOLINT(concurrency-mt-unsafe): no threads
-  if (path == nullptr) return true;              // execvp() has its own list
+  if (path == nullptr) return true;              // execvp() has a default
   for (std::string_view rest = path;;) {
     const std::size_t colon = std::min(rest.find(':'), rest.size());
     if (access(concat(rest.substr(0, colon), "/", program).c_str(), X_OK) == 0) return true;
@@ -243,11 +243,11 @@ Result<Servers> chosen_servers(const Arguments& arguments) {
 std::string address_of(const Server& server, Milliseconds limit) {
   const std::int64_t seconds = std::max<std::int64_t>(1, (limit.count() + 999) / 1000);
   std::vector<std::string> words = {
-      // Neither the agent nor the display nor a port of this machine is lent to the server.
+      // No agent, display or port of this machine is forwarded to the server.
       "-axT", "-oClearAllForwardings=yes",
-      // Several servers at a time cannot all ask for a passphrase, nor about a host key.
+      // Several servers at once cannot prompt for a passphrase or about a host key.
       "-oBatchMode=yes", "-oLogLevel=ERROR", concat("-oConnectTimeout=", seconds),
-      // A connection over which nothing comes any more is given up.
+      // Give up a connection on which nothing arrives any more.
       "-oServerAliveInterval=10", "-oServerAliveCountMax=3"};
   if (!server.port.empty()) words.push_back(concat("-p", server.port));
   words.insert(words.end(), {"--", server.target, "systemd-stdio-bridge"});
@@ -259,12 +259,12 @@ std::string address_of(const Server& server, Milliseconds limit) {
 }
 
 Status use(const Server& server, Milliseconds limit) {
-  // sd-bus would only see that the connection ends.
+  // Otherwise sd-bus would only report that the connection ended.
   if (!server.target.empty() && !in_path("ssh")) {
     return Error{"found no program ssh, by which another server is reached: install it"};
   }
   // NOLINTBEGIN(concurrency-mt-unsafe): no threads
-  // What runs from now on has its server, and looks for no other.
+  // Children then use this server and choose no other.
   bool done = setenv("MANDOS_SERVERS", "", 1) == 0;
   if (!server.target.empty()) {
     done = done && setenv("DBUS_SYSTEM_BUS_ADDRESS", address_of(server, limit).c_str(), 1) == 0;

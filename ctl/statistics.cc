@@ -46,7 +46,7 @@ bool read_text(sd_bus_message* message, std::string& text) {
   return true;
 }
 
-/// A value of that type out of the variant that comes next. False: it is of another.
+/// Reads a value of that type from the variant that comes next. False: the type differs.
 bool read(sd_bus_message* message, const char* type, auto&& inside) {
   return sd_bus_message_enter_container(message, 'v', type) > 0 && inside() &&
          sd_bus_message_exit_container(message) >= 0;
@@ -95,7 +95,7 @@ Result<std::optional<Statistics>> Bus::statistics() {
   if (!call) return Error{call.error()};
   sd_bus_message_append(call->get(), "s", kInterface);
   const auto reply = send(std::move(*call), kInterface);
-  // The original's server reports in its own way that it does not know the call.
+  // The original's server has its own error for an unknown call.
   if (!reply && trouble_ == Trouble::kOther) return std::optional<Statistics>();
   if (!reply) return Error{reply.error()};
   sd_bus_message* const message = reply->get();
@@ -121,7 +121,7 @@ Result<std::optional<Statistics>> Bus::statistics() {
           nonsense(concat(printable(name), " of its statistics has the wrong type")).text);
     }
   }
-  // A server without the interface may say that it has no properties.
+  // A server without this interface may report that it has no properties.
   if (rows == 0) return std::optional<Statistics>();
   if (rows < std::size(kTable)) {
     return failed(Trouble::kNonsense, nonsense("its statistics are incomplete").text);

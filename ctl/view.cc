@@ -16,12 +16,12 @@
 namespace mandos::ctl {
 namespace {
 
-constexpr std::size_t kMostLines = 1000;   // of the log
-constexpr std::size_t kMostLength = 1000;  // of one of them
+constexpr std::size_t kMostLines = 1000;   // in the log
+constexpr std::size_t kMostLength = 1000;  // of a line
 constexpr std::size_t kMostTyped = 60;
 constexpr std::size_t kMostSearched = 1000;
 
-// The columns of the list, each followed by a blank. The host has the rest.
+// The columns of the list, each followed by a blank. The host gets the rest.
 constexpr std::size_t kMark = 1;
 constexpr std::size_t kState = 8;
 constexpr std::size_t kLeft = 15;
@@ -78,7 +78,7 @@ std::wstring two_digits(std::int64_t number) {
   return (number < 10 ? L"0" : L"") + std::to_wstring(number);
 }
 
-/// To the second: "4:59", "1:02:03".
+/// With seconds: "4:59", "1:02:03".
 std::wstring countdown(std::int64_t milliseconds) {
   const std::int64_t seconds = std::max<std::int64_t>(milliseconds, 0) / 1000;
   const std::int64_t hours = seconds / 3600;
@@ -87,7 +87,7 @@ std::wstring countdown(std::int64_t milliseconds) {
   return minutes + L":" + two_digits(seconds % 60);
 }
 
-/// No finer than needed, so that few rows change with every second: "45s", "12m", "3h 12m", "2d
+/// No finer than necessary, so that few rows change every second: "45s", "12m", "3h 12m", "2d
 /// 3h".
 std::wstring roughly(std::int64_t milliseconds) {
   const std::int64_t seconds = std::max<std::int64_t>(milliseconds, 0) / 1000;
@@ -101,7 +101,7 @@ std::wstring roughly(std::int64_t milliseconds) {
 
 std::string_view state_of(const Client& client) {
   constexpr std::int64_t kNoneYet = -2;
-  // A disabled client is refused at once. The original server may go on calling it pending if it
+  // A disabled client is refused immediately. The original's server may still call it pending if it
   // was disabled just after it got its secret.
   if (!client.flag("Enabled")) return "disabled";
   if (client.flag("ApprovalPending")) return "waiting";
@@ -128,7 +128,7 @@ class RowOf {
     put(fitted(text, std::min(wanted, left_)), style);
     return *this;
   }
-  /// Takes `columns` columns and a blank.
+  /// Removes `columns` columns and a blank.
   RowOf& cell(std::wstring_view text, std::size_t columns, Style style = Style::kPlain) {
     put(fitted(text, std::min(columns, left_)), style);
     if (left_ > 0) put(L" ", Style::kPlain);
@@ -309,7 +309,7 @@ void View::scroll_log(std::ptrdiff_t by) {
   log_back_ = std::min(static_cast<std::size_t>(to), most);
 }
 
-/// `stay`: the selected client counts as well.
+/// `stay`: the selected client may match as well.
 void View::find(bool forward, bool stay) {
   arrange();
   if (search_.empty()) {
@@ -336,7 +336,7 @@ void View::note(std::string_view clock, std::wstring_view text, Style style) {
   log_.push_back({readable(clock) + L" " + std::wstring(text.substr(0, kMostLength)), style});
   if (log_.size() > kMostLines) log_.pop_front();
   if (log_back_ == 0) return;
-  // Who reads further up goes on reading the same lines.
+  // A user who has scrolled up keeps the same lines in view.
   scroll_log(log_wrapped_ ? -static_cast<std::ptrdiff_t>(
                                 (columns_of(log_.back().text) + columns_ - 1) / columns_)
                           : -1);
@@ -493,7 +493,7 @@ View::Request View::press_in_list(Key key) {
   return {};
 }
 
-/// The last `count` lines of the screen that the log takes, from the top.
+/// The last `count` screen lines of the log, from the top.
 std::vector<View::Line> View::log_lines(std::size_t count, std::size_t columns) const {
   std::vector<Line> found;  // from the end
   for (auto line = log_.rbegin(); line != log_.rend() && found.size() < count; ++line) {
@@ -583,7 +583,7 @@ Layout View::layout(std::size_t rows, std::size_t columns, std::int64_t now) {
   log_rows_ = with_log ? std::max<std::size_t>(2, rows / 4) : 1;
   const std::size_t taken = kFrame + (with_log ? log_rows_ + 1 : 0);
   list_rows_ = rows > taken ? rows - taken : 1;
-  // As little as possible moves: the list scrolls only where the selected row would leave it.
+  // Move as little as possible: the list scrolls only if the selected row would leave it.
   top_ = std::clamp(top_, index_ + 1 > list_rows_ ? index_ + 1 - list_rows_ : 0, index_);
   top_ = std::min(top_, order_.size() > list_rows_ ? order_.size() - list_rows_ : 0);
 

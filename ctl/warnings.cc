@@ -40,7 +40,7 @@ std::vector<std::string> warnings(Client client, std::span<const Change> changes
   for (const auto& [property, value] : changes) {
     const std::int64_t timeout = bounded(client.milliseconds("Timeout"));
     if (property == "Timeout" && expires != kNever) {
-      // The time left grows and shrinks with the timeout; it does not start again.
+      // The remaining time changes with the timeout; it does not restart.
       expires += bounded(std::get<std::uint64_t>(value)) - timeout;
       if (expires <= now) {
         found.push_back(concat(name, ": a timeout of ", shown(value),
@@ -52,7 +52,7 @@ std::vector<std::string> warnings(Client client, std::span<const Change> changes
       expires = now + timeout;
       client.properties.insert_or_assign("LastCheckedOK", time_text(now));
     } else {
-      // Whoever is enabled has a whole interval for the first check.
+      // A client that is being enabled has a whole interval for its first check.
       if (property == "Enabled" && !std::get<bool>(value)) expires = kNever;
       client.properties.insert_or_assign(std::string(property), value);
     }

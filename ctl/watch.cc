@@ -19,10 +19,10 @@
 namespace mandos::ctl {
 namespace {
 
-// Between two attempts, twice as long each time.
+// Delays between two attempts, doubled each time.
 constexpr Milliseconds kFirstDelay{1000};
 constexpr Milliseconds kLongestDelay{60 * 1000};
-// Of clients that are not known yet.
+// Limit of signals about clients that are not known yet.
 constexpr std::size_t kMostHeld = 100'000;
 constexpr char kProperties[] = "org.freedesktop.DBus.Properties";
 constexpr char kManager[] = "org.freedesktop.DBus.ObjectManager";
@@ -34,7 +34,7 @@ bool read_text(sd_bus_message* message, std::string& text, char type = 's') {
   return true;
 }
 
-/// While it lives, programs that this process starts have no standard error.
+/// While this object exists, programs that this process starts have no standard error.
 class Hushed {
  public:
   Hushed() : standard_error_(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1)) {
@@ -64,12 +64,12 @@ std::vector<Client> Watch::clients() const {
 Status Watch::connect() {
   auto bus = std::make_unique<Bus>();
   {
-    // An ssh that fails again says what it has said before.
+    // If ssh fails again, it would only repeat its message.
     std::optional<Hushed> hushed;
     if (delay_ > kFirstDelay) hushed.emplace();
     if (auto opened = bus->open(debug_); !opened) return opened;
   }
-  // Before the clients are asked for, so that nothing that happens in between is missed.
+  // Subscribe before requesting the clients, so that no event in between is missed.
   int error = sd_bus_add_match_async(
       bus->get(), nullptr, "type='signal',sender='se.recompile.Mandos'", on_signal, nullptr, this);
   if (error >= 0) {
@@ -92,7 +92,7 @@ void Watch::reconnect() {
   });
 }
 
-/// Calls `due` after a while, which gets longer until an answer was of use.
+/// Calls `due` after a delay, which grows until an answer is usable.
 void Watch::later(std::function<void()> due) {
   delay_ = std::clamp(delay_ * 2, kFirstDelay, kLongestDelay);
   if (attempt_) loop_.cancel(*attempt_);
@@ -106,7 +106,7 @@ void Watch::arm() {
   std::uint64_t until = 0;  // microseconds
   const int timed = sd_bus_get_timeout(bus_->get(), &until);
   if (descriptor < 0 || wanted < 0 || timed < 0) {
-    loop_.after(Milliseconds(0), [this] { pump(); });  // which sees that it is closed
+    loop_.after(Milliseconds(0), [this] { pump(); });  // which notices that it is closed
     return;
   }
   if (descriptor != descriptor_) {
@@ -135,7 +135,7 @@ void Watch::disarm() {
   descriptor_ = -1;
 }
 
-/// Asks for all clients. What was asked before is not awaited any more.
+/// Requests all clients. Earlier requests are abandoned.
 void Watch::load() {
   if (attempt_) loop_.cancel(*attempt_);
   asked_.reset();
@@ -147,7 +147,7 @@ void Watch::load() {
 
 void Watch::answered(Result<std::vector<Client>> found) {
   asked_.reset();
-  if (sd_bus_is_open(bus_->get()) <= 0) return;  // pump() sees it as well
+  if (sd_bus_is_open(bus_->get()) <= 0) return;  // pump() notices it as well
   const bool gone = !found && bus_->trouble() == Trouble::kNoServer;
   if (!found && !gone) return failed(found.error());
   why_.clear();
@@ -162,7 +162,7 @@ void Watch::answered(Result<std::vector<Client>> found) {
   ready(Ok{});
 }
 
-/// An answer that is of no use is asked for again. A signal says when there is another server.
+/// Repeats the request after an unusable answer. A signal reports when there is another server.
 void Watch::failed(const std::string& text) {
   if (!ready_) return ready(Error{text});
   if (text != why_) trouble(text);
@@ -176,15 +176,15 @@ void Watch::ready(const Status& status) {
   if (!std::exchange(ready_, true)) on_ready(status);
 }
 
-/// The clients as they were when the answer was sent. The bus keeps the order: signals that came
-/// before are about earlier changes, and those that come now about later ones.
+/// The clients as of when the answer was sent. The bus keeps the order: signals that came before it
+/// are about earlier changes, and later signals about later ones.
 void Watch::take(std::vector<Client> found) {
   const auto before = std::exchange(clients_, {});
   const auto added = std::exchange(added_, {});
   const auto held = std::exchange(held_, {});
   fresh_ = false;
   server_is(true);
-  std::set<std::string_view> told;  // of these a signal that is held says that they wait, and more
+  std::set<std::string_view> told;  // clients for which a held signal says that they wait, and more
   for (const auto& message : held) {
     if (sd_bus_message_is_signal(message.get(), kClientInterface, "NeedApproval") > 0) {
       told.insert(sd_bus_message_get_path(message.get()));
@@ -281,7 +281,7 @@ void Watch::handle(sd_bus_message* message) {
   }
 }
 
-/// Keeps a signal until the answer that says whom it is about.
+/// Holds a signal until the answer identifies its client.
 void Watch::hold(sd_bus_message* message) {
   if (held_.size() == kMostHeld) {
     trouble(concat("more than ", kMostHeld, " signals came before the server's answer"));
@@ -289,7 +289,7 @@ void Watch::hold(sd_bus_message* message) {
   if (held_.size() <= kMostHeld) held_.emplace_back(sd_bus_message_ref(message));
 }
 
-/// False: the message is malformed. Signals of the old interfaces repeat what the others say.
+/// False: the message is malformed. Signals of the old interfaces only repeat the others.
 bool Watch::signal(sd_bus_message* message, std::string_view interface, std::string_view member) {
   const std::string_view path = sd_bus_message_get_path(message);
   if (interface == kServerName && member == "ClientNotFound") {
@@ -314,10 +314,10 @@ bool Watch::signal(sd_bus_message* message, std::string_view interface, std::str
   if (interface == kServerName && member == "ClientAdded") {
     std::string added;
     if (!read_text(message, added, 'o')) return false;
-    // Those of a new server are in its first answer.
+    // Clients of a new server are in its first answer.
     if (fresh_ || clients_.contains(added)) return true;
-    // Its properties have come as well, but are spread over both interfaces: ask for all, once for
-    // all that are added together.
+    // The signal includes its properties, but spread over both interfaces: request all clients,
+    // once for all that are added together.
     if (added_.empty() && asked_ == nullptr && why_.empty()) {
       attempt_ = loop_.after(Milliseconds(0), [this] { load(); });
     }
@@ -376,7 +376,7 @@ bool Watch::changed(sd_bus_message* message, Client& client) {
   return true;
 }
 
-/// The bus does not say why a client was disabled: its expiry passed, or somebody disabled it.
+/// The bus does not say why a client was disabled: it expired, or somebody disabled it.
 void Watch::disabled(const Client& client) {
   constexpr std::int64_t kClocksApart = 2000;
   const auto expiry = parse_time(expiry_[client.path]);

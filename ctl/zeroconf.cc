@@ -16,15 +16,15 @@
 namespace mandos::ctl {
 namespace {
 
-// The interface is described by the files org.freedesktop.Avahi.*.xml of Avahi.
+// Avahi's files org.freedesktop.Avahi.*.xml describe the interface.
 constexpr char kAvahi[] = "org.freedesktop.Avahi";
 constexpr char kServer[] = "org.freedesktop.Avahi.Server";
 constexpr char kMatch[] =
     "type='signal',sender='org.freedesktop.Avahi',interface='org.freedesktop.Avahi.ServiceBrowser'";
 constexpr std::int32_t kAny = -1;
 constexpr std::int32_t kIPv6 = 1;
-constexpr std::uint32_t kLocal = 8;  // of the flags of a result
-// Avahi itself waits a second for answers from the network.
+constexpr std::uint32_t kLocal = 8;  // in the flags of a result
+// Avahi itself waits one second for answers from the network.
 constexpr Milliseconds kPatience = std::chrono::seconds(4);
 
 struct Item {
@@ -38,8 +38,8 @@ struct Item {
   }
 };
 
-/// The signals of our browser. They may come before its path does, so those of all are kept apart
-/// by path.
+/// The signals of our browser. They may come before its path does, so those of all browsers are
+/// kept by path.
 struct Browser {
   std::map<std::string, std::vector<Item>> items;
   std::map<std::string, std::string> over;  // why: "AllForNow" or "Failure"
@@ -71,7 +71,7 @@ std::uint64_t microseconds(Instant until) {
   return left.count() > 0 ? static_cast<std::uint64_t>(left.count()) : 1;
 }
 
-/// The reply of a method of Avahi's server. It is not started for this.
+/// Calls a method of Avahi's server. Does not start Avahi.
 Result<Message> ask(Bus& bus, Instant until, const char* method, const char* types,
                     auto... values) {
   sd_bus_message* made = nullptr;
@@ -88,7 +88,7 @@ Result<Message> ask(Bus& bus, Instant until, const char* method, const char* typ
   return Message(reply);
 }
 
-/// "eth0", or "interface 2" where Avahi does not say.
+/// "eth0", or "interface 2" if Avahi does not know the name.
 std::string name_of(Bus& bus, Instant until, std::int32_t interface) {
   const auto reply = ask(bus, until, "GetNetworkInterfaceNameByIndex", "i", interface);
   const char* name = nullptr;
