@@ -14,16 +14,16 @@ namespace mandos::ctl {
 struct Option {
   std::string_view name;     // without "--"
   char letter = 0;           // 0: none
-  std::string_view operand;  // what it is called in the help; empty: the option takes none
+  std::string_view operand;  // its name in the help; empty: the option takes none
   std::string_view help;
-  int group = 0;       // options of one group, other than 0, exclude each other
+  int group = 0;       // options of one group (not 0) exclude each other
   bool ends = false;   // the arguments that follow are ignored: --help, --version
   bool exact = false;  // its name cannot be abbreviated
 };
 
-/// Command line arguments, read as the original reads them: "--name value", "--name=value", any
-/// unambiguous beginning of a name, "-n value", "-nvalue", "-n=value", letters in one word, and
-/// "--". Options and operands may stand in any order.
+/// Command-line arguments, parsed as by the original: "--name value", "--name=value", any
+/// unambiguous prefix of a name, "-n value", "-nvalue", "-n=value", several letters in one word,
+/// and "--". Options and operands may be in any order.
 struct Arguments {
   struct Given {
     const Option* option;
@@ -33,11 +33,11 @@ struct Arguments {
   std::vector<std::string> operands;
 
   bool has(std::string_view name) const;
-  /// The value of the last of that name, or null.
+  /// The value of the last option of that name, or null.
   const std::string* value(std::string_view name) const;
 };
 
-/// The Error is about the first argument that is wrong.
+/// The Error is about the first wrong argument.
 Result<Arguments> parse_arguments(std::span<const Option> options,
                                   std::span<const std::string_view> words);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The server on the system bus, spoken to with sd-bus of libsystemd. It was chosen over GDBus
+// The server on the system bus, accessed through sd-bus of libsystemd. It was chosen over GDBus
 // because
 //  - it reaches another machine's bus through ssh(1) by itself (sd_bus_open_system_remote()), as
 //    `systemctl -H` does;
@@ -29,7 +29,7 @@ namespace mandos::ctl {
 inline constexpr char kServerName[] = "se.recompile.Mandos";
 inline constexpr char kClientInterface[] = "se.recompile.Mandos.Client";
 
-/// The kind of the last failure, for those whose exit status depends on it.
+/// The kind of the last failure, for callers whose exit status depends on it.
 enum class Trouble { kNone, kNoBus, kNoServer, kNoAnswer, kDenied, kNonsense, kOther };
 
 struct FreeMessage {
@@ -39,32 +39,32 @@ using Message = std::unique_ptr<sd_bus_message, FreeMessage>;
 struct FreeSlot {
   void operator()(sd_bus_slot* slot) const { sd_bus_slot_unref(slot); }
 };
-/// What is awaited of the bus, for as long as it lives.
+/// A pending reply or subscription, for as long as this object lives.
 using Slot = std::unique_ptr<sd_bus_slot, FreeSlot>;
 
 /// A connection to a system bus and the Mandos server on it.
 class Bus {
  public:
-  /// Connects to this machine's system bus; `debug`: every call is shown on standard error.
+  /// Connects to this machine's system bus; with `debug`, each call is shown on standard error.
   Status open(bool debug);
 
   Result<std::vector<Client>> clients();
   /// The same without waiting: `answered` is called with the clients from sd_bus_process(), unless
-  /// the Slot is gone by then.
+  /// the Slot is destroyed first.
   using Answered = std::function<void(Result<std::vector<Client>> clients)>;
   Result<Slot> ask_for_clients(Answered answered);
-  /// What the server has counted; nothing if it counts nothing, as the original's.
+  /// The server's counters; nothing if it has none, like the original's.
   Result<std::optional<Statistics>> statistics();
-  /// What the server says of a client's secret: "OpenPGP", "damaged OpenPGP", "other" or "none"; or
-  /// nothing, as the original's.
+  /// The form of a client's secret according to the server: "OpenPGP", "damaged OpenPGP", "other"
+  /// or "none"; nothing if it does not report that, like the original's.
   Result<std::optional<std::string>> secret_form(const std::string& path);
-  /// Each of these changes one client, given by its object path.
+  /// Each of these changes one client, which its object path identifies.
   Status set(const std::string& path, const char* property, const Value& value);
   Status set_secret(const std::string& path, std::span<const unsigned char> secret);
   Status approve(const std::string& path, bool approved);
   Status remove(const std::string& path);
-  /// The next of these changes does not wait: it returns Ok, and `answered` is called with its
-  /// result from sd_bus_process().
+  /// The next change does not wait: it returns Ok, and `answered` is called with its result from
+  /// sd_bus_process().
   void answer_later(std::function<void(const Status&)> answered) {
     answered_ = std::move(answered);
   }
@@ -75,7 +75,7 @@ class Bus {
  private:
   struct Close {
     void operator()(sd_bus* bus) const {
-      // To flush a connection that is not established would wait until it is.
+      // Flushing a connection that is not established would block until it is.
       if (sd_bus_is_ready(bus) > 0) sd_bus_flush(bus);
       sd_bus_close_unref(bus);
     }
@@ -96,7 +96,7 @@ class Bus {
   Trouble trouble_ = Trouble::kNone;
 };
 
-/// Reads a variant; one whose type is none of Value's is skipped.
+/// Reads a variant; skips it if its type is not one of Value's.
 Result<std::optional<Value>> read_variant(sd_bus_message* message);
 /// Reads an array of properties, a{sv}, into `properties`.
 Status read_properties(sd_bus_message* message,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Text for the cells of a terminal, in the encoding of the locale. What comes from the bus or the
-// network becomes a std::wstring by readable() before it gets anywhere near a terminal.
+// Text for the cells of a terminal, in the encoding of the locale. Text from the bus or the network
+// is converted by readable() before it reaches a terminal.
 #pragma once
 
 #include <cstddef>
@@ -10,14 +10,14 @@
 namespace mandos::ctl {
 
 /// UTF-8 as characters that take one or two columns each. Everything else becomes '?': control
-/// characters, marks without a width (such as those that turn the direction of writing), invalid
-/// UTF-8, and what the locale cannot show.
+/// characters, zero-width characters (including bidirectional controls), invalid UTF-8, and what
+/// the locale cannot show.
 std::wstring readable(std::string_view utf8);
 /// Whether the character takes one or two columns in this locale.
 bool can_be_shown(wchar_t character);
-/// The columns that readable text takes.
+/// The number of columns that readable text takes.
 std::size_t columns_of(std::wstring_view text);
-/// Readable text in exactly `columns` columns: padded with blanks, or cut off and ended with '~'.
+/// Readable text in exactly `columns` columns: padded with blanks, or cut off with '~' at the end.
 std::wstring fitted(std::wstring_view text, std::size_t columns);
 
 }  // namespace mandos::ctl

@@ -23,18 +23,18 @@ struct Property {
   std::string_view name;
   std::string_view heading;
   Kind kind;
-  bool setting = false;  // a setting of clients.conf, which `restore` and `diff` carry over
+  bool setting = false;  // a setting of clients.conf, which `restore` and `diff` include
 };
 
 /// Every property that the tools show, in the order of the columns and of the JSON keys.
 std::span<const Property> all_properties();
-/// How many of them, from the first one, a table without --verbose has.
+/// The number of these, from the first one, in a table without --verbose.
 inline constexpr std::size_t kShortColumns = 4;
-/// Null when there is none of that name.
+/// Null if there is no such property.
 const Property* find_property(std::string_view name);
 
-/// A client of the server. Bus::clients() returns it only when every property of all_properties()
-/// is present and of its kind, so the accessors cannot fail for those.
+/// A client of the server. Bus::clients() returns it only if every property of all_properties() is
+/// present and of its kind, so the accessors cannot fail.
 struct Client {
   std::string path;
   std::map<std::string, Value, std::less<>> properties;
@@ -53,37 +53,37 @@ struct Client {
   }
 };
 
-/// Finds the clients of a list, which must outlive it, by name; of several with one name the first.
+/// Finds clients by name in a list, which must outlive this object; for duplicates, the first.
 class ByName {
  public:
   explicit ByName(const std::vector<Client>& clients);
-  /// Null when there is none of that name.
+  /// Null if there is no such client.
   const Client* find(std::string_view name) const;
 
  private:
   std::unordered_map<std::string_view, const Client*> clients_;
 };
 
-/// The clients of `clients` whose names look like `name`, best first, at most three.
+/// The clients whose names are similar to `name`, best match first, at most three.
 std::vector<std::string> near_matches(std::string_view name, const std::vector<Client>& clients);
-/// The sentence for a name that no client has, with its near matches.
+/// The error message for an unknown name, with similar names.
 std::string no_such_client(std::string_view name, const std::vector<Client>& clients);
 
-/// "1T02:03:04": days only where there are any; what is below a second is cut off.
+/// "1T02:03:04": days only if there are any; fractions of a second are cut off.
 std::string duration_text(std::uint64_t milliseconds);
-/// A value as the tables and the lists of differences show it.
+/// A value as shown in the tables and the lists of differences.
 std::string shown(const Value& value);
-/// `text` without control characters, which could move a terminal's cursor: each becomes '?'.
+/// `text` with each control character, which could move the cursor, replaced by '?'.
 std::string printable(std::string_view text);
-/// Columns that `text` takes: its code points.
+/// The number of columns of `text`: its code points.
 std::size_t width(std::string_view text);
 
 /// The heading of the table, and the row of a client.
 std::vector<std::string> heading_row(bool verbose);
 std::vector<std::string> row_of(const Client& client, bool verbose);
-/// Lines of `rows`, whose columns are aligned.
+/// Lines of `rows`, with aligned columns.
 std::string aligned(const std::vector<std::vector<std::string>>& rows);
-/// The table of mandos-ctl without a command: a heading, then a line for each client.
+/// The table of mandos-ctl without a command: a heading, then one line per client.
 std::string table(const std::vector<Client>& clients, bool verbose);
 
 }  // namespace mandos::ctl

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// What the commands of mandos-ctl have in common.
+// Shared by the commands of mandos-ctl.
 #pragma once
 
 #include <span>
@@ -22,19 +22,19 @@ inline constexpr Option kDebug{"debug", 0, "", "Show every D-Bus call on standar
 
 using Words = std::span<const std::string_view>;
 
-/// Writes to standard output. False: it cannot be written, which standard error says.
+/// Writes to standard output. False: it cannot be written, which is reported on standard error.
 bool write_out(std::string_view text);
-/// "mandos-ctl: TEXT" on standard error; returns `status`.
+/// Prints "mandos-ctl: TEXT" on standard error; returns `status`.
 int complain(int status, std::string_view text);
-/// "mandos-ctl: warning: TEXT" on standard error.
+/// Prints "mandos-ctl: warning: TEXT" on standard error.
 void warn(std::string_view text);
-/// The same for a wrong command line; names the command whose help to read, empty for none.
+/// The same for a wrong command line, with a hint at the command's help; empty: no command.
 int wrong_usage(std::string_view command, std::string_view text, int status = kUsage);
 
-/// A TIME of the command line: what the configuration files take, "1d12h" without blanks, or 0.
+/// A TIME on the command line: as in the configuration files, "1d12h" without blanks, or 0.
 Result<Milliseconds> read_duration(std::string_view text);
 
-/// mandos-ctl without a command: lists and changes clients, and tells whether one is enabled.
+/// mandos-ctl without a command: lists and changes clients, and tests whether one is enabled.
 int manage(Words words);
 /// The commands. `words` are the arguments that follow the name of the command.
 int diff(Words words);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// One command on several servers at the same time, and what their answers say together.
+// Runs one command on several servers in parallel, and combines the answers.
 #pragma once
 
 #include <cstddef>
@@ -15,47 +15,47 @@
 
 namespace mandos::ctl {
 
-/// The status of a command that was done on some servers and failed on others.
+/// The status of a command that succeeded on some servers and failed on others.
 inline constexpr int kPartly = 3;
 
-/// What a command has said on one server.
+/// The answer of one server to a command.
 struct Answer {
   std::string server;
-  std::optional<int> status;  // none: there was no answer in time
+  std::optional<int> status;  // none: it did not answer in time
   std::string output;
-  std::string errors;  // one line for a person, from standard error; with --debug empty
+  std::string errors;  // one line for a person, from standard error; empty with --debug
 
   bool failed() const { return status != 0; }
 };
 
-/// Runs `work` for each server at the same time, each in a child process that has that server's
-/// system bus for its own. `work` writes to standard output and standard error, and returns its
-/// status. A server that takes too long is given up without regard to the others, and so are all
-/// when a signal ends this process. Answers come in the order of the servers. With `debug`, what
-/// `work` writes to standard error goes to this process's.
+/// Runs `work` for each server in parallel, each in a child process for which that server's bus is
+/// the system bus. `work` writes to standard output and standard error, and returns its status. A
+/// server that takes too long is abandoned without affecting the others; all are when a signal ends
+/// this process. Answers are in the order of the servers. With `debug`, standard error of `work`
+/// goes to that of this process.
 std::vector<Answer> on_each(const Servers& servers, bool debug, const std::function<int()>& work);
 
-/// The lines of `errors` as one, without the name of this program.
+/// The lines of `errors` joined into one, without the name of this program.
 std::string one_line(std::string_view errors);
 /// 0 if no server failed, 1 if all did, otherwise kPartly.
 int joint_status(const std::vector<Answer>& answers);
-/// Says on standard error, one line for each server, what went wrong where.
+/// Prints on standard error, one line per server, what failed where.
 void complain_of(const std::vector<Answer>& answers);
-/// Writes what one server has said as it is, and what several have said with the server in front of
-/// each line; complains; returns the joint status, or the status of the one.
+/// Prints the output of one server as it is, and of several servers with the server before each
+/// line; reports failures; returns the joint status, or that of the only server.
 int relay(const std::vector<Answer>& answers);
 
 /// The clients of a server.
 struct Listing {
   std::string server;
-  std::optional<std::vector<Client>> clients;  // none: it did not answer
+  std::optional<std::vector<Client>> clients;  // none: the server did not answer
 };
 
-/// In what the servers that answered disagree about clients: a line for each difference.
+/// The differences between the servers that answered, with one line for each.
 std::string disagreements(const std::vector<Listing>& listings);
-/// The table, with the server of each row in front; sorted by client.
+/// The table, with the server in the first column; sorted by client.
 std::string fleet_table(const std::vector<Listing>& listings, bool verbose);
-/// An object with a member for each server: what dump_json() writes for it, or null.
+/// An object with a member for each server: the output of dump_json(), or null.
 std::string fleet_json(const std::vector<Listing>& listings);
 
 }  // namespace mandos::ctl

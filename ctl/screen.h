@@ -12,8 +12,8 @@ struct screen;  // of curses
 
 namespace mandos::ctl {
 
-/// The terminal, by ncurses: shows a Layout and reads keys. ncurses sends only what differs from
-/// what the terminal shows already. There is one per process.
+/// The terminal, through ncurses: shows a Layout and reads keys. ncurses sends only what differs
+/// from the present screen. There is one object per process.
 class Screen {
  public:
   Screen() = default;
@@ -21,19 +21,19 @@ class Screen {
   Screen& operator=(const Screen&) = delete;
   ~Screen();
 
-  /// Takes standard input and output over. The locale must be set.
+  /// Takes over standard input and output. The locale must be set.
   Status open();
-  /// Gives the terminal back as it was found, until redraw(). No effect before open().
+  /// Restores the terminal, until redraw(). No effect before open().
   void leave();
 
   std::size_t rows() const;
   std::size_t columns() const;
   void show(const Layout& layout);
-  /// Writes all of the screen anew, since something else may have written on it.
+  /// Redraws the whole screen, since something else may have written on it.
   void redraw();
-  /// The terminal has another size now.
+  /// The size of the terminal has changed.
   void resize();
-  /// The next key that was pressed, if there is one.
+  /// The next key pressed, if there is one.
   std::optional<Key> read();
 
  private:

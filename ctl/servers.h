@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Which servers a command is for, and how they are reached.
+// Which servers a command uses, and how they are reached.
 //
-// A server is reached as `systemctl -H` does it: ssh(1) runs systemd-stdio-bridge(1) there, and
-// sd-bus speaks to that. No shell of this machine is involved.
+// A server is reached as with `systemctl -H`: ssh(1) runs systemd-stdio-bridge(1) there, and sd-bus
+// talks to that. No shell of this machine is involved.
 #pragma once
 
 #include <string>
@@ -15,8 +15,8 @@
 
 namespace mandos::ctl {
 
-/// Options of every command that works with servers. They are not abbreviated, since the original's
-/// "--se" means --secret.
+/// Options of every command that works with servers. They cannot be abbreviated, because the
+/// original's "--se" means --secret.
 inline constexpr Option kServer{
     "server", 0, "HOST", "Use this server over SSH; may be repeated.", 0, false, true};
 inline constexpr Option kServerTimeout{
@@ -28,15 +28,15 @@ inline constexpr std::string_view kThisMachine = ".host";
 struct Server {
   std::string name;    // as it was given
   std::string target;  // HOST or USER@HOST for ssh; empty: this machine
-  std::string port;    // empty: the one of ssh's configuration
+  std::string port;    // empty: from ssh's configuration
 };
 
-/// Reads "[USER@]HOST[:PORT]", where HOST may be "[IPv6 address]", or kThisMachine. Nothing that
-/// ssh, or a shell that ssh's configuration runs, could take for more than a name is accepted.
+/// Parses "[USER@]HOST[:PORT]", where HOST may be "[IPv6 address]", or kThisMachine. Rejects
+/// everything that ssh, or a shell that ssh's configuration runs, could take for more than a name.
 Result<Server> parse_server(std::string_view text);
 
 struct Servers {
-  std::vector<Server> list;       // each once; empty: none was named
+  std::vector<Server> list;       // without duplicates; empty: none was named
   Milliseconds limit{30 * 1000};  // how long each may take
 };
 
@@ -47,11 +47,11 @@ Result<Servers> choose_servers(const Arguments& arguments, const char* environme
 /// The same with this process's environment and the user's ctl.conf.
 Result<Servers> chosen_servers(const Arguments& arguments);
 
-/// The address of the server's system bus for sd-bus.
+/// The address of the server's system bus, for sd-bus.
 std::string address_of(const Server& server, Milliseconds limit);
-/// From now on, this process and its children take the system bus of `server` for theirs.
+/// From now on, the server's bus is the system bus of this process and its children.
 Status use(const Server& server, Milliseconds limit);
-/// For a command that works with one server: uses the one that was chosen, if any.
+/// For a command that works with one server: uses the chosen one, if any.
 Status use_chosen_server(const Arguments& arguments);
 
 }  // namespace mandos::ctl

@@ -7,8 +7,8 @@
 
 namespace mandos::ctl {
 
-/// What the server has counted: its interface se.recompile.Mandos.Statistics, see mandos(8). It
-/// counts from `start` on, in milliseconds since 1970, and restarts from its own start on.
+/// The server's counters: its interface se.recompile.Mandos.Statistics, see mandos(8). It counts
+/// from `start` on, in milliseconds since 1970; `restarts` count from the server's start on.
 struct Statistics {
   std::int64_t start = 0;
   std::uint64_t grants = 0;
@@ -17,7 +17,7 @@ struct Statistics {
   std::uint64_t checks_failed = 0;
   std::uint64_t unknown_keys = 0;
   std::map<std::string, std::uint64_t> restarts{};  // by process
-  std::string service{};                            // that is announced; empty: none
+  std::string service{};                            // the announced name; empty: none
 };
 
 }  // namespace mandos::ctl

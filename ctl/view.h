@@ -29,7 +29,7 @@ inline constexpr Key kEscape = 0x110008;
 inline constexpr Key kF1 = 0x110009;
 constexpr Key control(char letter) { return static_cast<Key>(letter) & 0x1fU; }
 
-/// How a terminal shows a text; Screen knows with which attributes and colors.
+/// How a text is displayed; Screen maps this to attributes and colors.
 enum class Style { kPlain, kTitle, kAlarm, kHeading, kWaiting, kBad, kGood, kFaint };
 
 /// One line of the screen, as wide as the screen.
@@ -44,11 +44,11 @@ struct Row {
 
 struct Layout {
   std::vector<Row> rows;
-  /// Where the cursor is, in the last row; nothing where no text is being typed.
+  /// The position of the cursor in the last row; nothing if no text is being typed.
   std::optional<std::size_t> cursor;
 };
 
-/// What mandos-monitor shows and how keys change that: a function of what happened, without a
+/// What mandos-monitor shows and how keys change that: a function of the events, without a
 /// terminal, a bus or a clock. Times are wall times in milliseconds.
 class View {
  public:
@@ -62,20 +62,20 @@ class View {
     kCountAsChecked,
     kRemove
   };
-  /// What a key asks of the program.
+  /// What a key requests from the program.
   struct Request {
     enum class What { kNothing, kQuit, kRedraw, kAct } what = What::kNothing;
     Act act{};
-    std::string path;  // of the client
+    std::string path;  // identifies the client
     std::string name;
   };
 
-  /// The client is new or has changed.
+  /// A client is new or has changed.
   void update(const Client& client);
   void remove(const std::string& path);
-  /// No client is known any more. The selection holds until they are known again.
+  /// No client is known any more. The selection stays until they are known again.
   void clear();
-  /// `clock` is the time as the log shows it.
+  /// `clock` is the time as shown in the log.
   void happened(std::string_view clock, const Event& event);
   void note(std::string_view clock, std::wstring_view text, Style style = Style::kPlain);
   Request press(Key key);
@@ -87,9 +87,9 @@ class View {
     std::string name;
     std::wstring shown_name;
     std::wstring shown_host;
-    std::wstring searched;  // name, host and state in small letters
+    std::wstring searched;  // name, host and state in lower case
     std::string_view state;
-    std::optional<std::int64_t> deadline;  // of the approval that it waits for
+    std::optional<std::int64_t> deadline;  // of the approval that it is waiting for
     std::optional<std::int64_t> expires;
     std::optional<std::int64_t> checked;
     bool approved_by_default = false;
@@ -117,14 +117,14 @@ class View {
 
   std::map<std::string, Entry, std::less<>> entries_;  // by path
   std::vector<const Entry*> order_;                    // those that are shown, from the top
-  bool arranged_ = true;                               // order_ is right
+  bool arranged_ = true;                               // order_ is up to date
   bool server_there_ = true;
   std::size_t waiting_ = 0;
   std::size_t disabled_ = 0;
   std::size_t failed_ = 0;
 
-  // A key acts on the client that was selected, wherever it has moved to, and on no other that came
-  // to its place: if it is gone or hidden, nothing is selected until the next move.
+  // A key acts on the client that was selected, wherever it has moved to, and never on one that
+  // took its place: if it is gone or hidden, nothing is selected until the next move.
   std::string selected_;  // path; empty: nothing was selected yet
   std::size_t index_ = 0;
   std::size_t top_ = 0;  // the first row of order_ on the screen
@@ -134,7 +134,7 @@ class View {
   std::wstring search_;
   std::wstring filter_;
   std::wstring message_;  // until the next key
-  Request asked_;         // what the question is about
+  Request asked_;         // to be confirmed
 
   std::deque<Line> log_;
   bool log_shown_ = true;
@@ -143,7 +143,7 @@ class View {
   bool verbose_ = false;
   std::size_t log_back_ = 0;  // lines between the end of the log and the last one shown
 
-  // Of the last layout.
+  // From the last layout.
   std::size_t list_rows_ = 1;
   std::size_t log_rows_ = 1;
   std::size_t columns_ = 80;

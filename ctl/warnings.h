@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// What a change would do that whoever asks for it may not want, told before it is made.
+// Unintended effects of a change, reported before it is made.
 #pragma once
 
 #include <cstdint>
@@ -12,16 +12,16 @@
 
 namespace mandos::ctl {
 
-/// A property that is to be set: a setting, "Enabled", or "LastCheckedOK", which starts the
-/// client's timeout again.
+/// A property to be set: a setting, "Enabled", or "LastCheckedOK", which restarts the client's
+/// timeout.
 struct Change {
   std::string_view property;
   Value value;
 };
 
-/// Sentences on what `changes`, made in their order to `client` as the server reports it, would do:
-/// disable it at once because its last answer is older than the new timeout, or leave no time for a
-/// check before it expires. `now`: wall time, in milliseconds since 1970.
+/// Describes the effects of making `changes` in order to `client` as reported by the server: that
+/// they disable it immediately because its last answer is older than the new timeout, or leave no
+/// time for a check before it expires. `now`: wall time, in milliseconds since 1970.
 std::vector<std::string> warnings(Client client, std::span<const Change> changes, std::int64_t now);
 
 }  // namespace mandos::ctl

@@ -20,42 +20,42 @@
 
 namespace mandos::ctl {
 
-/// Something that happened on the server.
+/// An event on the server.
 struct Event {
   std::string what;    // "waiting", "granted" and so on; mandos-ctl(8) lists them
   std::string client;  // empty: not about a client
   std::vector<std::pair<std::string, Value>> details;
 };
 
-/// Follows the server through restarts of the server and of the bus, without ever waiting for an
-/// answer: all of it happens in the loop. It starts with "waiting" for each client that waits
-/// already. `happened` is called with each event.
+/// Follows the server across restarts of the server and of the bus, without ever waiting for an
+/// answer: everything happens in the loop. It starts with "waiting" for each client that is already
+/// waiting. `happened` is called with each event.
 class Watch {
  public:
   Watch(EventLoop& loop, bool debug, std::function<void(const Event&)> happened)
       : loop_(loop), debug_(debug), happened_(std::move(happened)) {}
 
-  /// Begins. The Error: there is no bus. Otherwise on_ready is called with the result.
+  /// Starts. The Error: there is no bus. Otherwise on_ready is called with the result.
   Status start();
-  /// Called once, when the first answer has come. The Error: the connection was closed, no
-  /// permission, or a malformed answer. A server that does not run is not an error, but the event
+  /// Called once, when the first answer has arrived. The Error: the connection was closed, no
+  /// permission, or a malformed answer. A server that is not running is not an error, but the event
   /// "server-gone".
   std::function<void(const Status&)> on_ready = [](const Status&) {};
-  /// The clients as they are known now.
+  /// The clients as known at present.
   std::vector<Client> clients() const;
-  /// Whether the server is on the bus; it may have no client.
+  /// Whether the server is on the bus; it may have no clients.
   bool server_there() const { return server_there_; }
   const std::map<std::string, Client, std::less<>>& by_path() const { return clients_; }
 
-  /// For who shows the clients: called with the path of each that was added, changed or removed,
-  /// and with "" when any of them may have. Set before start().
+  /// For programs that show the clients: called with the path of each that was added, changed or
+  /// removed, and with "" if any of them may have changed. Set before start().
   std::function<void(const std::string& path)> on_change = [](const std::string&) {};
-  /// Called with a sentence when the bus is lost or found, or the server sends nonsense; standard
-  /// error unless set.
+  /// Called with a sentence if the bus is lost or found, or the server sends invalid messages;
+  /// defaults to standard error.
   std::function<void(std::string_view text)> on_trouble;
-  /// The connection, for changes; null while there is none.
+  /// The connection, for changes; null if there is none.
   Bus* bus() { return bus_.get(); }
-  /// Sends and handles what can be. To be called after a change was asked for.
+  /// Sends and handles what it can. Call this after requesting a change.
   void pump();
 
  private:
@@ -88,22 +88,21 @@ class Watch {
   bool debug_;
   std::function<void(const Event&)> happened_;
   std::unique_ptr<Bus> bus_;
-  int descriptor_ = -1;  // of bus_, which does not tell it any more once it is closed
+  int descriptor_ = -1;  // of bus_, which no longer reports it once it is closed
   std::uint32_t wanted_ = 0;
-  std::optional<EventLoop::TimerId> deadline_;  // of what sd-bus awaits
-  Slot asked_;                                  // the answer of load() is awaited
+  std::optional<EventLoop::TimerId> deadline_;  // when sd-bus must be called
+  Slot asked_;                                  // the answer of load() is pending
   bool fresh_ = true;                           // and it is the first of this server
   bool ready_ = false;
   bool reconnecting_ = false;
-  Milliseconds delay_{};                                // before the last attempt
-  std::optional<EventLoop::TimerId> attempt_;           // the next
-  std::map<std::string, Client, std::less<>> clients_;  // by path
-  std::map<std::string, std::string, std::less<>>
-      expiry_;                                // the last that each client had, by path
-  std::set<std::string, std::less<>> added_;  // paths that an answer is to explain
-  std::vector<Message> held_;                 // signals of clients that an answer is to explain
+  Milliseconds delay_{};                                    // before the last attempt
+  std::optional<EventLoop::TimerId> attempt_;               // the next
+  std::map<std::string, Client, std::less<>> clients_;      // by path
+  std::map<std::string, std::string, std::less<>> expiry_;  // the last one of each client, by path
+  std::set<std::string, std::less<>> added_;  // paths that the pending answer will explain
+  std::vector<Message> held_;                 // signals of clients that the answer will explain
   bool server_there_ = true;
-  std::string why_;  // the last answer was of no use
+  std::string why_;  // why the last answer was unusable
 };
 
 }  // namespace mandos::ctl

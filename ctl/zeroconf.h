@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// What Avahi, on the bus where the server is, sees of Mandos servers.
+// Mandos servers as seen by Avahi on the bus where the server is.
 #pragma once
 
 #include <string>
@@ -15,10 +15,10 @@ struct Announced {
   std::string name;
   std::string interface;
   bool ipv6 = false;
-  bool here = false;  // announced by the machine of this Avahi
+  bool here = false;  // announced by the machine where this Avahi runs
 };
 
-/// Every service that Avahi reports within a few seconds. The Error: Avahi does not run or answer.
+/// All services that Avahi reports within a few seconds. The Error: Avahi does not run or answer.
 Result<std::vector<Announced>> browse(Bus& bus);
 
 }  // namespace mandos::ctl

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// What monitor and bus-agent must agree on besides the messages of bus_agent.proto. Both include
-// it, and no other file of a process has these numbers: tests/lint/contracts.py. Lengths are in
-// bytes.
+// What the monitor and the bus-agent must agree on, besides the messages of bus_agent.proto. Both
+// include this file, and no other file of a process has these numbers: tests/lint/contracts.py.
+// Lengths are in bytes.
 #pragma once
 
 #include <cstddef>
@@ -15,21 +15,21 @@ inline constexpr std::size_t kLongestLabel = 1024;
 inline constexpr std::size_t kLongestSecret = 1024UL * 1024;
 inline constexpr std::size_t kLongestPart = 32UL * 1024;
 
-// How long each message to the monitor may be.
+// Limits of the length of each message to the monitor.
 inline constexpr std::size_t kLongestSecretPart = kLongestPart + 16;
-/// A text, and who changes it in which client.
+/// A string, and who changes it in which client.
 inline constexpr std::size_t kLongestRequest = kLongestText + 4 * kLongestLabel;
-/// Of one that holds numbers alone.
+/// A message that has only numbers.
 inline constexpr std::size_t kLongestOther = 16;
 inline constexpr std::size_t kLongestToMonitor = kLongestRequest;
 static_assert(kLongestSecretPart <= kLongestToMonitor);
-/// A client has two texts and four labels. The longest numbers fit where its key ID and its
-/// fingerprint, which have 64 digits at most, leave room.
+/// A client has two texts and four labels. Its key ID and its fingerprint have at most 64 digits
+/// each, which leaves room for the longest numbers.
 inline constexpr std::size_t kLongestToBusAgent = 2 * kLongestText + 4 * kLongestLabel;
 
-/// Requests without a Reply.
+/// Limit of Requests without a Reply.
 inline constexpr std::size_t kMostUnanswered = 128;
-/// How many of each the monitor takes in a second.
+/// How many of each message the monitor accepts per second.
 inline constexpr unsigned kMostRequestsPerSecond = 5000;
 inline constexpr unsigned kMostPartsPerSecond = 5000;
 
