@@ -41,7 +41,7 @@ constexpr Option kEventsOptions[] = {
     kHelp,
     {"json", 'j', "", "Write each event as a line of JSON."},
     {"exec", 'x', "PROGRAM", "Run a program for each event."},
-    {"kill-after", 'k', "TIME", "Kill one that runs longer (5m)."},
+    {"kill-after", 'k', "TIME", "Kill it if it runs longer (5m)."},
     kServer,
     kServerTimeout,
     kDebug,
@@ -50,10 +50,10 @@ constexpr std::string_view kEventsUsage =
     R"(Usage: mandos-ctl events [--json] [--exec PROGRAM [--kill-after TIME]]
                          [CLIENT...]
 
-Writes a line for everything that happens on the server, until it is ended by a
-signal: clients that wait for approval, that get their secret or are refused,
-that were checked, expire, or are enabled, disabled, added or removed; unknown
-keys; the server going and coming back. With names of clients: only theirs.
+Prints one line per event until a signal ends it: clients that request approval,
+get their secret, are refused, are checked, expire, or are enabled, disabled,
+added or removed; unknown keys; the server going away and coming back. If
+clients are named: only events about them and the server.
 
 )";
 
@@ -69,10 +69,10 @@ constexpr Option kWaitOptions[] = {
 constexpr std::string_view kWaitUsage =
     R"(Usage: mandos-ctl wait [--timeout TIME] [--for EVENT] CLIENT
 
-Waits until the client waits for approval, or for another event: granted,
-refused, checked, expired, disabled, enabled or removed. It returns at once if
-the client waits, is enabled or is disabled already. The status is 0 when it
-happened and 3 when the time is over.
+Waits until the client is waiting for approval, or for another event: granted,
+refused, checked, expired, disabled, enabled or removed. Returns immediately if
+the client is already waiting, enabled or disabled. The status is 0 if the event
+happened, and 3 after the timeout.
 
 )";
 

@@ -37,20 +37,20 @@ constexpr std::string_view kLevels[] = {"OK", "WARNING", "CRITICAL", "UNKNOWN"};
 constexpr Option kStatusOptions[] = {kHelp, kServer, kServerTimeout, kDebug};
 constexpr std::string_view kStatusUsage = R"(Usage: mandos-ctl status
 
-Says in one screen whether everything is all right. The first line and the
-status are those of a monitoring plugin: 0 OK; 1 WARNING: a client is disabled,
-waits for approval or failed its last check; 2 CRITICAL: no server runs, or a
+Shows an overview on one screen. The first line and the status are those of a
+monitoring plugin: 0 OK; 1 WARNING: a client is disabled, is waiting for
+approval, or failed its last check; 2 CRITICAL: no server is running, or a
 client whose last check failed expires before the next one; 3 UNKNOWN: the
-server cannot be asked.
+server cannot be reached.
 
 )";
 
 constexpr Option kVerifyOptions[] = {kHelp, kServer, kServerTimeout, kDebug};
 constexpr std::string_view kVerifyUsage = R"(Usage: mandos-ctl verify CLIENT
 
-Says whether the client will get its password at its next boot without anybody's
-help, as far as the server knows over the bus, and what stands in the way. The
-status is 0 if it will.
+Reports whether the client will get its password at its next boot without manual
+help, as far as can be seen over the bus, and what would prevent it. The status
+is 0 if nothing would.
 
 )";
 

@@ -45,24 +45,24 @@ constexpr Option kOptions[] = {
     {"verbose", 'v', "", "List every property, not only the first four."},
     {"dump-json", 'j', "", "Write the clients as JSON."},
     {"enable", 'e', "", "Enable the clients.", kEnabling},
-    {"disable", 'd', "", "Disable the clients, at once.", kEnabling},
-    {"bump-timeout", 'b', "", "Count this moment as a successful check."},
+    {"disable", 'd', "", "Disable the clients immediately.", kEnabling},
+    {"bump-timeout", 'b', "", "Count now as a successful check."},
     {"start-checker", 0, "", "Start a checker now.", kChecking},
     {"stop-checker", 0, "", "Stop the running checker.", kChecking},
     {"is-enabled", 'V', "", "Exit with status 0 if the client is enabled."},
     {"remove", 'r', "", "Remove the clients from the server."},
     {"checker", 'c', "COMMAND", "Set the checker's shell command."},
     {"timeout", 't', "TIME", "Set how long a successful check counts."},
-    {"extended-timeout", 0, "TIME", "Set the same for a secret that was sent."},
+    {"extended-timeout", 0, "TIME", "Set how long a secret that was sent counts."},
     {"interval", 'i', "TIME", "Set the time between checks."},
-    {"approve-by-default", 0, "", "Approve when nobody answers in time.", kByDefault},
-    {"deny-by-default", 0, "", "Deny when nobody answers in time.", kByDefault},
+    {"approve-by-default", 0, "", "Approve if nobody answers in time.", kByDefault},
+    {"deny-by-default", 0, "", "Deny if nobody answers in time.", kByDefault},
     {"approval-delay", 0, "TIME", "Set how long a client waits for an answer."},
-    {"approval-duration", 0, "TIME", "Set how long an answer holds."},
-    {"host", 'H', "STRING", "Set the host that the checker checks."},
+    {"approval-duration", 0, "TIME", "Set how long an answer applies."},
+    {"host", 'H', "STRING", "Set the host that the checker contacts."},
     {"secret", 's', "FILENAME", "Replace the secret (\"-\": standard input)."},
-    {"approve", 'A', "", "Approve the clients that wait now.", kAnswering},
-    {"deny", 'D', "", "Deny the clients that wait now.", kAnswering},
+    {"approve", 'A', "", "Approve the clients that are waiting.", kAnswering},
+    {"deny", 'D', "", "Deny the clients that are waiting.", kAnswering},
     kServer,
     kServerTimeout,
     kDebug,
@@ -74,23 +74,23 @@ constexpr std::string_view kUsageText = R"(Usage: mandos-ctl [--verbose | --dump
        mandos-ctl --is-enabled CLIENT
        mandos-ctl COMMAND ...
 
-Lists the clients of the Mandos server, changes them, or answers those that
-wait for approval. Needs root or membership in the group )" MANDOS_BUS_GROUP R"(.
-With --server, all of this and every command is for other servers.
+Lists or changes the clients of the Mandos server, and approves or denies them.
+Requires root or membership in the group )" MANDOS_BUS_GROUP R"(.
+With --server, this and every command applies to other servers.
 
 )";
 
 constexpr std::string_view kAfterOptions = R"(
 TIME is a duration such as PT5M, P1DT12H or "1d 12h".
 
-Commands, each with a --help of its own:
-  diff FILE                Compare the clients with what --dump-json wrote.
+Commands, each with its own --help:
+  diff FILE                Compare the clients with --dump-json output.
   events                   Print one line per event, or run a program.
   metrics                  Write OpenMetrics text.
-  restore FILE             Apply the settings that --dump-json wrote.
-  status                   Check the server, as a monitoring plugin.
+  restore FILE             Apply the settings in --dump-json output.
+  status                   Check the server, like a monitoring plugin.
   verify CLIENT            Check whether a client will get its password.
-  wait CLIENT              Wait until a client waits for approval.
+  wait CLIENT              Wait until a client requests approval.
 
 See mandos-ctl(8).
 )";

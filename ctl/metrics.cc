@@ -32,13 +32,13 @@ namespace mandos::ctl {
 namespace {
 
 constexpr Option kOptions[] = {
-    kHelp,  {"output", 'o', "FILE", "Replace FILE in one step instead."}, kServer, kServerTimeout,
+    kHelp,  {"output", 'o', "FILE", "Replace FILE atomically instead."}, kServer, kServerTimeout,
     kDebug,
 };
 constexpr std::string_view kUsageText = R"(Usage: mandos-ctl metrics [--output FILE]
 
 Writes the state of the server and of its clients as OpenMetrics text. If the
-server cannot be asked, it writes that alone (mandos_up 0), and the status is 1.
+server cannot be reached, it writes only mandos_up 0, and the status is 1.
 
 )";
 

@@ -41,8 +41,8 @@ constexpr Option kOptions[] = {
 
 constexpr std::string_view kUsageText = R"(Usage: mandos-monitor
 
-Shows the clients of the Mandos server and what happens to them, and changes
-them by keys; the key ? lists them. Needs a terminal, and root or membership in
+Shows the clients of the Mandos server and events about them. Keys change the
+clients; ? lists all keys. Requires a terminal, and root or membership in
 the group )" MANDOS_BUS_GROUP R"(.
 
 )";

@@ -33,14 +33,14 @@ constexpr Option kDiffOptions[] = {kHelp, kServer, kServerTimeout, kDebug};
 constexpr std::string_view kDiffUsage = R"(Usage: mandos-ctl diff FILE
 
 Compares the clients in FILE ("-": standard input), which --dump-json wrote on
-this or another server, with those of the server: the key, whether each is
-enabled, and its settings. The status is 0 if they agree, 1 if they differ and
-2 if they cannot be compared.
+this or another server, with those of the server: their keys, whether they are
+enabled, and their settings. The status is 0 if they agree, 1 if they differ,
+and 2 if they cannot be compared.
 
 )";
 
 constexpr Option kRestoreOptions[] = {
-    kHelp,   {"enable", 0, "", "Enable clients that are enabled in FILE, too."},
+    kHelp,   {"enable", 0, "", "Also enable clients that are enabled in FILE."},
     kServer, kServerTimeout,
     kDebug,
 };
@@ -48,8 +48,8 @@ constexpr std::string_view kRestoreUsage = R"(Usage: mandos-ctl restore [--enabl
 
 Gives the clients of the server the settings that they have in FILE ("-":
 standard input), which --dump-json wrote on this or another server, and disables
-those that are disabled there. A client with another key is left alone, and
-without --enable no client is enabled. The status is 0 if the server agrees with
+those that are disabled there. A client with a different key is not changed, and
+no client is enabled without --enable. The status is 0 if the server agrees with
 FILE afterwards.
 
 )";

@@ -318,7 +318,7 @@ def _():
             terminal.wait_selected(name)
         terminal.type("?")
         terminal.wait_for("^ Keys$")
-        terminal.wait_for("count this moment as a successful check")
+        terminal.wait_for("count now as a successful check")
         terminal.type("x")
         terminal.wait_selected("host59")
         # A key that the terminal should not have, in one piece or two, is no letter at its end.

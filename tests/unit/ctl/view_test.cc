@@ -472,7 +472,7 @@ TEST_F(ViewTest, TheHintsAndTheHelpFit) {
   const auto lines = screen();
   EXPECT_EQ(lines.back(), L" Any key returns to the clients");
   for (const auto& line : lines) EXPECT_THAT(narrow(line), Not(HasSubstr("~")));
-  EXPECT_THAT(lines, Contains(HasSubstr(L"draw the screen again")));
+  EXPECT_THAT(lines, Contains(HasSubstr(L"redraw the screen")));
 }
 
 }  // namespace
