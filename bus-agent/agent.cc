@@ -98,7 +98,7 @@ bool Agent::ready(GIOCondition condition) {
     ToBusAgent message;
     const auto bytes = (*received)->bytes;
     if (!message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) || !obey(message)) {
-      log_.critical("the monitor sends what it must not");
+      log_.critical("the monitor violated the rules of the door");
       return end(1);
     }
   }
@@ -252,7 +252,8 @@ Bus::Handled Agent::handle(Message& call) {
   }
   SecretBytes* secret = change.request.has_secret() ? secret_of(call.get()) : nullptr;
   if (change.request.has_secret() && (secret == nullptr || !secret->valid)) {
-    bus_.refuse(std::move(call), errors::kInvalidArgs, "Secret: a number is no byte");
+    bus_.refuse(std::move(call), errors::kInvalidArgs,
+                "Secret: found a number that is not 0 to 255");
     return Bus::Handled::kYes;
   }
   if (outstanding_.size() >= kMostOutstanding || channel_.waiting()) return Bus::Handled::kLater;

@@ -299,7 +299,7 @@ void Bus::request_name(std::size_t index) {
          }
          if (!std::exchange(complained_of_name_, true)) {
            log_.warning("no bus name ", kServerInterfaces[index], ", retrying: ",
-                        error.empty() ? "another program has it; does another Mandos server run?"
+                        error.empty() ? "another program owns it; is another Mandos server running?"
                         : error == errors::kAccessDenied
                             ? "the bus policy mandos-separated.conf is not loaded yet; run: "
                               "systemctl reload dbus"

@@ -31,9 +31,9 @@ int serve(Child& child) {
   // Everything that reads a file, before the jail denies that. None of this starts a thread.
   Access access = find_access();
   if (!access.missing.empty()) {
-    child.log.error("there is no user ", access.missing,
-                    " whom to refuse on the bus: only root is served ",
-                    "there, until the user exists and the server is restarted");
+    child.log.error("user ", access.missing, " does not exist, so its calls cannot be refused: ",
+                    "only root is served on the bus until the user exists and the server ",
+                    "is restarted");
   }
   const std::string bus = find_system_bus();
   g_type_ensure(G_TYPE_DBUS_MESSAGE);

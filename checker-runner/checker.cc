@@ -117,7 +117,7 @@ void Checkers::run(std::uint64_t checker, const std::string& command) {
                                  const_cast<char*>(command.c_str()), nullptr};
   std::array<int, 2> ends{-1, -1};
   if (show_output_ && pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK) != 0) {
-    log_.warning("what a checker prints is not shown: ", std::strerror(errno));
+    log_.warning("the output of a checker is not logged: ", std::strerror(errno));
   }
   UniqueFd output(ends[0]);
   const UniqueFd writer(ends[1]);
@@ -259,7 +259,7 @@ void Checkers::end_all() {
     if (pid < 0) return;
     sigtimedwait(&child, nullptr, &kAWhile);
   }
-  log_.error("checkers are left that cannot be killed");
+  log_.error("some checkers could not be killed");
 }
 
 }  // namespace mandos::checker_runner

@@ -389,7 +389,7 @@ std::optional<std::string> Programs::judge_program(const std::string& program) c
       return judge_content(program, path);
     case Found::kNo:
       if (one_of(program, kOfBash)) {
-        return concat(escaped(program), " is no command of /bin/sh, which is dash", kUseless,
+        return concat(escaped(program), " is not a command of /bin/sh, which is dash", kUseless,
                       "use one that it has, or bash -c");
       }
       return complaint("the checker program " + escaped(program));

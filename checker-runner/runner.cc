@@ -84,7 +84,7 @@ void Runner::received(const Channel::Datagram& datagram) {
   ToCheckerRunner message;
   if (!message.ParseFromArray(datagram.bytes.data(), static_cast<int>(datagram.bytes.size())) ||
       !obey(message)) {
-    log_.critical("the monitor sends what it must not");
+    log_.critical("the monitor violated the rules of the door");
     loop_.stop(EXIT_FAILURE);
   }
 }
@@ -122,11 +122,12 @@ void Runner::begin_judging() {
   const auto all = std::exchange(to_judge_, {});
   if (checkers_.spares_one()) {
     return log_.warning(
-        "checkers are not judged: their programs are still looked for since the last time, "
-        "perhaps in a file system that hangs");
+        "programs of checkers are not looked for: the last search is still running, perhaps in a "
+        "file system that hangs");
   }
   const pid_t child = fork();
-  if (child < 0) return log_.warning(errno_error(errno, "checkers are not judged").text);
+  if (child < 0)
+    return log_.warning(errno_error(errno, "programs of checkers are not looked for").text);
   if (child > 0) return checkers_.spare(child);
   // The door closes when the checker-runner ends, even if this process still runs.
   close(kDoorFd);

@@ -24,8 +24,7 @@ int begin(const std::function<int(Child& child)>& serve) {
   }
   Child child{Log::to_socket(kLogFd, LogLevel::kInfo), UniqueFd(kDoorFd)};
   if (!close_descriptors(kLogFd + 1) || chdir("/") != 0) {
-    child.log.critical(
-        "descriptors that it inherited cannot be closed, or its directory cannot be left");
+    child.log.critical("cannot close inherited descriptors or change to the root directory");
     return EXIT_FAILURE;
   }
   return serve(child);

@@ -197,7 +197,7 @@ Result<Message> Bus::new_call(const std::string& path, const char* interface, co
   const int error = sd_bus_message_new_method_call(bus_.get(), &call, kServerName, path.c_str(),
                                                    interface, member);
   if (error < 0) {
-    return failed(Trouble::kOther, errno_error(-error, "cannot make the call ", member).text);
+    return failed(Trouble::kOther, errno_error(-error, "cannot create the call ", member).text);
   }
   return Message(call);
 }

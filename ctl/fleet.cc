@@ -49,10 +49,10 @@ struct Child {
 Status open_pipe(Pipe& made) {
   std::array<int, 2> ends{};
   // Only the reader must not block; the writer must get everything into the pipe.
-  if (pipe2(ends.data(), O_CLOEXEC) != 0) return errno_error(errno, "cannot make a pipe");
+  if (pipe2(ends.data(), O_CLOEXEC) != 0) return errno_error(errno, "cannot create a pipe");
   made.reader.reset(ends[0]);
   made.writer.reset(ends[1]);
-  if (fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0) return errno_error(errno, "cannot make a pipe");
+  if (fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0) return errno_error(errno, "cannot create a pipe");
   return Ok{};
 }
 
@@ -114,7 +114,7 @@ class Running {
       const pid_t parent = getpid();
       child.pid = fork();
       if (child.pid == 0) be_child(child, server, servers_.limit, debug_, parent, work);
-      if (child.pid < 0) ready = errno_error(errno, "cannot make a process");
+      if (child.pid < 0) ready = errno_error(errno, "cannot create a process");
     }
     // Both processes do this, so that the group can be killed whichever runs first.
     if (child.pid > 0) setpgid(child.pid, child.pid);

@@ -245,11 +245,11 @@ void verify_key(const Client& client, Findings& found) {
   const std::string& key = client.text("KeyID");
   const bool hexadecimal = key.find_first_not_of("0123456789ABCDEFabcdef") == std::string::npos;
   if (key.empty()) {
-    found.bad("it has no key ID, so nothing that it proves fits");
+    found.bad("it has no key ID, so no key that it proves matches");
   } else if (key.size() != kNoKey.size() || !hexadecimal) {
-    found.bad("its key ID is no SHA-256 in 64 hexadecimal digits");
+    found.bad("its key ID is not 64 hexadecimal digits (SHA-256)");
   } else if (key == kNoKey) {
-    found.bad("its key ID is that of an empty key, which never fits");
+    found.bad("its key ID is that of an empty key, which never matches");
   } else {
     found.good(concat("its key ID is ", key));
   }
@@ -257,9 +257,9 @@ void verify_key(const Client& client, Findings& found) {
 
 void verify_secret(const std::optional<std::string>& form, Findings& found) {
   if (!form) {
-    found.note("its secret cannot be read over the bus, and this server says nothing of it");
+    found.note("its secret cannot be read over the bus, and this server does not report its form");
   } else if (*form == "OpenPGP") {
-    found.good("its secret is a whole OpenPGP message, the server says");
+    found.good("its secret is a complete OpenPGP message, the server reports");
   } else if (*form == "none") {
     found.bad("it has no secret");
   } else if (*form == "other") {

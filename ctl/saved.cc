@@ -134,7 +134,7 @@ class Restoring {
   void restore(const Client& saved, const Client& now) {
     const std::string name = printable(now.name());
     if (!same_key(saved, now)) {
-      return left(concat(name, ": has another key than in the file; left alone"));
+      return left(concat(name, ": its key differs from that in the file; not changed"));
     }
     const auto changed = differences(saved, now);
     std::vector<Change> changes;

@@ -32,7 +32,7 @@ AsyncSync::~AsyncSync() {
 
 void AsyncSync::fall_back(int error) {
   if (std::exchange(fell_back_, true)) return;
-  log_.warning("the kernel does not take fsync as asynchronous I/O (", std::strerror(error),
+  log_.warning("the kernel does not support asynchronous fsync (", std::strerror(error),
                "): nobody is served while the disk is busy with a change");
 }
 

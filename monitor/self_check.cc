@@ -129,8 +129,8 @@ void rehearse(const std::map<std::string, ClientSettings>& file, const StateStor
 void judge_start(const Settings& settings, const LoadedClients& clients, Report& report) {
   if (geteuid() != 0) {
     return report.say(true, settings.statedir +
-                                ", the port, and whether root may read files of "
-                                "others are not judged: only root may");
+                                ", the port, and root's access to files of other "
+                                "users are not checked: that takes root");
   }
   jail::override_permissions(true);
   std::vector<std::string> problems, warnings;

@@ -232,7 +232,8 @@ LoadedSettings load_settings(const CommandLine& command_line,
       ini.read(path, std::move(**content), out.problems);
     }
     for (const auto& [name, section] : ini.sections()) {
-      out.warnings.push_back(Ini::where(section.place, name, "") + "ignored, as all but [DEFAULT]");
+      out.warnings.push_back(Ini::where(section.place, name, "") +
+                             "ignored; only [DEFAULT] is used");
     }
     for (auto& [name, option] : ini.defaults().options) {
       const Row* const row = find_row(name);
@@ -271,7 +272,7 @@ LoadedSettings load_settings(const CommandLine& command_line,
   if (!settings.address.empty() && !is_address(settings)) {
     out.problems.push_back(concat(settings.place("address"), "found ", in_quotes(settings.address),
                                   ", expected an ",
-                                  settings.use_ipv6 ? "IPv6 address, perhaps with %interface"
+                                  settings.use_ipv6 ? "IPv6 address, optionally with %interface"
                                                     : "IPv4 address, since IPv6 is off",
                                   Ini::hint(settings.address)));
   }

@@ -43,7 +43,7 @@ Connection::Event Connection::ready(std::uint32_t events, Tls& tls) {
   if ((events & EPOLLIN) == 0) return Event::kNone;
 
   const std::size_t most = session_ == nullptr ? kMaxVersionLine - early_.size() : tls.input.size();
-  if (most == 0) return broken("the peer spoke before its turn");
+  if (most == 0) return broken("the peer sent data before its turn");
   const ssize_t size = recv(fd_.get(), tls.input.data(), most, 0);
   if (size < 0) {
     if (errno == EAGAIN || errno == EINTR) return Event::kNone;
@@ -65,7 +65,7 @@ Connection::Event Connection::ready(std::uint32_t events, Tls& tls) {
     case State::kNextPart:
     case State::kWriting:
       late_ += received.size();
-      return late_ > kMaxLate ? broken("the peer talks on after the handshake") : Event::kNone;
+      return late_ > kMaxLate ? broken("the peer sent too much after the handshake") : Event::kNone;
   }
   return Event::kNone;
 }
@@ -74,7 +74,7 @@ Connection::Event Connection::read_early(Bytes received) {
   early_.append(received.begin(), received.end());
   const std::size_t newline = early_.find('\n', early_.size() - received.size());
   if (newline == std::string::npos) {
-    return early_.size() < kMaxVersionLine ? Event::kNone : broken("version line without end");
+    return early_.size() < kMaxVersionLine ? Event::kNone : broken("version line too long");
   }
   if (!speaks_our_version(std::string_view(early_).substr(0, newline))) {
     return broken("no version line that we understand");

@@ -37,7 +37,8 @@ int serve(Child& child) {
     return EXIT_FAILURE;
   }
   if (!crash_note.kept()) {
-    child.log.warning("no memory that outlives this process: whom it dies of will not be refused");
+    child.log.warning(
+        "no crash note: a peer that crashes this process will not be refused afterwards");
   }
   EventLoop loop;
   rlimit files{};

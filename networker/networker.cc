@@ -46,7 +46,7 @@ void Networker::stop(std::string_view why) {
 void Networker::received(Channel::Datagram datagram) {
   if (stopped_) return;
   if (!message_.ParseFromArray(datagram.bytes.data(), static_cast<int>(datagram.bytes.size()))) {
-    return stop("the monitor sent what is no message");
+    return stop("the monitor sent an invalid message");
   }
   if (connections_) {
     const bool obeyed = datagram.descriptors.empty() && obey();
@@ -54,10 +54,10 @@ void Networker::received(Channel::Datagram datagram) {
       explicit_bzero(message_.mutable_blob()->data(), message_.blob().size());
       door_.wipe_received();
     }
-    if (!obeyed) stop("the monitor broke the rules of the door");
+    if (!obeyed) stop("the monitor violated the rules of the door");
     return;
   }
-  if (!message_.has_settings()) return stop("the monitor's first message were no settings");
+  if (!message_.has_settings()) return stop("the monitor's first message is not Settings");
   const Status started = start(message_.settings(), std::move(datagram.descriptors));
   ToMonitor greeting;
   greeting.mutable_greeting();

@@ -78,7 +78,7 @@ bool may_replace_pid_file() {
 }
 
 Status write_pid_file() {
-  if (!may_replace_pid_file()) return Error{MANDOS_PID_FILE ": another server's"};
+  if (!may_replace_pid_file()) return Error{MANDOS_PID_FILE ": it belongs to another server"};
   const UniqueFd file(
       open(MANDOS_PID_FILE, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644));
   const std::string text = concat(getpid(), "\n");

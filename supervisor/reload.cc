@@ -86,7 +86,7 @@ Status Reloads::listen() {
   // stale one.
   const UniqueFd probe(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   const int found = connect_to_control(probe.get());
-  if (found == EPROTOTYPE) return Error{MANDOS_CONTROL_SOCKET ": another server has it"};
+  if (found == EPROTOTYPE) return Error{MANDOS_CONTROL_SOCKET ": another server uses it"};
   if (found == ECONNREFUSED) unlink(MANDOS_CONTROL_SOCKET);
   UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const sockaddr_un address = control_address();
@@ -110,7 +110,7 @@ void Reloads::accept() {
     return;
   }
   if (newcomers_.size() + answering_.size() >= kMostRequesters) {
-    return answer(requester, concat("too many ask at once\n", kFailed));
+    return answer(requester, concat("too many reload requests at once\n", kFailed));
   }
   newcomers_.push_back(std::move(requester));
   request();
@@ -140,7 +140,7 @@ void Reloads::tick() {
   lock_.reset();
   lock_ = lock_control_directory().first;
   const auto again = listen();
-  log_.warning(MANDOS_CONTROL_SOCKET " was removed: ", again ? "made anew" : again.error());
+  log_.warning(MANDOS_CONTROL_SOCKET " was removed: ", again ? "created again" : again.error());
 }
 
 void Reloads::set_deadline(Instant when) {
@@ -248,7 +248,7 @@ bool Reloads::ended(pid_t pid, int wait_status) {
   if (WIFSIGNALED(wait_status) || WEXITSTATUS(wait_status) > 2) {
     // Its own statuses are 0 to 2. The program may be missing, for example during an upgrade.
     finish(false,
-           concat(reported_, "nothing was changed: the configuration could not be judged (",
+           concat(reported_, "nothing was changed: the configuration could not be checked (",
                   WIFSIGNALED(wait_status) ? concat("killed by signal ", WTERMSIG(wait_status))
                                            : concat("exit status ", WEXITSTATUS(wait_status)),
                   ")\n"));

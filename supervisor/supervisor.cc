@@ -327,7 +327,7 @@ std::optional<Milliseconds> Supervisor::back_off(Child& child, const char* name,
     tell_status();
     if (tick_number_ - *child.failing_since >= ticks(kStartPatience)) {
       log_.critical(name, ": every start failed for ", kStartPatience / std::chrono::seconds(1),
-                    " s: the server ends, so that the service manager can start the version that "
+                    " s: the server exits, so that the service manager can start the version that "
                     "is installed now");
       stop(1);
       return std::nullopt;
@@ -341,7 +341,7 @@ std::optional<Milliseconds> Supervisor::back_off(Child& child, const char* name,
 void Supervisor::from_monitor(Channel::Datagram datagram) {
   ToSupervisor message;
   if (!message.ParseFromArray(datagram.bytes.data(), static_cast<int>(datagram.bytes.size()))) {
-    log_.critical("the monitor sends what is no message");
+    log_.critical("the monitor sent an invalid message");
     return processes_.end(monitor_process_.pid);
   }
   switch (message.message_case()) {
@@ -426,8 +426,8 @@ void Supervisor::tick() {
   if (verdict == Heartbeat::Verdict::kPing) {
     tell([](auto& message) { message.mutable_ping(); });
   } else if (verdict == Heartbeat::Verdict::kHung) {
-    log_.critical("the monitor does not answer: it is ended",
-                  was_ready_ ? ", and everything is started afresh" : "");
+    log_.critical("the monitor does not answer; killing it",
+                  was_ready_ ? " and restarting all processes" : "");
     processes_.end(monitor_process_.pid);
   }
 }
@@ -540,8 +540,8 @@ void Supervisor::kill_everything() {
   while (processes_.reap(status, false) > 0) {
   }
   for (const pid_t pid : processes_.children()) {
-    log_.critical(processes_.name(pid), "[", pid, "] was killed and does not end within ",
-                  kLastWait / std::chrono::seconds(1), " s: it is left behind");
+    log_.critical(processes_.name(pid), "[", pid, "] was killed but has not ended within ",
+                  kLastWait / std::chrono::seconds(1), " s: leaving it behind");
   }
 }
 

@@ -640,7 +640,7 @@ def _():
                 if status == 0:
                     h.expect_equal((after.returncode, after.stdout), (0, ""), "nothing differs any more")
                 else:
-                    h.expect("one: has another key" in ran.stderr, ran.stderr)
+                    h.expect("one: its key differs" in ran.stderr, ran.stderr)
                     h.expect("one: KeyID: file 0" in after.stdout, after.stdout)
                     h.expect("one: Host: file moved.example" in after.stdout, after.stdout)
 

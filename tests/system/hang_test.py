@@ -211,7 +211,7 @@ def _():
             with replaced(PROGRAM.with_name(f"mandos-{role}"), "/dev/null"):
                 os.kill(pid, signal.SIGKILL)
                 h.expect_equal(server.wait(100), 1, "exit status")
-            server.log.wait_for(f"mandos-{role}: every start failed for 60 s: the server ends")
+            server.log.wait_for(f"mandos-{role}: every start failed for 60 s: the server exits")
             server.notices.wait_for(f"^STATUS=mandos-{role} cannot be started: exit status 127")
             server.notices.wait_for("^STOPPING=1")
 
@@ -227,7 +227,7 @@ def _():
             h.wait_until(lambda: server.pids("checker-runner"), "the monitor has others started")
             os.kill(server.pid("monitor"), signal.SIGSTOP)
             h.expect_equal(server.wait(100), 1, "exit status")
-            server.log.wait_for("the monitor does not answer: it is ended$")
+            server.log.wait_for("the monitor does not answer; killing it$")
 
 
 @h.case("a monitor that is stopped during a reload finishes it")

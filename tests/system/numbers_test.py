@@ -135,7 +135,7 @@ def _():
                        "what it does not count")
         ran = ctl("verify", "one")
         h.expect_equal((ran.returncode, ran.stderr), (0, ""), ran.stdout)
-        h.expect("this server says nothing of it" in ran.stdout, ran.stdout)
+        h.expect("this server does not report its form" in ran.stdout, ran.stdout)
 
 
 @h.case("the account of the units may read and listen, and change nothing")
@@ -183,11 +183,11 @@ def _():
         h.expect_equal((ran.returncode, ran.stderr), (status, ""), ran.stdout)
         h.expect(text in ran.stdout, ran.stdout)
     with Serving(config=config):
-        says(0, "ok       its secret is a whole OpenPGP message")
+        says(0, "ok       its secret is a complete OpenPGP message")
         for file, status, text in (
                 (damaged, 1, "PROBLEM  its secret is a damaged OpenPGP message"),
                 (other, 1, "PROBLEM  its secret is not an OpenPGP message"),
-                (armored, 0, "ok       its secret is a whole OpenPGP message")):
+                (armored, 0, "ok       its secret is a complete OpenPGP message")):
             h.expect_equal(ctl("-s", str(file), "whole").returncode, 0, "a new secret")
             says(status, text)
         caller = Caller()

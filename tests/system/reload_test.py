@@ -220,7 +220,7 @@ def _():
         harness.mount("tmpfs", programs, "tmpfs")  # as in the middle of an upgrade
         try:
             server.process.send_signal(signal.SIGUSR1)
-            server.log.wait_for("nothing was changed: the configuration could not be judged")
+            server.log.wait_for("nothing was changed: the configuration could not be checked")
             expect(server.log.find("mandos-monitor: No such file"), "the log says why")
         finally:
             subprocess.run(["umount", programs], check=True)
@@ -523,7 +523,7 @@ def _():
     with Server(Configuration().client("one", harness.test_key()[1], b"one")) as server:
         os.unlink(CONTROL)
         wait_until(lambda: os.path.exists(CONTROL), "it is there again", 10)
-        server.log.wait_for("control was removed: made anew")
+        server.log.wait_for("control was removed: created again")
         expect_reloaded()
 
 

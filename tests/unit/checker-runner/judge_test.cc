@@ -149,7 +149,7 @@ TEST_F(JudgeTest, WhatOnlyBashKnowsIsNamedIfTheShellIsDash) {
                                       {"declare x", "declare"}}) {
     is_dash_ = true;
     EXPECT_THAT(judge(command).value_or("nothing"),
-                testing::StartsWith(concat(word, " is no command of /bin/sh, which is dash: ")))
+                testing::StartsWith(concat(word, " is not a command of /bin/sh, which is dash: ")))
         << command;
     is_dash_ = false;
     EXPECT_EQ(judge(command), std::nullopt) << command;

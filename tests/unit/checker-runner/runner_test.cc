@@ -139,7 +139,7 @@ TEST_F(RunnerTest, ANumberThatRunsAlreadyEndsItAndAllCheckers) {
   run(1, "sleep 1000");
   run(1, "sleep 1000");
   EXPECT_EQ(status(0), 1);
-  EXPECT_THAT(logged(), HasSubstr("2the monitor sends what it must not"));
+  EXPECT_THAT(logged(), HasSubstr("2the monitor violated the rules of the door"));
   EXPECT_TRUE(nobody_is_left());
 }
 

@@ -164,7 +164,7 @@ TEST_F(ReloadsTest, AnInspectionThatIsKilledChangesNothing) {
   EXPECT_THAT(asked_, IsEmpty());
   EXPECT_EQ(renewals_, 0);
   // Nobody has judged the files.
-  EXPECT_THAT(log(), ElementsAre("nothing was changed: the configuration could not be judged "
+  EXPECT_THAT(log(), ElementsAre("nothing was changed: the configuration could not be checked "
                                  "(killed by signal 9)"));
   EXPECT_EQ(shown_, "not yet");
 }
@@ -176,7 +176,7 @@ TEST_F(ReloadsTest, AnInspectionThatDoesNotBeginSaysNothingOfTheFiles) {
   EXPECT_TRUE(reloads_.ended(kInspector, 127 << 8));
   EXPECT_THAT(asked_, IsEmpty());
   EXPECT_THAT(log(), ElementsAre("mandos: its program: No such file or directory",
-                                 "nothing was changed: the configuration could not be judged "
+                                 "nothing was changed: the configuration could not be checked "
                                  "(exit status 127)"));
   EXPECT_EQ(shown_, "not yet");
 }

@@ -324,7 +324,7 @@ TEST_F(SupervisorTest, AMonitorThatHangsInItsFirstStartEndsTheServer) {
   pass(seconds(3));
   EXPECT_EQ(table_.killed, std::vector<pid_t>{kMonitor});
   const std::string said = log();
-  EXPECT_THAT(said, HasSubstr("the monitor does not answer: it is ended"));
+  EXPECT_THAT(said, HasSubstr("the monitor does not answer; killing it"));
   EXPECT_THAT(said, Not(HasSubstr("started afresh")));
   reap();
   EXPECT_EQ(supervisor_->run(), 1);
