@@ -43,8 +43,8 @@ class Reader {
   std::span<const unsigned char> take(std::uint64_t size) {
     ok_ = ok_ && size <= bytes_.size() - at_;
     if (!ok_) return {};
-    const auto taken = bytes_.subspan(at_, size);
-    at_ += size;
+    const auto taken = bytes_.subspan(at_, static_cast<std::size_t>(size));
+    at_ += taken.size();
     return taken;
   }
 
@@ -96,18 +96,19 @@ std::optional<Head> read_head(std::span<const unsigned char> bytes) {
   Reader reader(bytes, head.little_endian, 4);
   const std::uint64_t body = reader.number(4);
   head.serial = static_cast<std::uint32_t>(reader.number(4));
-  head.body_at = kHeadSize + (reader.number(4) + 7) / 8 * 8;
-  head.size = head.body_at + body;
-  if (head.serial == 0 || head.size > kLongestMessage) return std::nullopt;
+  const std::uint64_t body_at = kHeadSize + (reader.number(4) + 7) / 8 * 8;
+  if (head.serial == 0 || body_at + body > kLongestMessage) return std::nullopt;
+  head.body_at = static_cast<std::size_t>(body_at);
+  head.size = static_cast<std::size_t>(body_at + body);
   return head;
 }
 
 std::optional<Fields> read_fields(const Head& head, std::span<const unsigned char> header) {
   if (header.size() < head.body_at) return std::nullopt;
   Reader length(header, head.little_endian, kHeadSize - 4);
-  const std::uint64_t size = length.number(4);
-  if (kHeadSize + size > header.size()) return std::nullopt;
-  Reader reader(header.first(kHeadSize + size), head.little_endian, kHeadSize);
+  const std::uint64_t end = kHeadSize + length.number(4);
+  if (end > header.size()) return std::nullopt;
+  Reader reader(header.first(static_cast<std::size_t>(end)), head.little_endian, kHeadSize);
   Fields fields;
   while (!reader.at_end()) {
     reader.align(8);
@@ -146,7 +147,7 @@ void SenderSearch::feed(std::span<const unsigned char> piece) {
         left_ = (size + 1 + 7) / 8 * 8;
         if (field_[0] == kSender && size <= kLongestBusName) {
           sender_.clear();
-          text_ = size;
+          text_ = static_cast<std::size_t>(size);
         }
       } else if (type == 'g') {  // three bytes of it have been read
         left_ = (std::max<std::uint64_t>(field_[4] + 2U, 4) - 4 + 7) / 8 * 8;
@@ -156,7 +157,7 @@ void SenderSearch::feed(std::span<const unsigned char> piece) {
         lost_ = true;
       }
     }
-    const auto taken = piece.first(std::min<std::uint64_t>(left_, piece.size()));
+    const auto taken = left_ < piece.size() ? piece.first(static_cast<std::size_t>(left_)) : piece;
     const auto text = taken.first(std::min(text_, taken.size()));
     sender_.append(text.begin(), text.end());
     text_ -= text.size();
@@ -182,10 +183,11 @@ bool take_secret(const Head& head, const Fields& fields, std::span<unsigned char
   const std::string_view type = reader.signature();
   const std::size_t each = type.size() == 2 && type[0] == 'a' ? size_of(type[1]) : 0;
   if (each == 0) return false;
-  const std::uint64_t size = reader.number(4);
+  const std::uint64_t announced = reader.number(4);
   reader.align(each);
   const std::size_t begin = reader.at();
-  if (!reader.ok() || size % each != 0 || size != message.size() - begin) return false;
+  const std::size_t size = message.size() - begin;
+  if (!reader.ok() || size % each != 0 || announced != size) return false;
   secret.bytes.reserve(size / each);
   for (std::size_t i = 0; i < size / each; ++i) {
     const std::uint64_t value = reader.number(each);

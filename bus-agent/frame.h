@@ -21,8 +21,8 @@ struct Head {
   std::uint8_t type;
   bool wants_answer;
   std::uint32_t serial;
-  std::uint64_t body_at;  // also the length of everything before the body
-  std::uint64_t size;     // of the whole message
+  std::size_t body_at;  // also the length of everything before the body
+  std::size_t size;     // of the whole message
 };
 /// Nothing: this is not a D-Bus message, or is longer than any may be.
 std::optional<Head> read_head(std::span<const unsigned char> bytes);

@@ -24,9 +24,9 @@ namespace {
 
 // GLib uses up to a hundred times as much memory for a parsed message. Only a setting of a secret
 // is longer; no answer that we request is (not even for a user in 65,536 groups).
-constexpr std::uint64_t kMostUsual = 256UL * 1024 + 65536;
+constexpr std::size_t kMostUsual = 256UL * 1024 + 65536;
 // A secret of 1 MiB, with each byte written as an integer of four bytes, plus overhead.
-constexpr std::uint64_t kMostMessage = 4UL * 1024 * 1024 + 65536;
+constexpr std::size_t kMostMessage = 4UL * 1024 * 1024 + 65536;
 // The bus daemon's default limit. It closes the connection of a sender of more.
 constexpr std::size_t kMostSent = 32UL * 1024 * 1024;
 // Bytes that may be queued for a bus that does not read; beyond this, refusals are dropped.
@@ -181,17 +181,17 @@ void Wire::continue_message() {
   skip(head_->size - have_);
 }
 
-void Wire::skip(std::uint64_t size) {
+void Wire::skip(std::size_t size) {
   explicit_bzero(buffer_.data(), have_);
   have_ = 0;
   if (buffer_.size() > kUsualBuffer) std::vector<unsigned char>(kUsualBuffer).swap(buffer_);
   skip_ = size;
-  wanted_ = size > 0 ? std::min<std::uint64_t>(size, buffer_.size()) : kHeadSize;
+  wanted_ = size > 0 ? std::min(size, buffer_.size()) : kHeadSize;
   if (size == 0) head_.reset();
 }
 
 void Wire::skipped() {
-  std::uint64_t left = skip_ - have_;
+  std::size_t left = skip_ - have_;
   if (search_) search_->feed(std::span(buffer_).first(have_));
   if (search_ && left == 0) {
     refuse(search_->sender(), errors::kLimitsExceeded, kTooLong);

@@ -61,7 +61,7 @@ class Wire {
   void continue_message();
   void skipped();
   /// Discards the buffer and skips `size` more bytes of the message.
-  void skip(std::uint64_t size);
+  void skip(std::size_t size);
   void expect(std::size_t size);
   void whole_message(const Fields& fields);
   void refuse(std::string_view sender, const char* error, const char* text);
@@ -77,7 +77,7 @@ class Wire {
   std::size_t wanted_ = kHeadSize;      // bytes to read before the next step
   std::optional<Head> head_;            // of the present message
   std::optional<SenderSearch> search_;  // in a header that is too long to buffer
-  std::uint64_t skip_ = 0;              // bytes to discard
+  std::size_t skip_ = 0;                // bytes to discard
   std::deque<std::string> out_;
   std::size_t written_ = 0;  // of the first of them
   std::size_t queued_ = 0;

@@ -5,7 +5,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -44,7 +47,8 @@ int serve(Child& child) {
   rlimit files{};
   getrlimit(RLIMIT_NOFILE, &files);
   if (!child.enter(networker_jail(loop.timer_fd(), files.rlim_max))) return EXIT_FAILURE;
-  Networker networker(loop, child.log, std::move(child.door), files.rlim_max, crash_note);
+  const auto max_files = static_cast<std::size_t>(std::min<rlim_t>(files.rlim_max, SIZE_MAX));
+  Networker networker(loop, child.log, std::move(child.door), max_files, crash_note);
   return loop.run();
 }
 

@@ -321,8 +321,9 @@ class Load {
       return false;
     connection.session.reset(raw);
     gnutls_priority_set(raw, priority_.get());
-    gnutls_credentials_set(raw, GNUTLS_CRD_CERTIFICATE,
-                           credentials_[connection.number % credentials_.size()].get());
+    gnutls_credentials_set(
+        raw, GNUTLS_CRD_CERTIFICATE,
+        credentials_[static_cast<std::size_t>(connection.number % credentials_.size())].get());
     gnutls_handshake_set_timeout(raw, 0);
     gnutls_transport_set_int(raw, connection.fd.get());
     if (options_.behaviour == Behaviour::kHalf) {

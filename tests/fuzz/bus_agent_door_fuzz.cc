@@ -163,7 +163,7 @@ class Scene {
         fill(*message.mutable_request(), input);
         return request(message);
       case kPart: {
-        const std::size_t size = input.number(2) % (33 * 1024);
+        const std::size_t size = input.size(2) % (33 * 1024);
         const unsigned times = input.below(40) + 1;
         message.mutable_secret_part();
         message.set_part(std::string(size, static_cast<char>(input.byte())));

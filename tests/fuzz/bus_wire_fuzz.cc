@@ -156,7 +156,7 @@ void read_stream(const Bytes& bytes, std::size_t piece) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size > 65536) return 0;
   Input input(data, size);
-  const std::size_t piece = input.number(2) + 1;
+  const std::size_t piece = input.size(2) + 1;
   const std::string_view rest = input.rest();
   const Bytes bytes(rest.begin(), rest.end());
   read_frame(bytes, piece);

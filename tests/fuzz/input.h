@@ -45,13 +45,15 @@ class Input {
     for (unsigned i = 0; i < width; ++i) out |= std::uint64_t{byte()} << 8 * i;
     return out;
   }
+  /// The same, as far as it fits.
+  std::size_t size(unsigned width) { return static_cast<std::size_t>(number(width)); }
   std::string_view bytes(std::size_t size) {
     const auto taken = rest_.substr(0, size);
     rest_.remove_prefix(taken.size());
     return taken;
   }
   /// Behind their length in `width` bytes.
-  std::string_view sized(unsigned width) { return bytes(number(width)); }
+  std::string_view sized(unsigned width) { return bytes(size(width)); }
   std::string_view rest() { return bytes(rest_.size()); }
 
  private:

@@ -164,7 +164,7 @@ class Scene {
     auto transcript = test::sign(handshake, MonitorWorld::keys().at(who));
     bool genuine = nonce != nonces_.end();
     if ((shape & 16) != 0) {
-      const std::size_t place = input.number(2) % transcript.size();
+      const std::size_t place = input.size(2) % transcript.size();
       const auto bits = input.byte();
       transcript[place] = static_cast<unsigned char>(transcript[place] ^ bits);
       genuine = genuine && bits == 0;

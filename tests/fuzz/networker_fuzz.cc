@@ -197,7 +197,7 @@ class Scene {
       }
       case kPart: {
         const auto connection = pick(input);
-        const std::size_t size = input.number(2) % (33 * 1024);
+        const std::size_t size = input.size(2) % (33 * 1024);
         return part(connection, size, input.flag());
       }
       case kRefused: {
@@ -230,7 +230,7 @@ class Scene {
         return;
       case kSpoil: {
         Client* peer = client(input);
-        const auto place = static_cast<std::size_t>(input.number(2));
+        const auto place = input.size(2);
         const auto bits = input.byte();
         if (peer == nullptr) return;
         read_wire(*peer);

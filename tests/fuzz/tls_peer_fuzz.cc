@@ -106,13 +106,13 @@ class Scene {
       case kForward:
         return to_networker(std::exchange(server_.outbox, {}));
       case kForwardSome: {
-        const auto size = std::min(std::size_t{input.number(2)}, server_.outbox.size());
+        const auto size = std::min(input.size(2), server_.outbox.size());
         const std::string some = server_.outbox.substr(0, size);
         server_.outbox.erase(0, size);
         return to_networker(some);
       }
       case kPart: {
-        const std::size_t size = input.number(2) % (32 * 1024 + 1);
+        const std::size_t size = input.size(2) % (32 * 1024 + 1);
         const bool last = input.flag();
         if (!connection_->wants_part()) return;
         std::string part;
@@ -122,7 +122,7 @@ class Scene {
       }
       case kLie: {
         const unsigned type = input.byte();
-        const auto place = static_cast<std::size_t>(input.number(2));
+        const auto place = input.size(2);
         return server_.spoil(type, place, input.byte());
       }
       case kHangUp:
@@ -130,7 +130,7 @@ class Scene {
         shutdown(wire_.get(), SHUT_WR);
         return look(true);
       case kFlip: {
-        const auto place = static_cast<std::size_t>(input.number(2));
+        const auto place = input.size(2);
         const auto bits = input.byte();
         if (server_.outbox.empty()) return;
         char& byte = server_.outbox[place % server_.outbox.size()];

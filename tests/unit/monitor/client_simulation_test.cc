@@ -93,7 +93,7 @@ class World {
       }
       go_to(next_act);
       next_act += act_every;
-      act(random_() % kClients);
+      act(static_cast<std::size_t>(random_() % kClients));
       if (now_.boot > next_reload) {
         next_reload += random_duration(kDay, kDay * 40);
         reload_all();

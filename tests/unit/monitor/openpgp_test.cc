@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -19,7 +20,7 @@
 namespace mandos::monitor {
 namespace {
 
-std::string bytes(std::size_t number, std::size_t octets) {
+std::string bytes(std::uint64_t number, std::size_t octets) {
   std::string out;
   while (octets-- > 0) out += static_cast<char>(number >> 8 * octets & 0xff);
   return out;
