@@ -14,10 +14,11 @@ namespace {
 // mandos-monitor requests every client at once when it starts: 10,000 calls must fit.
 constexpr std::size_t kMostOfOne = 24UL * 1024 * 1024;
 constexpr std::size_t kMostOfAll = 96UL * 1024 * 1024;
-// What GLib 2.74 allocates for a message, for a value, and for the slot of a child value.
-constexpr std::size_t kMessageSize = 512;
-constexpr std::size_t kValueSize = 160;
-constexpr std::size_t kPlaceSize = 16;
+// What GLib 2.74 allocates for a message, for a value, and for the slot of a child value. Most of
+// it is pointers.
+constexpr std::size_t kMessageSize = 64 * sizeof(void*);
+constexpr std::size_t kValueSize = 20 * sizeof(void*);
+constexpr std::size_t kPlaceSize = 2 * sizeof(void*);
 constexpr char kWeight[] = "mandos-weight";
 
 std::string sender(GDBusMessage* call) {

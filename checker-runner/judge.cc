@@ -11,6 +11,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <iterator>
@@ -327,14 +328,14 @@ std::string complaint(const std::string& what) {
 /// Whether the kernel refuses it (elf(5)), because its type is not executable or its program
 /// headers are truncated. False for machine types that we do not know.
 template <class Header>
-bool is_broken(std::string_view content, std::size_t size) {
+bool is_broken(std::string_view content, std::uint64_t size) {
   Header header{};
   if (content.size() < sizeof header) return true;
   std::memcpy(&header, content.data(), sizeof header);
   return (header.e_type != ET_EXEC && header.e_type != ET_DYN) || header.e_phoff > size ||
          std::size_t{header.e_phnum} * header.e_phentsize > size - header.e_phoff;
 }
-bool is_broken_elf(std::string_view content, std::size_t size) {
+bool is_broken_elf(std::string_view content, std::uint64_t size) {
   constexpr char kOurs = std::endian::native == std::endian::little ? ELFDATA2LSB : ELFDATA2MSB;
   if (!content.starts_with(ELFMAG)) return false;
   if (content.size() <= EI_DATA) return true;
@@ -353,7 +354,7 @@ std::optional<std::string> Programs::judge_content(const std::string& program,
   std::string_view line(buffer.data(), size < 0 ? 0 : static_cast<std::size_t>(size));
   struct stat status {};
   if (size > 0 && fstat(file.get(), &status) == 0 &&
-      is_broken_elf(line, static_cast<std::size_t>(status.st_size))) {
+      is_broken_elf(line, static_cast<std::uint64_t>(status.st_size))) {
     return concat("the checker program ", escaped(program), " is a damaged executable", kUseless,
                   "install it again");
   }

@@ -303,8 +303,10 @@ Result<std::optional<Saved>> StateStore::read(const std::string& file) const {
         concat("belongs to user ", user_name(status.st_uid), ", expected ", user_name(geteuid()))};
   }
   if ((status.st_mode & 022) != 0) return Error{"others than its owner may write it"};
+  if (std::cmp_greater(status.st_size, kLargest)) {
+    return Error{concat("has ", status.st_size, " bytes, expected at most ", kLargest)};
+  }
   const auto size = static_cast<std::size_t>(status.st_size);
-  if (size > kLargest) return Error{concat("has ", size, " bytes, expected at most ", kLargest)};
   if (size < SHA256_DIGEST_SIZE) return std::optional<Saved>();
   try {
     SecretString bytes(size, '\0', &secret_memory());

@@ -50,8 +50,10 @@ Result<std::optional<SecretString>> read_file(const std::string& path, const Fil
   if (!fd) return errno_error(failed, path, ": as user ", user_name(geteuid()));
   SecretString content(&secret_memory());
   if (rules.is_folder) return std::optional(std::move(content));
+  if (std::cmp_greater(status.st_size, rules.limit)) {
+    return refused("found ", status.st_size, " bytes, expected at most ", rules.limit);
+  }
   const auto size = static_cast<std::size_t>(status.st_size);
-  if (size > rules.limit) return refused("found ", size, " bytes, expected at most ", rules.limit);
   content.resize(size);
   for (std::size_t got = 0; got < content.size();) {
     const auto n = read(fd.get(), content.data() + got, size - got);

@@ -26,7 +26,7 @@ concepts: integral same_as invocable convertible_to derived_from unsigned_integr
 condition_variable: condition_variable
 csignal: signal raise
 cstddef: byte max_align_t nullptr_t ptrdiff_t size_t|cstdlib|cstring|cstdio
-cstdint: int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t uintptr_t intptr_t
+cstdint: int8_t int16_t int32_t int64_t intmax_t uint8_t uint16_t uint32_t uint64_t uintmax_t uintptr_t intptr_t
 cstdio: FILE fclose fflush fgets fopen fprintf fputc fputs fread fwrite perror printf puts snprintf
   sscanf tmpfile
 cstdlib: _Exit abort atexit atof atoi atol exit free getenv malloc calloc realloc strtol strtoul
@@ -77,7 +77,7 @@ type_traits: integral_constant conditional_t decay_t enable_if_t invoke_result_t
 unordered_map: unordered_map unordered_multimap
 unordered_set: unordered_set unordered_multiset
 cwctype: towlower wint_t iswprint
-utility: as_const cmp_less declval exchange forward in_place in_place_index in_place_t in_place_type_t
+utility: as_const cmp_equal cmp_greater cmp_greater_equal cmp_less cmp_less_equal cmp_not_equal declval exchange forward in_place in_place_index in_place_t in_place_type_t
   in_place_type integer_sequence make_index_sequence make_pair move pair swap to_underlying unreachable
   index_sequence
 variant: get_if holds_alternative monostate variant visit variant_alternative_t variant_size_v

@@ -18,6 +18,8 @@ import tempfile
 import time
 import unittest
 
+import system_calls
+
 PROGRAM = None
 ACCOUNT = "_mandos"
 SETPRIV = ["setpriv", f"--reuid={ACCOUNT}", f"--regid={ACCOUNT}", "--clear-groups"] + [
@@ -394,30 +396,33 @@ class Surroundings(Case):
             self.assertNotEqual(self.runner.run(n, command), 0, command)
         probe = self.path("probe.py")
         with open(probe, "w") as file:
-            file.write(DANGEROUS)
+            file.write(f"NUMBERS = {({name: system_calls.number(name) for name in CALLS})}\n" + DANGEROUS)
         os.chmod(probe, 0o644)
         self.assertEqual(self.runner.run(100, f"/usr/bin/python3 {probe} > {self.path('out')}"), 0)
         self.assertEqual(self.read("out"), "")
 
 
 # Prints what is not refused. Threads, processes and asking for the personality must work.
+CALLS = ["ptrace", "bpf", "keyctl", "mount", "userfaultfd", "unshare", "setns", "chroot", "io_uring_setup",
+         "process_vm_readv", "perf_event_open", "clone", "clone3", "personality"]
 DANGEROUS = """
-import ctypes, errno, fcntl, os, platform, struct, subprocess, termios, threading
+import ctypes, errno, fcntl, os, struct, subprocess, termios, threading
 libc = ctypes.CDLL(None, use_errno=True)
 def refused(name, wanted, number, *arguments):
     ctypes.set_errno(0)
     if libc.syscall(number, *arguments) != -1 or ctypes.get_errno() != wanted:
         print(name, ctypes.get_errno())
-if platform.machine() == "x86_64":
-    CLONE_NEWUSER, SIGCHLD = 0x10000000, 17
-    for name, number in dict(ptrace=101, bpf=321, keyctl=250, mount=165, userfaultfd=323,
-                             unshare=272, setns=308, chroot=161, io_uring_setup=425,
-                             process_vm_readv=310, perf_event_open=298).items():
+CLONE_NEWUSER, SIGCHLD = 0x10000000, 17
+for name, number in NUMBERS.items():
+    if name == "clone":
+        refused(name, errno.EPERM, number, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0)
+    elif name == "clone3":
+        refused(name, errno.ENOSYS, number, 0, 0)
+    elif name == "personality":
+        refused(name, errno.EPERM, number, 0x40000)
+        if libc.syscall(number, ctypes.c_ulong(0xffffffff)) == -1: print("asking for the personality")
+    else:
         refused(name, errno.EPERM, number, 0, 0, 0, 0, 0)
-    refused("clone", errno.EPERM, 56, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0)
-    refused("clone3", errno.ENOSYS, 435, 0, 0)
-    refused("personality", errno.EPERM, 135, 0x40000)
-    if libc.syscall(135, ctypes.c_ulong(0xffffffff)) == -1: print("asking for the personality")
 master, slave = os.openpty()
 for request in (termios.TIOCSTI, 0x541C, termios.TIOCSTI | 1 << 32):
     ctypes.set_errno(0)

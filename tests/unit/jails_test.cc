@@ -191,7 +191,7 @@ const std::vector<Act> kActs{
      return errno_of(setrlimit(RLIMIT_CORE, &more));
    }},
   {"another_personality", {0, K, K, EPERM, K},
-   [](const Place&) { return errno_of(personality(ADDR_NO_RANDOMIZE)); }},
+   [](const Place&) { return call(SYS_personality, ADDR_NO_RANDOMIZE); }},
   {"host_name", {EPERM, K, K, EPERM, K}, [](const Place&) { return call(SYS_sethostname); }},
   {"type_into_a_terminal", {ENOTTY, K, K, EPERM, EACCES},
    [](const Place& p) { return errno_of(ioctl(p.file, TIOCSTI, "x")); }},

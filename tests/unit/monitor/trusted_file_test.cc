@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -72,6 +73,14 @@ TEST_F(TrustedFileTest, WantsTheRightKind) {
   EXPECT_THAT(why(folder_ + "/pipe", {}), HasSubstr("regular file"));
   EXPECT_THAT(why("/dev/null", {}), HasSubstr("regular file"));
   EXPECT_THAT(why(path_ + "/x", {}), HasSubstr("Not a directory"));
+}
+
+TEST_F(TrustedFileTest, BoundsTheLength) {
+  EXPECT_EQ(why(path_, {.limit = 7}), "content");
+  EXPECT_THAT(why(path_, {.limit = 6}), HasSubstr("found 7 bytes, expected at most 6"));
+  // Sparse, and of a length that 32 bits would count as 0.
+  std::filesystem::resize_file(path_, std::uintmax_t{1} << 40);
+  EXPECT_THAT(why(path_, {}), HasSubstr("found 1099511627776 bytes, expected at most"));
 }
 
 TEST_F(TrustedFileTest, ALinkThatLeadsNowhereIsNotAnAbsentFile) {
