@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The network changes below the server, or comes after it: interfaces that are made anew, addresses
 that move, a boot before there is a network, a kernel without IPv6."""
-import ctypes, os, signal, socket, struct, subprocess, sys
+import errno, os, signal, socket, subprocess, sys
 
 import harness, system_calls
 from harness import Configuration, Server, case, expect, expect_equal, expect_outcome, fetch, wait_until
@@ -269,17 +269,8 @@ def _():
 # ---------------------------------------------------------------- without IPv6
 
 def refuse_ipv6():
-    """A filter as systemd's RestrictAddressFamilies= makes: there is no AF_INET6 (EAFNOSUPPORT)."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    load, jump, ret = 0x20, 0x15, 0x06  # BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K
-    number = system_calls.number("socket")
-    program = b"".join(struct.pack("HBBI", *each) for each in (
-        (load, 0, 0, 0), (jump, 0, 3, number), (load, 0, 0, 16), (jump, 0, 1, socket.AF_INET6),
-        (ret, 0, 0, 0x00050000 | 97), (ret, 0, 0, 0x7fff0000)))
-    buffer = ctypes.create_string_buffer(program)
-    filter_ = struct.pack("HP", len(program) // 8, ctypes.addressof(buffer))
-    if libc.prctl(38, 1, 0, 0, 0) != 0 or libc.prctl(22, 2, filter_, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "seccomp")
+    """There is no AF_INET6, as with RestrictAddressFamilies= of systemd."""
+    system_calls.refuse("socket", errno.EAFNOSUPPORT, first=socket.AF_INET6)
 
 
 @case("without IPv6 in the kernel IPv4 is served, with one warning")

@@ -35,6 +35,17 @@ CONFIG = """<busconfig><type>system</type><listen>unix:path={socket}</listen><au
 {policy}{avahi}</busconfig>"""
 
 
+def start_daemon(config):
+    """A bus with that configuration, which listens."""
+    daemon = subprocess.Popen(
+        ["dbus-daemon", f"--config-file={config}", "--nofork", "--nopidfile", "--print-address"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    # Printed once it listens: the socket exists before that.
+    h.expect(daemon.stdout.readline(), "the bus has not started")
+    daemon.stdout.close()
+    return daemon
+
+
 class Bus:
     """A system bus for this namespace; a context manager."""
 
@@ -51,10 +62,7 @@ class Bus:
     def start(self):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(SOCKET)
-        self.process = subprocess.Popen(
-            ["dbus-daemon", f"--config-file={self.config}", "--nofork", "--nopidfile"],
-            stderr=subprocess.DEVNULL)
-        h.wait_until(lambda: os.path.exists(SOCKET), "the bus listens")
+        self.process = start_daemon(self.config)
 
     def stop(self):
         self.process.kill()

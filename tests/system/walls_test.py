@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The walls between the processes of a running server: what each is given, what each keeps in
 memory, and that the jails hold whatever allocates their memory."""
-import base64, contextlib, ctypes, glob, os, pathlib, platform, re, shutil, signal, struct, subprocess
+import base64, contextlib, errno, glob, os, pathlib, platform, re, shutil, signal, struct, subprocess
 import sys, time
 
 try:
@@ -12,7 +12,8 @@ except ImportError:
         raise
     os.execv("/usr/bin/python3", ["/usr/bin/python3", *sys.argv])
 
-import harness
+import harness, system_calls
+from private_bus import start_daemon
 from harness import Server, case, expect, expect_equal, expect_outcome, fetch, wait_until
 
 ROLES = ("supervisor", "monitor", "networker", "checker-runner", "bus-agent")
@@ -33,9 +34,7 @@ def bus():
     os.makedirs(os.path.dirname(BUS_SOCKET), exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(BUS_SOCKET)
-    daemon = subprocess.Popen(["dbus-daemon", f"--config-file={config}", "--nofork", "--nopidfile"],
-                              stderr=subprocess.DEVNULL)
-    wait_until(lambda: os.path.exists(BUS_SOCKET), "the bus listens")
+    daemon = start_daemon(config)
     try:
         yield
     finally:
@@ -248,18 +247,8 @@ def everywhere(server):
 
 
 def without_memfd_secret():
-    """For preexec_fn: memfd_secret(2) answers ENOSYS from here on, as on an older kernel."""
-    def instruction(code, jump_true, jump_false, value):
-        return struct.pack("HBBI", code, jump_true, jump_false, value)
-    program = b"".join([instruction(0x20, 0, 0, 0),           # the call's number
-                        instruction(0x15, 0, 1, 447),         # memfd_secret?
-                        instruction(0x06, 0, 0, 0x00050026),  # yes: the error ENOSYS
-                        instruction(0x06, 0, 0, 0x7fff0000)])  # no: allowed
-    buffer = ctypes.create_string_buffer(program)
-    header = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(buffer))
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(22, 2, header, 0, 0) != 0:  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
-        raise OSError(ctypes.get_errno(), "seccomp")
+    """For preexec_fn: an older kernel."""
+    system_calls.refuse("memfd_secret", errno.ENOSYS)
 
 
 def expect_clean_places(server, needles, what):
