@@ -65,9 +65,9 @@ def stage():
 
 
 def sanitized():
-    """Whether the build was made with sanitizers."""
+    """Whether the build was made with sanitizers. Without any, Meson says "none", or, since 1.8, []."""
     told = json.loads((BUILD / "meson-info/intro-buildoptions.json").read_text())
-    return any(each["name"] == "b_sanitize" and each["value"] != "none" for each in told)
+    return any(each["name"] == "b_sanitize" and each["value"] not in ("none", []) for each in told)
 
 
 def private_accounts(directory):
