@@ -98,7 +98,7 @@ class Admission {
   /// We have answered it: from now on, we wait for it. A handshake has one or two such answers.
   void answered(Ticket ticket, Instant now);
   void leave_established(const Source& source);
-  /// We did not run for a while and could hear nobody: the wait for every stranger starts
+  /// This process did not run for a while, so it could read nothing: every stranger's wait starts
   /// again.
   void missed(Instant now);
 

@@ -86,8 +86,8 @@ std::string cheapest_first(const std::string& priority, gnutls_priority_t parsed
     text += led_by(GNUTLS_GROUP_X25519, listed(&gnutls_priority_group_list, parsed), &group_name,
                    ":-GROUP-ALL", ":+GROUP-");
   }
-  // AES-256-GCM needs SHA-384 in the key schedule and for every hash of the handshake, a tenth of
-  // the total cost; ChaCha20-Poly1305, as strong, uses SHA-256 (RFC 8446 appendix B.4).
+  // AES-256-GCM needs SHA-384 in the key schedule and for every hash of the handshake. This is 10 %
+  // of the total cost. ChaCha20-Poly1305 is as strong and uses SHA-256 (RFC 8446, appendix B.4).
   const auto ciphers = listed(&gnutls_priority_cipher_list, parsed);
   if (!ciphers.empty() && ciphers.front() == GNUTLS_CIPHER_AES_256_GCM && !says("CIPHER-") &&
       std::ranges::none_of(ciphers, says, &cipher_name)) {

@@ -28,21 +28,10 @@
 
 #include "tests/support/datagram.h"
 #include "tests/support/log_lines.h"
+#include "tests/support/virtual_clock.h"
 #include "tests/unit/networker/peer.h"
 
 #include "networker.pb.h"
-
-namespace mandos {
-namespace {
-
-Instant virtual_now{std::chrono::hours(1)};
-
-}  // namespace
-
-BootClock::time_point BootClock::now() noexcept { return virtual_now; }
-Moment Moment::now() noexcept { return {virtual_now, {}}; }
-
-}  // namespace mandos
 
 namespace mandos::networker {
 namespace {

@@ -19,18 +19,7 @@
 
 #include "common/unique_fd.h"
 #include "tests/support/log_lines.h"
-
-namespace mandos {
-namespace {
-
-Instant virtual_now{std::chrono::hours(1)};
-
-}  // namespace
-
-BootClock::time_point BootClock::now() noexcept { return virtual_now; }
-Moment Moment::now() noexcept { return {virtual_now, {}}; }
-
-}  // namespace mandos
+#include "tests/support/virtual_clock.h"
 
 namespace mandos::networker {
 namespace {
